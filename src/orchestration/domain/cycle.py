@@ -1,0 +1,83 @@
+"""One round of training: the mean of what devices report, and how it closes."""
+
+from dataclasses import dataclass
+from math import isfinite
+
+from orchestration.domain.errors import InvalidRequest
+
+COMPLETE = 100
+"""Per cent."""
+
+UNMEASURED = -1.0
+"""The marketplace's word for "no value yet" in `loss_this_cycle` and `acc_this_cycle`."""
+
+LARGEST_COUNTED = 1e100
+"""A DynamoDB number ends at 1e126; anything a sane loss can be lies far below this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What the devices of the running cycle have reported so far."""
+
+    cycle: int
+    """How many cycles have closed before this one."""
+    devices: int
+    loss_sum: float
+    acc_sum: float
+    acc_devices: int
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over the devices; -1 while there is none."""
+        return self.loss_sum / self.devices if self.devices else UNMEASURED
+
+    @property
+    def acc(self) -> float:
+        """Mean accuracy over the devices that measured one; -1 while there is none."""
+        return self.acc_sum / self.acc_devices if self.acc_devices else UNMEASURED
+
+
+NO_REPORTS = Tally(cycle=0, devices=0, loss_sum=0.0, acc_sum=0.0, acc_devices=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One device's loss, and its accuracy where it measured one."""
+
+    loss: float
+    acc: float | None
+
+    @classmethod
+    def of(cls, loss: float, acc: float) -> "Report":
+        """Take a phone's numbers; -1 for `acc` is the pod's "not measured". Raises InvalidRequest."""
+        if not isfinite(loss) or not isfinite(acc):
+            raise InvalidRequest("loss and acc must be finite numbers.")
+        return cls(_countable(loss), None if acc == UNMEASURED else _countable(acc))
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A node's word that a cycle is over."""
+
+    percent_complete: int
+    cycle: int | None = None
+    """Which cycle it closes, counted from 1. The original node doesn't say."""
+
+
+def closes(progress: Progress, *, percent: int, closed_cycles: int) -> bool:
+    """Whether this word of a node is news: it moves the model on, and never back.
+
+    A node that numbers its cycles may stay at the same percentage (more than 100 cycles); of one that
+    doesn't, an equal percentage can only be taken for the same word again.
+    """
+    if percent >= COMPLETE or progress.percent_complete < percent:
+        return False
+    if progress.cycle is not None:
+        return progress.cycle > closed_cycles
+    return progress.percent_complete > percent
+
+
+def _countable(value: float) -> float:
+    if abs(value) > LARGEST_COUNTED:
+        return LARGEST_COUNTED if value > 0 else -LARGEST_COUNTED
+    return 0.0 if abs(value) < 1 / LARGEST_COUNTED else value

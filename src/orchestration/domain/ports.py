@@ -1,0 +1,191 @@
+"""What the use cases need from the outside world. Adapters implement these; tests bring fakes.
+
+Every method may raise `Upstream` when the outside system doesn't answer; only other errors are named.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestration.domain.cycle import Progress, Report, Tally
+from orchestration.domain.entities import Caller, Dataset, Model, User
+from orchestration.domain.node import Node, NodeStack
+
+
+class TokenVerifier(Protocol):
+    """Knows whether a Cognito access token holds."""
+
+    def verify(self, token: str) -> Caller:
+        """Return whose token it is. Raises Unauthenticated; never repeats the token."""
+
+
+class Datasets(Protocol):
+    """The dataset table."""
+
+    def get(self, dataset_id: str) -> Dataset:
+        """Return the dataset. Raises NotFound."""
+
+    def mark_set_up(self, dataset_id: str) -> None:
+        """Note that a device of the app has called."""
+
+    def publish_node(self, dataset_id: str, address: str) -> None:
+        """Show the marketplace where the node is."""
+
+    def unpublish_node(self, dataset_id: str) -> None:
+        """Show the marketplace that there is no node."""
+
+
+class Users(Protocol):
+    """The user table."""
+
+    def named(self, username: str) -> User:
+        """Return the user with this Cognito username. Raises NotFound."""
+
+    def mask_legacy_key(self, user: User, hint: str) -> None:
+        """Replace the row's plaintext key by `hint`, provided it still is the one in `user`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """An API key as it is kept: its SHA-256, never itself. Times are seconds since the epoch."""
+
+    key_hash: str
+    owner: str
+    created_at: float
+    expires_at: float | None = None
+
+    def is_live(self, now: float) -> bool:
+        """Whether it still opens anything."""
+        return self.expires_at is None or now < self.expires_at
+
+
+class ApiKeys(Protocol):
+    """The key table."""
+
+    def find(self, key_hash: str) -> StoredKey | None:
+        """Return the key with this SHA-256 (hex), or None."""
+
+    def of(self, owner: str) -> Sequence[StoredKey]:
+        """Return all keys of one app developer."""
+
+    def put(self, key: StoredKey) -> None:
+        """Write a key, or its new expiry."""
+
+
+class Models(Protocol):
+    """The model table. Ids keep their letter case; where an item is missing, its lower-case id is tried."""
+
+    def get(self, model_id: str) -> Model:
+        """Return the model with its running tally, read consistently. Raises NotFound."""
+
+    def accept(self, model: Model, features: Sequence[str], labels: Sequence[str], hosted_as: str) -> Model:
+        """Record what `/create` asked for. Raises Conflict when the model stopped training meanwhile."""
+
+    def on_dataset(self, dataset_id: str) -> Sequence[Model]:
+        """Return the active models of a dataset, eventually consistent; malformed rows are skipped and logged."""
+
+    def to_retrieve(self, dataset_id: str) -> Sequence[Model]:
+        """Return the complete models whose file isn't in the bucket yet, eventually consistent."""
+
+    def count(self, model_id: str, report: Report) -> Tally | None:
+        """Add one device's report to the running cycle, atomically; None when the model has stopped training.
+
+        Raises NotFound.
+        """
+
+    def close_cycle(self, model: Model, progress: Progress, now: float) -> bool:
+        """Close the cycle that `model` shows, provided nothing was reported since it was read; else False."""
+
+    def retrieved(self, model: Model, download_key: str, link: str) -> None:
+        """Note that the file is in the bucket, provided its retrieval is still due."""
+
+    def not_retrieved(self, model: Model, cause: str) -> None:
+        """Keep the cause of the last failure, for the owner and the operator."""
+
+    def withdraw(self, model: Model, now: float) -> None:
+        """End the training, take back the download link; nothing is retrieved any more."""
+
+    def publish_node(self, model: Model, address: str) -> None:
+        """Show the owner where the node is."""
+
+    def unpublish_node(self, dataset_id: str) -> None:
+        """Clear the node's address from every model of the dataset that shows one."""
+
+
+class Nodes(Protocol):
+    """Our own record of every node. Every write is conditional on what the caller has seen."""
+
+    def get(self, node_id: str) -> Node | None:
+        """Return the record, read consistently, or None."""
+
+    def all(self) -> Iterable[Node]:
+        """Return every record."""
+
+    def ask(self, dataset_id: str, now: float) -> Node:
+        """Wish the dataset's node up, making its record if there is none."""
+
+    def let_go(self, node: Node) -> bool:
+        """Wish it down, provided nobody has asked for it since `node` was read."""
+
+    def claim(self, node: Node, now: float) -> Node | None:
+        """Begin the next generation; None if somebody else has."""
+
+    def change(self, node: Node, changes: "Mapping[str, object]") -> Node | None:
+        """Write these fields, provided generation and status are still those of `node`; else None."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSecret:
+    """The secret of one generation of a node: where it is kept, and its SHA-256 (hex)."""
+
+    reference: str
+    secret_hash: str
+
+
+class NodeSecrets(Protocol):
+    """Where a node's credential and database address are kept for it."""
+
+    def ensure(self, node: Node) -> NodeSecret:
+        """Make the secret of this generation, or return the one that is there."""
+
+    def discard(self, node: Node) -> None:
+        """Delete the secret of this generation; no error if there is none."""
+
+
+class NodeStacks(Protocol):
+    """CloudFormation, as far as nodes are concerned."""
+
+    def describe(self, node: Node) -> NodeStack:
+        """Return the stack of this generation: by its ARN once that is known, else by its name."""
+
+    def launch(self, node: Node, secret_reference: str) -> str | None:
+        """Create the stack of this generation and return its ARN; None if it is there already.
+
+        Raises StackFailed when CloudFormation refuses.
+        """
+
+    def retire(self, node: Node) -> None:
+        """Have the stack of this generation deleted; no error if it is gone. Raises StackFailed."""
+
+
+class NodeServer(Protocol):
+    """A PyGrid node, as seen from here."""
+
+    def answers(self, address: str, node_id: str) -> bool:
+        """Whether the node with this id is there and well. Never raises."""
+
+    def trained_model(self, address: str, model: Model) -> bytes:
+        """Return the newest checkpoint's protobuf, checked against the shapes of the first.
+
+        Raises NodeUnreachable, UnusableModel.
+        """
+
+
+class ModelBucket(Protocol):
+    """The private bucket of trained models."""
+
+    def store(self, model: Model, state: bytes) -> None:
+        """Keep the protobuf and its safetensors form. Storing again overwrites with the same. Raises UnusableModel."""
+
+    def fresh_url(self, model_id: str) -> str:
+        """Return a presigned URL of the safetensors file, good for a few minutes."""

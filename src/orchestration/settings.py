@@ -1,0 +1,70 @@
+"""Settings: read once from the environment, all that is missing reported together. No other file reads it."""
+
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class StackSettings(BaseSettings):
+    """Names that the command line needs as well as the service."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    aws_default_region: str
+    cluster_stack: str = "artificien-cluster"
+    node_stack_prefix: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,80}$")] = "artificien-node"
+
+
+class Settings(StackSettings):
+    """Everything that differs from one deployment to the next; times are in seconds."""
+
+    user_pool_id: str
+    app_client_ids: Annotated[frozenset[str], NoDecode, Field(min_length=1)]
+    """App clients of the pool whose tokens are taken, separated by commas."""
+    jwks_url: str | None = None
+    """Where the pool's keys are; by default Cognito's own address."""
+
+    model_bucket: str
+    model_table: str = "model_table"
+    dataset_table: str = "dataset_table"
+    user_table: str = "user_table"
+    node_table: str = "node_table"
+    key_table: str = "key_table"
+
+    node_image: str
+    """Container image that node stacks run."""
+    node_database_url: SecretStr
+    """Where nodes keep their state; ends in a slash, the node appends its database's name."""
+    callback_address: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+:\d+$")]
+    """`host:port` under which nodes reach this service; they call it by plain http."""
+    public_url: Annotated[str, Field(pattern=r"^https?://[^/]+$")]
+    """Under which browsers reach this service; download links begin with it."""
+    download_secret: Annotated[SecretStr, Field(min_length=32)]
+    """Signs download links."""
+
+    node_grace: Annotated[float, Field(ge=0)] = 900
+    """How long a node with nothing to train stays up."""
+    node_deadline: PositiveFloat = 1200
+    """How long a launch may take until the node answers."""
+    reconcile_interval: PositiveFloat = 10
+    legacy_key_days: Annotated[float, Field(ge=0)] = 30
+    """How long a replaced API key goes on working."""
+    max_body_bytes: PositiveInt = 262_144
+    local_mode: bool = False
+    """Trust the key set of an embedded AWS, whose private half is public."""
+
+    @field_validator("app_client_ids", mode="before")
+    @classmethod
+    def _split(cls, value: str) -> frozenset[str]:
+        return frozenset(filter(None, (part.strip() for part in value.split(","))))
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        """Read the environment. Raises pydantic.ValidationError, naming everything that is missing or wrong."""
+        return cls()
+
+    @property
+    def issuer(self) -> str:
+        """Of every token of the pool."""
+        return f"https://cognito-idp.{self.aws_default_region}.amazonaws.com/{self.user_pool_id}"

@@ -1,0 +1,76 @@
+"""Plans: what a worker executes, in the three forms that workers ask for."""
+
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from pygrid_wire import syft_pb2 as pb
+
+# The role, and the `base_framework`, of the operations for syft.js.
+TFJS = "tfjs"
+
+
+class MalformedPlan(ValueError):
+    """Bytes that are no usable plan; the text says why, for the client that sent them."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanForms:
+    """One training plan, serialized once for each value of `receive_operations_as`."""
+
+    torchscript: bytes
+    tfjs: bytes
+    list: bytes
+
+
+def parse_plan(body: bytes) -> pb.Plan:
+    """Read a serialized plan; raises `MalformedPlan` for what is none, or has no operations."""
+    try:
+        plan = pb.Plan.FromString(body)
+    except DecodeError as error:
+        raise MalformedPlan("Plan is not valid") from error
+    if not plan.role.actions:
+        raise MalformedPlan("Plan is not valid")
+    return plan
+
+
+def plan_forms(plan: pb.Plan) -> PlanForms:
+    """The forms of an uploaded training plan, as the original node trims them.
+
+    `torchscript` leaves out the operations of the plan's own role, `list` the TorchScript; `tfjs` has the
+    translated operations as its only ones. A plan without TorchScript is served without it; one without the
+    translation raises `MalformedPlan`.
+    """
+    if TFJS not in plan.roles:
+        raise MalformedPlan("Failed to translate a Plan")
+    return PlanForms(
+        torchscript=_torchscript(plan).SerializeToString(),
+        tfjs=_tfjs(plan).SerializeToString(),
+        list=_list(plan).SerializeToString(),
+    )
+
+
+def _torchscript(plan: pb.Plan) -> pb.Plan:
+    form = _copy(plan)
+    form.role.ClearField("actions")
+    return form
+
+
+def _tfjs(plan: pb.Plan) -> pb.Plan:
+    form = _list(plan)
+    form.role.CopyFrom(plan.roles[TFJS])
+    form.ClearField("roles")
+    form.base_framework = TFJS
+    return form
+
+
+def _list(plan: pb.Plan) -> pb.Plan:
+    form = _copy(plan)
+    form.ClearField("torchscript")
+    return form
+
+
+def _copy(plan: pb.Plan) -> pb.Plan:
+    copy = pb.Plan()
+    copy.CopyFrom(plan)
+    return copy

@@ -1,0 +1,130 @@
+"""One tensor between its message and NumPy."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from pygrid_wire import syft_pb2 as pb
+
+
+class MalformedTensor(ValueError):
+    """A tensor's message that holds no usable numbers; the text says why."""
+
+
+class _Field(NamedTuple):
+    """How the numbers of one dtype lie in `TensorData`."""
+
+    array: type[np.generic]  # what NumPy calculates with
+    packed: str | None = None  # NumPy's name for one number in a packed field, None for a list of numbers
+
+
+# NumPy has no bfloat16: its numbers are float32 here, and rounded again when they are written.
+_FIELDS = {
+    "uint8": _Field(np.uint8),
+    "int8": _Field(np.int8),
+    "int16": _Field(np.int16),
+    "int32": _Field(np.int32),
+    "int64": _Field(np.int64),
+    "float16": _Field(np.float16, "<f4"),
+    "float32": _Field(np.float32, "<f4"),
+    "float64": _Field(np.float64, "<f8"),
+    "bfloat16": _Field(np.float32, "<f4"),
+    "bool": _Field(np.bool_),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Numbers with the dtype that they have on the wire.
+
+    `values` is read-only where it is a view of a message. The dtype is kept beside it, since bfloat16, for
+    which NumPy has no type, is held as float32.
+    """
+
+    dtype: str
+    values: np.ndarray[Any, Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The dimensions; `()` for a scalar."""
+        shape: tuple[int, ...] = self.values.shape
+        return shape
+
+    @classmethod
+    def of(cls, values: np.ndarray[Any, Any]) -> "Tensor":
+        """The tensor of an array, under the array's dtype; raises `MalformedTensor` where no field fits it."""
+        if (name := values.dtype.name) not in _FIELDS:
+            raise MalformedTensor(f"dtype {name!r} has no field in a state")
+        return cls(name, values)
+
+    def with_values(self, values: np.ndarray[Any, Any]) -> "Tensor":
+        """The same tensor with other numbers, cast to its dtype (whole numbers are rounded, not cut off).
+
+        A number that the dtype cannot hold becomes infinite, or wraps where it is a whole number.
+        """
+        kind = _FIELDS[self.dtype].array
+        if not np.issubdtype(kind, np.floating):
+            values = np.rint(values)
+        with np.errstate(over="ignore", invalid="ignore"):
+            cast = values.astype(kind)
+        return Tensor(self.dtype, _rounded_to_bfloat16(cast) if self.dtype == "bfloat16" else cast)
+
+
+def read_tensor(data: pb.TensorData) -> Tensor:
+    """The tensor of a message.
+
+    Raises `MalformedTensor` where the dtype is unknown or quantized, a dimension is negative, the numbers are
+    not as many as the shape says or do not fit the dtype, or the message holds something unknown.
+    """
+    if data.is_quantized or (field := _FIELDS.get(data.dtype)) is None:
+        raise MalformedTensor(f"dtype {data.dtype!r} is not supported")
+    if any(dim < 0 for dim in data.shape.dims):
+        raise MalformedTensor("a dimension is negative")
+    if len(UnknownFieldSet(data)):
+        raise MalformedTensor("a tensor holds fields that are unknown")
+    contents = getattr(data, f"contents_{data.dtype}")
+    flat = _from_packed(contents, field) if field.packed else _from_numbers(contents, field)
+    shape = tuple(data.shape.dims)
+    if flat.size != math.prod(shape):
+        raise MalformedTensor(f"{flat.size} numbers do not fill the shape {list(shape)}")
+    return Tensor(data.dtype, flat.reshape(shape))
+
+
+def write_tensor(tensor: Tensor, data: pb.TensorData) -> None:
+    """Fill an empty message with a tensor."""
+    field = _FIELDS[tensor.dtype]
+    data.dtype = tensor.dtype
+    data.shape.dims.extend(tensor.shape)
+    contents = getattr(data, f"contents_{tensor.dtype}")
+    if tensor.values.size == 0:
+        return
+    if field.packed is None:
+        contents.extend(tensor.values.ravel().tolist())
+    else:
+        contents.append(tensor.values.astype(field.packed, copy=False).tobytes())
+
+
+def _from_packed(chunks: Any, field: _Field) -> np.ndarray[Any, Any]:
+    packed = np.dtype(field.packed)
+    raw = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    if len(raw) % packed.itemsize:
+        raise MalformedTensor("packed numbers end in the middle of one")
+    with np.errstate(over="ignore"):
+        return np.frombuffer(raw, packed).astype(field.array, copy=False)
+
+
+def _from_numbers(numbers: Any, field: _Field) -> np.ndarray[Any, Any]:
+    try:
+        return np.fromiter(numbers, dtype=field.array, count=len(numbers))
+    except OverflowError as error:
+        raise MalformedTensor(f"a number does not fit the dtype: {error}") from error
+
+
+def _rounded_to_bfloat16(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Round to the nearest number of 8 significant bits, ties to even; what is not finite stays as it is."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
+    return np.where(np.isfinite(values), rounded.view(np.float32), values).astype(np.float32)

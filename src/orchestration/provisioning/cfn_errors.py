@@ -1,0 +1,38 @@
+"""What botocore raises, translated once into the domain's errors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from orchestration.domain.errors import StackFailed, Upstream
+
+_REFUSALS = frozenset(
+    {
+        "AccessDenied",
+        "InsufficientCapabilitiesException",
+        "LimitExceededException",
+        "TokenAlreadyExistsException",
+        "ValidationError",
+    }
+)
+"""Asking again will not help. Everything else (throttling, server errors, expired credentials) may pass."""
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Raise StackFailed where CloudFormation refuses, Upstream where it can't. `doing` says what was asked."""
+    try:
+        yield
+    except ClientError as error:
+        code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
+        kind = StackFailed if code in _REFUSALS else Upstream
+        raise kind(f"CloudFormation would not {doing}: {code}: {message}") from error
+    except BotoCoreError as error:
+        raise Upstream(f"CloudFormation could not {doing}: {error}") from error
+
+
+def is_absent(error: ClientError) -> bool:
+    """Whether this says that there is no such stack. CloudFormation has no code of its own for it."""
+    told = error.response["Error"]
+    return told["Code"] == "ValidationError" and "does not exist" in told["Message"]

@@ -1,0 +1,57 @@
+"""What each of CloudFormation's words means for us. No other file compares a stack status."""
+
+from orchestration.domain.node import StackPhase
+
+PHASES: dict[str, StackPhase] = {
+    "CREATE_IN_PROGRESS": StackPhase.CREATING,
+    "CREATE_COMPLETE": StackPhase.USABLE,
+    "CREATE_FAILED": StackPhase.BROKEN,
+    "ROLLBACK_IN_PROGRESS": StackPhase.FAILING,
+    "ROLLBACK_COMPLETE": StackPhase.BROKEN,
+    "ROLLBACK_FAILED": StackPhase.BROKEN,
+    "DELETE_IN_PROGRESS": StackPhase.DELETING,
+    "DELETE_COMPLETE": StackPhase.ABSENT,
+    "DELETE_FAILED": StackPhase.UNDELETABLE,
+    # Begun by a change set that nobody carried out: the stack is empty.
+    "REVIEW_IN_PROGRESS": StackPhase.BROKEN,
+    "UPDATE_IN_PROGRESS": StackPhase.UPDATING,
+    "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": StackPhase.UPDATING,
+    "UPDATE_COMPLETE": StackPhase.USABLE,
+    "UPDATE_FAILED": StackPhase.BROKEN,
+    # The old resources go on serving, and are what is left in the end.
+    "UPDATE_ROLLBACK_IN_PROGRESS": StackPhase.UPDATING,
+    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": StackPhase.UPDATING,
+    "UPDATE_ROLLBACK_COMPLETE": StackPhase.USABLE,
+    "UPDATE_ROLLBACK_FAILED": StackPhase.BROKEN,
+    # Nothing here imports; an operator does, and isn't to be disturbed.
+    "IMPORT_IN_PROGRESS": StackPhase.UNKNOWN,
+    "IMPORT_ROLLBACK_IN_PROGRESS": StackPhase.UNKNOWN,
+    "IMPORT_COMPLETE": StackPhase.USABLE,
+    "IMPORT_ROLLBACK_COMPLETE": StackPhase.USABLE,
+    "IMPORT_ROLLBACK_FAILED": StackPhase.BROKEN,
+}
+
+_MOVING = frozenset(
+    {StackPhase.CREATING, StackPhase.FAILING, StackPhase.DELETING, StackPhase.UPDATING, StackPhase.UNKNOWN}
+)
+_OPERATION_STARTS = frozenset({"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"})
+
+
+def phase_of(status: str) -> StackPhase:
+    """Translate a stack status; a word that CloudFormation adds one day is UNKNOWN, and waited for."""
+    return PHASES.get(status, StackPhase.UNKNOWN)
+
+
+def is_settled(phase: StackPhase) -> bool:
+    """Whether the stack stays as it is until somebody acts."""
+    return phase not in _MOVING
+
+
+def is_failure(status: str) -> bool:
+    """Whether an event with this resource or stack status reports a failure."""
+    return status.endswith("_FAILED")
+
+
+def starts_operation(status: str) -> bool:
+    """Whether the stack's own event with this status is the first of what somebody asked for."""
+    return status in _OPERATION_STARTS

@@ -1,0 +1,92 @@
+"""What outlives everything else: the tables and the bucket of trained models.
+
+Imported only where the CDK runs (`cdk_app.py`): importing `aws_cdk` starts Node.js.
+"""
+
+from aws_cdk import BootstraplessSynthesizer, CfnOutput, Duration, RemovalPolicy, Stack
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+_TEXT = dynamodb.AttributeType.STRING
+_NUMBER = dynamodb.AttributeType.NUMBER
+
+
+class DataStack(Stack):
+    """One per deployment. Deleting it leaves tables and bucket behind, and they can be imported again.
+
+    Names of tables, keys and indexes are fixed: the marketplace and artificienlib ask for them.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str) -> None:
+        """Declare the stack."""
+        super().__init__(scope, construct_id, synthesizer=BootstraplessSynthesizer())
+        self._model_table()
+        self._dataset_table()
+        users = self._table("UserTable", "user_table", key="user_id")
+        _index(users, "users_username_index", "username")
+        self._table("NodeTable", "node_table", key="node_id")
+        keys = self._table("KeyTable", "key_table", key="key_hash", expiry="expires_at")
+        _index(keys, "owner-index", "owner", "created_at", _NUMBER)
+        CfnOutput(self, "ModelBucketName", value=self._model_bucket().bucket_name)
+
+    def _model_table(self) -> None:
+        models = self._table("ModelTable", "model_table", key="model_id")
+        _index(models, "owner-active-index", "owner_name", "active_status", _NUMBER)
+        _index(models, "dataset-active-index", "dataset", "active_status", _NUMBER)
+        # Sparse: only a complete model whose file isn't in the bucket yet has this attribute.
+        _index(models, "retrieval-due-index", "retrieval_due", "model_id", _TEXT)
+
+    def _dataset_table(self) -> None:
+        datasets = self._table("DatasetTable", "dataset_table", key="dataset_id")
+        _index(datasets, "owner_username-index", "owner_username")
+        _index(datasets, "category-num_devices-index", "category", "num_devices", _NUMBER)
+
+    def _table(self, construct_id: str, name: str, *, key: str, expiry: str | None = None) -> dynamodb.Table:
+        return dynamodb.Table(
+            self,
+            construct_id,
+            table_name=name,
+            partition_key=dynamodb.Attribute(name=key, type=_TEXT),
+            billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
+            encryption=dynamodb.TableEncryption.AWS_MANAGED,
+            point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
+                point_in_time_recovery_enabled=True
+            ),
+            time_to_live_attribute=expiry,
+            removal_policy=RemovalPolicy.RETAIN,
+        )
+
+    def _model_bucket(self) -> s3.Bucket:
+        """Private, TLS only, versioned: storing a model again never destroys what was there."""
+        return s3.Bucket(
+            self,
+            "ModelBucket",
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            enforce_ssl=True,
+            versioned=True,
+            lifecycle_rules=[
+                s3.LifecycleRule(
+                    noncurrent_version_expiration=Duration.days(90),
+                    abort_incomplete_multipart_upload_after=Duration.days(7),
+                )
+            ],
+            removal_policy=RemovalPolicy.RETAIN,
+        )
+
+
+def _index(
+    table: dynamodb.Table,
+    name: str,
+    key: str,
+    sort: str | None = None,
+    sort_type: dynamodb.AttributeType = _TEXT,
+) -> None:
+    table.add_global_secondary_index(
+        index_name=name,
+        partition_key=dynamodb.Attribute(name=key, type=_TEXT),
+        sort_key=dynamodb.Attribute(name=sort, type=sort_type) if sort else None,
+        projection_type=dynamodb.ProjectionType.ALL,
+    )

@@ -1,0 +1,122 @@
+"""Resource types of the cluster's stack that moto's CloudFormation skips, so that its outputs can't name them."""
+
+import json
+import secrets
+import string
+from typing import Any, Self
+
+from moto.cloudformation.parsing import get_model_map
+from moto.secretsmanager.models import secretsmanager_backends
+
+
+class _Resource:
+    """What moto asks of every resource; a type says what it is by its attributes."""
+
+    def __init__(self, physical_id: str, attributes: dict[str, Any] | None = None) -> None:
+        self.physical_resource_id = physical_id
+        self._attributes = attributes or {}
+
+    @classmethod
+    def has_cfn_attr(cls, _attribute: str) -> bool:
+        """Let outputs through; a wrong one fails when it is read."""
+        return True
+
+    def get_cfn_attribute(self, attribute: str) -> Any:
+        return self._attributes[attribute]
+
+    def is_created(self) -> bool:
+        return True
+
+    def delete(self, account_id: str, region_name: str) -> None:
+        """Nothing is behind it."""
+
+
+class Secret(_Resource):
+    """A secret, with a generated password if the template wants one."""
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_: Any
+    ) -> Self:
+        properties = cloudformation_json["Properties"]
+        made: str = secretsmanager_backends[account_id][region_name].create_secret(
+            name=properties.get("Name", resource_name),
+            secret_string=secret_string(properties),
+            secret_binary=None,
+            description=properties.get("Description"),
+            tags=properties.get("Tags"),
+            kms_key_id=properties.get("KmsKeyId"),
+            client_request_token=None,
+            replica_regions=[],
+            force_overwrite=False,
+        )
+        return cls(json.loads(made)["ARN"])
+
+    def delete(self, account_id: str, region_name: str) -> None:
+        backend = secretsmanager_backends[account_id][region_name]
+        backend.delete_secret(
+            self.physical_resource_id, recovery_window_in_days=None, force_delete_without_recovery=True
+        )
+
+
+class SecretAttachment(_Resource):
+    """Its reference is the secret's; nodes here have no database that it could add to the secret."""
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls, _resource_name: str, cloudformation_json: Any, *_: Any, **__: Any
+    ) -> Self:
+        return cls(cloudformation_json["Properties"]["SecretId"])
+
+
+class DatabaseCluster(_Resource):
+    """A name without a database: nodes here keep their state in SQLite."""
+
+    @classmethod
+    def create_from_cloudformation_json(
+        cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_: Any
+    ) -> Self:
+        name = resource_name.lower()
+        port = cloudformation_json["Properties"].get("Port", 5432)
+        return cls(
+            name,
+            {
+                "DBClusterArn": f"arn:aws:rds:{region_name}:{account_id}:cluster:{name}",
+                "Endpoint.Address": f"{name}.cluster-local.{region_name}.rds.amazonaws.com",
+                "Endpoint.Port": str(port),
+            },
+        )
+
+
+class DatabaseInstance(_Resource):
+    """An instance of such a cluster; moto's own would ask for storage, which Aurora doesn't have."""
+
+    @classmethod
+    def create_from_cloudformation_json(cls, resource_name: str, *_: Any, **__: Any) -> Self:
+        return cls(resource_name.lower())
+
+
+ADDED = {
+    "AWS::SecretsManager::Secret": Secret,
+    "AWS::SecretsManager::SecretTargetAttachment": SecretAttachment,
+    "AWS::RDS::DBCluster": DatabaseCluster,
+    "AWS::RDS::DBInstance": DatabaseInstance,
+}
+
+
+def add_cluster_types() -> None:
+    """Let moto make the cluster's database and its secret, which outputs refer to."""
+    get_model_map().update(ADDED)
+
+
+def secret_string(properties: dict[str, Any]) -> str:
+    """Return the value of a secret resource: the one given, or a generated password in its template."""
+    wish = properties.get("GenerateSecretString")
+    if wish is None:
+        return str(properties.get("SecretString", ""))
+    refused = set(wish.get("ExcludeCharacters", ""))
+    letters = [letter for letter in string.ascii_letters + string.digits if letter not in refused]
+    password = "".join(secrets.choice(letters) for _ in range(wish.get("PasswordLength", 32)))
+    if "GenerateStringKey" not in wish:
+        return password
+    return json.dumps(json.loads(wish["SecretStringTemplate"]) | {wish["GenerateStringKey"]: password})

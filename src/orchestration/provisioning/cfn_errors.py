@@ -12,7 +12,6 @@ _REFUSALS = frozenset(
         "AccessDenied",
         "InsufficientCapabilitiesException",
         "LimitExceededException",
-        "TokenAlreadyExistsException",
         "ValidationError",
     }
 )
@@ -21,7 +20,7 @@ _REFUSALS = frozenset(
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Raise StackFailed where CloudFormation refuses, Upstream where it can't. `doing` says what was asked."""
+    """Raise StackFailed where CloudFormation refuses to, Upstream where it can't; `doing` says what."""
     try:
         yield
     except ClientError as error:

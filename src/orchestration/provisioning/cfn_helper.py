@@ -88,7 +88,11 @@ class CfnHelper:
                     Capabilities=new.capabilities,
                     ClientRequestToken=new.token,
                 )
-            except self._client.exceptions.AlreadyExistsException:
+            except (
+                self._client.exceptions.AlreadyExistsException,
+                # Somebody else sent the same wish with other parameters, and was first.
+                self._client.exceptions.TokenAlreadyExistsException,
+            ):
                 return None
         return answer["StackId"]
 

@@ -1,6 +1,6 @@
 """Settings: read once from the environment, all that is missing reported together. No other file reads it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -50,6 +50,7 @@ class Settings(StackSettings):
     reconcile_interval: PositiveFloat = 10
     legacy_key_days: Annotated[float, Field(ge=0)] = 30
     """How long a replaced API key goes on working."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_body_bytes: PositiveInt = 262_144
     local_mode: bool = False
     """Trust the key set of an embedded AWS, whose private half is public."""
@@ -61,7 +62,7 @@ class Settings(StackSettings):
 
     @classmethod
     def from_environment(cls) -> "Settings":
-        """Read the environment. Raises pydantic.ValidationError, naming everything that is missing or wrong."""
+        """Read the environment. Raises pydantic.ValidationError, which names all that is missing or wrong."""
         return cls()
 
     @property

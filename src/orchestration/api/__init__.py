@@ -1,0 +1,16 @@
+"""HTTP: parse, call one service, render."""
+
+from flask import Flask
+
+from orchestration.api import accounts, devices, downloads, errors, nodes, status, training
+from orchestration.api.context import Services
+
+__all__ = ["Services", "register"]
+
+
+def register(app: Flask, services: Services) -> None:
+    """Hang every route and every error into the app."""
+    services.bind(app)
+    errors.register(app)
+    for module in (status, nodes, training, devices, accounts, downloads):
+        app.register_blueprint(module.bp)

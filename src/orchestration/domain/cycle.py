@@ -77,6 +77,35 @@ def closes(progress: Progress, *, percent: int, closed_cycles: int) -> bool:
     return progress.percent_complete > percent
 
 
+@dataclass(frozen=True, slots=True)
+class ClosedCycle:
+    """What a cycle came to; `closed_at` in seconds since the epoch."""
+
+    cycle: int
+    percent_complete: int
+    loss: float
+    acc: float
+    devices: int
+    closed_at: float
+
+    @property
+    def is_last(self) -> bool:
+        """The model is complete with it."""
+        return self.percent_complete >= COMPLETE
+
+
+def close(tally: Tally, progress: Progress, now: float) -> ClosedCycle:
+    """Settle the running cycle: its means, over the devices that reported in it."""
+    return ClosedCycle(
+        cycle=progress.cycle or tally.cycle + 1,
+        percent_complete=progress.percent_complete,
+        loss=tally.loss,
+        acc=tally.acc,
+        devices=tally.devices,
+        closed_at=now,
+    )
+
+
 def _countable(value: float) -> float:
     if abs(value) > LARGEST_COUNTED:
         return LARGEST_COUNTED if value > 0 else -LARGEST_COUNTED

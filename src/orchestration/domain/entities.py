@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from orchestration.domain.cycle import COMPLETE, NO_REPORTS, Tally
-
+from orchestration.domain.cycle import COMPLETE, NO_REPORTS, ClosedCycle, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,8 @@ class Model:
     """What the signature of the download link is bound to; set once the file is in the bucket."""
     node_address: str | None = None
     tally: Tally = NO_REPORTS
+    history: tuple[ClosedCycle, ...] = ()
+    """The last closed cycles, oldest first."""
 
     @property
     def is_accepted(self) -> bool:

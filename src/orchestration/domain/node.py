@@ -23,7 +23,7 @@ class Wish(StrEnum):
 
 
 class StackPhase(StrEnum):
-    """What a stack's status means for us. `provisioning/cfn_status.py` maps CloudFormation's words to these."""
+    """What a stack's status means for us; `provisioning/cfn_status.py` maps CloudFormation's words."""
 
     ABSENT = "absent"
     CREATING = "creating"
@@ -60,12 +60,17 @@ class Node:
     status: NodeStatus = NodeStatus.ABSENT
     generation: int = 0
     reason: str = ""
+    """What is being waited for, for the data scientist who asked."""
+    failure: str = ""
+    """Why the launch before this one came to nothing; kept until a launch succeeds."""
     stack_id: str | None = None
     address: str | None = None
     secret_hash: str | None = None
     asked_at: float = 0.0
     launched_at: float = 0.0
     ready_at: float = 0.0
+    idle_since: float = 0.0
+    """Since when nothing has needed it; 0 while something does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,7 @@ def decide(node: Node, stack: NodeStack, now: float, deadline: float) -> Decisio
 
 
 def _bring_up(node: Node, stack: NodeStack, now: float, deadline: float) -> Decision:
-    overdue = node.launched_at > 0 and node.ready_at < node.launched_at and now - node.launched_at > deadline
+    overdue = node.ready_at < node.launched_at < now - deadline
     match stack.phase:
         case StackPhase.ABSENT if node.status is NodeStatus.RETIRING or (stack.stack_id or node.stack_id):
             return Decision(Action.FORGET, "The previous stack is gone.")
@@ -121,12 +126,8 @@ def _bring_up(node: Node, stack: NodeStack, now: float, deadline: float) -> Deci
             return Decision(Action.DELETE, f"The launch took longer than {deadline:.0f} s and was given up.")
         case StackPhase.CREATING:
             return Decision(Action.WAIT, "The node's stack is being created.")
-        case StackPhase.USABLE | StackPhase.UPDATING if node.status is NodeStatus.RETIRING:
-            return Decision(Action.DELETE, "The previous stack is going down first.")
-        case StackPhase.USABLE | StackPhase.UPDATING if overdue:
-            return Decision(Action.DELETE, f"The node gave no answer within {deadline:.0f} s and was given up.")
         case StackPhase.USABLE | StackPhase.UPDATING:
-            return Decision(Action.ASK, "The stack is complete; the node itself doesn't answer yet.")
+            return _make_ready(node, deadline, overdue=overdue)
         case StackPhase.FAILING:
             return Decision(Action.WAIT, stack.reason or "The launch failed; its stack is being rolled back.")
         case StackPhase.BROKEN | StackPhase.UNDELETABLE:
@@ -135,6 +136,15 @@ def _bring_up(node: Node, stack: NodeStack, now: float, deadline: float) -> Deci
             return Decision(Action.WAIT, "The previous stack is going down first.")
         case _:
             return Decision(Action.WAIT, stack.reason or "CloudFormation is busy with the stack.")
+
+
+def _make_ready(node: Node, deadline: float, *, overdue: bool) -> Decision:
+    if node.status is NodeStatus.RETIRING:
+        # CloudFormation's word may be seconds old: its deletion has begun.
+        return Decision(Action.DELETE, "The previous stack is going down first.")
+    if overdue:
+        return Decision(Action.DELETE, f"The node gave no answer within {deadline:.0f} s and was given up.")
+    return Decision(Action.ASK, "The stack is complete; the node itself doesn't answer yet.")
 
 
 def _take_down(stack: NodeStack) -> Decision:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from orchestration.domain.cycle import Progress, Report, Tally
+from orchestration.domain.credentials import StoredKey
+from orchestration.domain.cycle import ClosedCycle, Report, Tally
 from orchestration.domain.entities import Caller, Dataset, Model, User
 from orchestration.domain.node import Node, NodeStack
 
@@ -45,20 +46,6 @@ class Users(Protocol):
         """Replace the row's plaintext key by `hint`, provided it still is the one in `user`."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredKey:
-    """An API key as it is kept: its SHA-256, never itself. Times are seconds since the epoch."""
-
-    key_hash: str
-    owner: str
-    created_at: float
-    expires_at: float | None = None
-
-    def is_live(self, now: float) -> bool:
-        """Whether it still opens anything."""
-        return self.expires_at is None or now < self.expires_at
-
-
 class ApiKeys(Protocol):
     """The key table."""
 
@@ -82,7 +69,7 @@ class Models(Protocol):
         """Record what `/create` asked for. Raises Conflict when the model stopped training meanwhile."""
 
     def on_dataset(self, dataset_id: str) -> Sequence[Model]:
-        """Return the active models of a dataset, eventually consistent; malformed rows are skipped and logged."""
+        """Return the active models of a dataset, eventually consistent; malformed rows are skipped."""
 
     def to_retrieve(self, dataset_id: str) -> Sequence[Model]:
         """Return the complete models whose file isn't in the bucket yet, eventually consistent."""
@@ -93,7 +80,7 @@ class Models(Protocol):
         Raises NotFound.
         """
 
-    def close_cycle(self, model: Model, progress: Progress, now: float) -> bool:
+    def close_cycle(self, model: Model, closed: ClosedCycle) -> bool:
         """Close the cycle that `model` shows, provided nothing was reported since it was read; else False."""
 
     def retrieved(self, model: Model, download_key: str, link: str) -> None:
@@ -130,7 +117,7 @@ class Nodes(Protocol):
     def claim(self, node: Node, now: float) -> Node | None:
         """Begin the next generation; None if somebody else has."""
 
-    def change(self, node: Node, changes: "Mapping[str, object]") -> Node | None:
+    def change(self, node: Node, changes: Mapping[str, object]) -> Node | None:
         """Write these fields, provided generation and status are still those of `node`; else None."""
 
 
@@ -185,7 +172,7 @@ class ModelBucket(Protocol):
     """The private bucket of trained models."""
 
     def store(self, model: Model, state: bytes) -> None:
-        """Keep the protobuf and its safetensors form. Storing again overwrites with the same. Raises UnusableModel."""
+        """Keep the protobuf and its safetensors form; again is the same. Raises UnusableModel."""
 
     def fresh_url(self, model_id: str) -> str:
         """Return a presigned URL of the safetensors file, good for a few minutes."""

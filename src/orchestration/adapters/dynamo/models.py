@@ -1,0 +1,194 @@
+"""The model table: artificienlib writes its items, the marketplace reads them, we add some attributes."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from boto3.dynamodb.conditions import Attr, ConditionBase, Key
+from pydantic import ValidationError
+
+from orchestration.adapters.dynamo.rows import ModelRow
+from orchestration.adapters.dynamo.table import ConditionFailed, Table
+from orchestration.domain.cycle import ClosedCycle, Report, Tally
+from orchestration.domain.entities import Model
+from orchestration.domain.errors import Conflict, NotFound
+
+log = structlog.get_logger(__name__)
+
+HISTORY_LENGTH = 1000
+"""A DynamoDB item holds 400 kB; a closed cycle takes some 100 B, so the rest stays free for features."""
+
+FOR_DEVICES = (
+    "model_id,owner_name,dataset,version,active_status,percent_complete,features,labels,hosted_as,node_URL"
+)
+"""What a list of models needs of each: not its history."""
+
+EXISTS = Attr("model_id").exists()
+TRAINS = EXISTS & Attr("active_status").eq(1)
+
+
+@dataclass(frozen=True, slots=True)
+class DynamoModels:
+    """Implements the port `Models`."""
+
+    table: Table
+
+    def get(self, model_id: str) -> Model:
+        """Return the model; its id is tried as sent, then in lower case."""
+        for candidate in _spellings(model_id):
+            if item := self.table.get(model_id=candidate):
+                try:
+                    return ModelRow.model_validate(item).entity()
+                except ValidationError as error:
+                    raise Conflict(
+                        f"The item of model {candidate!r} is malformed: {_faults(error)}."
+                    ) from error
+        raise NotFound(f"There is no model {model_id!r}.")
+
+    def accept(self, model: Model, features: Sequence[str], labels: Sequence[str], hosted_as: str) -> Model:
+        """Write features and labels, unless they stand there already: the library asks every 30 seconds."""
+        hosted_as_other = hosted_as if hosted_as != model.model_id else None
+        wanted = (tuple(features), tuple(labels), hosted_as_other)
+        if (model.features, model.labels, model.hosted_as) == wanted:
+            return model
+        changes = {"features": list(features), "labels": list(labels), "hosted_as": hosted_as_other}
+        try:
+            item = self._update(model.model_id, TRAINS & Attr("owner_name").eq(model.owner), put=changes)
+        except ConditionFailed as error:
+            raise Conflict(f"Model {model.model_id!r} is complete or withdrawn.") from error
+        return ModelRow.model_validate(item).entity()
+
+    def on_dataset(self, dataset_id: str) -> Sequence[Model]:
+        """Return the dataset's active models."""
+        key = Key("dataset").eq(dataset_id) & Key("active_status").eq(1)
+        return self._query("dataset-active-index", key)
+
+    def to_retrieve(self, dataset_id: str) -> Sequence[Model]:
+        """Return the dataset's complete models whose file isn't safe yet."""
+        return self._query("retrieval-due-index", Key("retrieval_due").eq(dataset_id))
+
+    def count(self, model_id: str, report: Report) -> Tally | None:
+        """Add a report in one write; then show the mean, unless a later report has shown its own."""
+        amounts: dict[str, float] = {
+            "devices_trained_this_cycle": 1,
+            "loss_sum": report.loss,
+            "closed_cycles": 0,
+        }
+        if report.acc is not None:
+            amounts |= {"acc_sum": report.acc, "acc_devices": 1}
+        for candidate in _spellings(model_id):
+            try:
+                item = self._update(candidate, TRAINS, add=amounts)
+            except ConditionFailed as error:
+                if error.item is None:
+                    continue
+                return None
+            tally = ModelRow.model_validate(item).tally()
+            self._show_means(candidate, tally)
+            return tally
+        raise NotFound(f"There is no model {model_id!r}.")
+
+    def _show_means(self, model_id: str, tally: Tally) -> None:
+        means = {"loss_this_cycle": tally.loss} | ({"acc_this_cycle": tally.acc} if tally.acc_devices else {})
+        try:
+            self._update(model_id, _unchanged_since(tally), put=means)
+        except ConditionFailed:
+            log.debug("mean.superseded", model_id=model_id, devices=tally.devices)
+
+    def close_cycle(self, model: Model, closed: ClosedCycle) -> bool:
+        """Settle one cycle in one write: progress, means, history, and counters back to nothing."""
+        changes: dict[str, Any] = {
+            "percent_complete": closed.percent_complete,
+            "closed_cycles": closed.cycle,
+            "history": [asdict(cycle) for cycle in (*model.history, closed)][-HISTORY_LENGTH:],
+            "devices_trained_this_cycle": 0,
+            "loss_sum": 0,
+            "acc_sum": 0,
+            "acc_devices": 0,
+        }
+        if closed.devices:
+            changes["loss_this_cycle"] = closed.loss
+        if model.tally.acc_devices:
+            changes["acc_this_cycle"] = closed.acc
+        if closed.is_last:
+            changes |= {"active_status": 0, "retrieval_due": model.dataset_id}
+        try:
+            self._update(model.model_id, _unchanged_since(model.tally), put=changes)
+        except ConditionFailed:
+            return False
+        return True
+
+    def retrieved(self, model: Model, download_key: str, link: str) -> None:
+        """Note that the file is safe; a model that was withdrawn meanwhile gets no link."""
+        changes = {"download_key": download_key, "download_link": link}
+        self._while_due(model, put=changes, remove=("retrieval_due", "retrieval_error"))
+
+    def not_retrieved(self, model: Model, cause: str) -> None:
+        """Keep the cause."""
+        self._while_due(model, put={"retrieval_error": cause})
+
+    def _while_due(self, model: Model, **changes: Any) -> None:
+        try:
+            self._update(model.model_id, Attr("retrieval_due").exists(), **changes)
+        except ConditionFailed:
+            log.info("retrieval.no_longer_due", model_id=model.model_id)
+
+    def withdraw(self, model: Model, now: float) -> None:
+        """End its training and take back its link; withdrawing twice is the same as once."""
+        withdrawn = {"active_status": 0, "withdrawn_at": datetime.fromtimestamp(now, UTC).isoformat()}
+        gone = ("retrieval_due", "retrieval_error", "download_link", "download_key")
+        self._update_existing(model.model_id, put=withdrawn, remove=gone)
+
+    def publish_node(self, model: Model, address: str) -> None:
+        """Show the node's address."""
+        self._update_existing(model.model_id, put={"node_URL": address})
+
+    def unpublish_node(self, dataset_id: str) -> None:
+        """Clear the node's address wherever it is shown."""
+        shown = self.table.query(
+            "dataset-active-index",
+            Key("dataset").eq(dataset_id),
+            FilterExpression=Attr("node_URL").exists(),
+            ProjectionExpression="model_id",
+        )
+        for item in shown:
+            self._update_existing(item["model_id"], remove=("node_URL",))
+
+    def _update_existing(self, model_id: str, **changes: Any) -> None:
+        try:
+            self._update(model_id, EXISTS, **changes)
+        except ConditionFailed as error:
+            raise NotFound(f"There is no model {model_id!r}.") from error
+
+    def _update(self, model_id: str, when: ConditionBase, **changes: Any) -> dict[str, Any]:
+        return self.table.update({"model_id": model_id}, when=when, **changes)
+
+    def _query(self, index: str, key: ConditionBase) -> Sequence[Model]:
+        models = []
+        for item in self.table.query(index, key, ProjectionExpression=FOR_DEVICES):
+            try:
+                models.append(ModelRow.model_validate(item).entity())
+            except ValidationError as error:
+                log.warning("model.malformed", model_id=item.get("model_id"), faults=_faults(error))
+        return models
+
+
+def _unchanged_since(tally: Tally) -> ConditionBase:
+    """No report was counted and no cycle closed since this tally was read."""
+    devices: ConditionBase = Attr("devices_trained_this_cycle").eq(tally.devices)
+    cycles: ConditionBase = Attr("closed_cycles").eq(tally.cycle)
+    if not tally.devices:
+        devices |= Attr("devices_trained_this_cycle").not_exists()
+    if not tally.cycle:
+        cycles |= Attr("closed_cycles").not_exists()
+    return TRAINS & devices & cycles
+
+
+def _spellings(model_id: str) -> Sequence[str]:
+    return list(dict.fromkeys((model_id, model_id.lower())))
+
+
+def _faults(error: ValidationError) -> str:
+    return ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors())

@@ -1,0 +1,106 @@
+"""The shapes that items must have before anything in them is believed."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr
+
+from orchestration.domain.credentials import is_hint
+from orchestration.domain.cycle import ClosedCycle, Tally
+from orchestration.domain.entities import Dataset, Model, User
+
+Name = Annotated[StrictStr, Field(min_length=1)]
+NoneAsEmpty = BeforeValidator(lambda value: () if value is None else value)
+Columns = Annotated[tuple[Name, ...], NoneAsEmpty]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Row(BaseModel):
+    """An item, read leniently in what we don't use and strictly in what we do."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ModelRow(Row):
+    """An item of the model table, as artificienlib and this service write it."""
+
+    model_id: Name
+    owner_name: Name
+    dataset: Name
+    version: Name
+    active_status: int
+    percent_complete: Annotated[int, Field(ge=0, le=100)]
+    features: Columns = ()
+    labels: Columns = ()
+    hosted_as: Name | None = None
+    retrieval_due: Name | None = None
+    download_key: Name | None = None
+    node_URL: str | None = None  # noqa: N815 - the marketplace's name
+    devices_trained_this_cycle: Count = 0
+    closed_cycles: Count = 0
+    loss_sum: Finite = 0.0
+    acc_sum: Finite = 0.0
+    acc_devices: Count = 0
+    history: tuple[ClosedCycle, ...] = ()
+
+    def tally(self) -> Tally:
+        """Return the running cycle's counters."""
+        return Tally(
+            cycle=self.closed_cycles,
+            devices=self.devices_trained_this_cycle,
+            loss_sum=self.loss_sum,
+            acc_sum=self.acc_sum,
+            acc_devices=self.acc_devices,
+        )
+
+    def entity(self) -> Model:
+        """Return the domain's model."""
+        return Model(
+            model_id=self.model_id,
+            owner=self.owner_name,
+            dataset_id=self.dataset,
+            version=self.version,
+            is_active=self.active_status == 1,
+            percent_complete=self.percent_complete,
+            features=self.features,
+            labels=self.labels,
+            hosted_as=self.hosted_as,
+            retrieval_due=self.retrieval_due is not None,
+            download_key=self.download_key,
+            node_address=self.node_URL,
+            tally=self.tally(),
+            history=self.history,
+        )
+
+
+class DatasetRow(Row):
+    """An item of the dataset table, as the marketplace writes it."""
+
+    dataset_id: Name
+    owner_username: Name
+    properlySetUp: bool = False  # noqa: N815 - the marketplace's name
+    nodeURL: str | None = None  # noqa: N815 - the marketplace's name
+
+    def entity(self) -> Dataset:
+        """Return the domain's dataset."""
+        return Dataset(self.dataset_id, self.owner_username, self.properlySetUp, self.nodeURL or None)
+
+
+def _strings(value: Any) -> Any:
+    """A list or a set: the marketplace has written both. What is no text in it names no dataset."""
+    return [part for part in value if isinstance(part, str)] if isinstance(value, list | set) else ()
+
+
+class UserRow(Row):
+    """An item of the user table, as the marketplace writes it."""
+
+    user_id: Name
+    username: Name
+    datasets_purchased: Annotated[frozenset[str], BeforeValidator(_strings)] = frozenset()
+    api_key: Any = None
+
+    def entity(self) -> User:
+        """Return the domain's user; a masked hint is not a key."""
+        key = self.api_key if isinstance(self.api_key, str) and self.api_key else None
+        legacy = None if key is None or is_hint(key) else key
+        return User(self.user_id, self.username, self.datasets_purchased, legacy)

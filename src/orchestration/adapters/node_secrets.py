@@ -1,0 +1,72 @@
+"""Secrets Manager: what a node must know and nobody else. One secret a generation; it goes with its node."""
+
+import json
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from orchestration.adapters.aws_errors import upstream_errors
+from orchestration.domain.credentials import hash_of
+from orchestration.domain.node import Node
+from orchestration.domain.ports import NodeSecret
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+NAME_PREFIX = "artificien/node/"
+"""The nodes' execution role may read what begins with this; see `ecs_cluster_stack.py`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretsManagerNodeSecrets:
+    """Implements the port `NodeSecrets`. Keys of a secret: `MASTER_NODE_URL` and `DATABASE_URL`."""
+
+    client: "SecretsManagerClient"
+    callback_address: str
+    database_url: str
+
+    def ensure(self, node: Node) -> NodeSecret:
+        """Make the secret; where another process has, its secret is the one that counts."""
+        name = _name(node)
+        password = secrets.token_urlsafe(32)
+        with upstream_errors("Secrets Manager"):
+            reference = self._create(name, node, password)
+            return NodeSecret(reference, hash_of(password)) if reference else self._existing(name)
+
+    def _create(self, name: str, node: Node, password: str) -> str | None:
+        content = {
+            "MASTER_NODE_URL": f"{node.node_id}:{password}@{self.callback_address}",
+            "DATABASE_URL": self.database_url,
+        }
+        try:
+            answer = self.client.create_secret(
+                Name=name,
+                SecretString=json.dumps(content),
+                Description="Credential and database of a PyGrid node",
+                Tags=[{"Key": "artificien:node-id", "Value": node.node_id}],
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "ResourceExistsException":
+                return None
+            raise
+        return answer["ARN"]
+
+    def _existing(self, name: str) -> NodeSecret:
+        answer = self.client.get_secret_value(SecretId=name)
+        credential, _, _ = json.loads(answer["SecretString"])["MASTER_NODE_URL"].rpartition("@")
+        return NodeSecret(answer["ARN"], hash_of(credential.partition(":")[2]))
+
+    def discard(self, node: Node) -> None:
+        """Delete it at once: a name that waits to be forgotten could not be made again."""
+        with upstream_errors("Secrets Manager"):
+            try:
+                self.client.delete_secret(SecretId=_name(node), ForceDeleteWithoutRecovery=True)
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "ResourceNotFoundException":
+                    raise
+
+
+def _name(node: Node) -> str:
+    return f"{NAME_PREFIX}{node.node_id}/{node.generation}"

@@ -1,0 +1,70 @@
+"""Who is calling. Every view carries exactly one of these; a test sees to it."""
+
+from collections.abc import Callable
+from functools import wraps
+
+from flask import g, request
+from flask.typing import ResponseReturnValue
+
+from orchestration.api.context import services
+from orchestration.domain.errors import Unauthenticated
+
+View = Callable[..., ResponseReturnValue]
+
+CALLER = "declared_caller"
+API_KEY_HEADER = "api_key"
+
+
+def user_required(view: View) -> View:
+    """A person with a Cognito access token: a data scientist or an app developer. Sets `g.caller`."""
+
+    @wraps(view)
+    def checked(**arguments: object) -> ResponseReturnValue:
+        g.caller = services().tokens.verify(_bearer_token())
+        return view(**arguments)
+
+    return _declared(checked, "user")
+
+
+def device_required(view: View) -> View:
+    """A phone, by the app developer's key; the use case knows whose it must be. Sets `g.api_key`."""
+
+    @wraps(view)
+    def checked(**arguments: object) -> ResponseReturnValue:
+        g.api_key = request.headers.get(API_KEY_HEADER, "")
+        if not g.api_key:
+            raise Unauthenticated("Send your API key in the header api_key.")
+        return view(**arguments)
+
+    return _declared(checked, "device")
+
+
+def node_required(view: View) -> View:
+    """A node that this service launched, by the credential in its callback address. Sets `g.node`."""
+
+    @wraps(view)
+    def checked(**arguments: object) -> ResponseReturnValue:
+        credential = request.authorization
+        if credential is None or credential.type != "basic" or not credential.username:
+            raise Unauthenticated("Only a node that this service has launched may report progress.")
+        g.node = services().training.node(credential.username, credential.password or "")
+        return view(**arguments)
+
+    return _declared(checked, "node")
+
+
+def anybody(view: View) -> View:
+    """No credential: say in the view's docstring what makes that safe."""
+    return _declared(view, "anybody")
+
+
+def _bearer_token() -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("Send a Cognito access token: Authorization: Bearer <token>.")
+    return token.strip()
+
+
+def _declared(view: View, caller: str) -> View:
+    setattr(view, CALLER, caller)
+    return view

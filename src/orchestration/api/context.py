@@ -1,0 +1,38 @@
+"""The use cases, as a view finds them."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from flask import Flask, current_app
+
+from orchestration.api.links import DownloadLinks
+from orchestration.domain.ports import TokenVerifier
+from orchestration.services.accounts import AccountService
+from orchestration.services.catalogue import CatalogueService
+from orchestration.services.nodes import NodeService
+from orchestration.services.retrieval import DownloadService
+from orchestration.services.training import TrainingService
+
+KEY = "orchestration"
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that a request may call."""
+
+    tokens: TokenVerifier
+    nodes: NodeService
+    training: TrainingService
+    catalogue: CatalogueService
+    accounts: AccountService
+    downloads: DownloadService
+    links: DownloadLinks
+
+    def bind(self, app: Flask) -> None:
+        """Make these the services of an app."""
+        app.extensions[KEY] = self
+
+
+def services() -> Services:
+    """Return the services of the app that handles this request."""
+    return cast(Services, current_app.extensions[KEY])

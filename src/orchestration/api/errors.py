@@ -1,0 +1,72 @@
+"""Every failure as JSON with the key `error`: the callers can't read anything else."""
+
+from http import HTTPStatus
+
+import structlog
+from flask import Flask, jsonify
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException
+
+from orchestration.domain.errors import (
+    AccessDenied,
+    Conflict,
+    Contended,
+    InvalidRequest,
+    NodeUnreachable,
+    NotFound,
+    OrchestrationError,
+    StackFailed,
+    Unauthenticated,
+    UnusableModel,
+    Upstream,
+)
+
+log = structlog.get_logger(__name__)
+
+STATUS: dict[type[OrchestrationError], HTTPStatus] = {
+    InvalidRequest: HTTPStatus.BAD_REQUEST,
+    Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    AccessDenied: HTTPStatus.FORBIDDEN,
+    NotFound: HTTPStatus.NOT_FOUND,
+    Conflict: HTTPStatus.CONFLICT,
+    Contended: HTTPStatus.SERVICE_UNAVAILABLE,
+    Upstream: HTTPStatus.BAD_GATEWAY,
+    StackFailed: HTTPStatus.BAD_GATEWAY,
+    NodeUnreachable: HTTPStatus.BAD_GATEWAY,
+    UnusableModel: HTTPStatus.BAD_GATEWAY,
+}
+
+
+def register(app: Flask) -> None:
+    """Render the domain's errors, HTTP's, and what nobody thought of."""
+    app.register_error_handler(OrchestrationError, _domain_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _domain_error(error: OrchestrationError) -> ResponseReturnValue:
+    status = STATUS[type(error)]
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning("request.failed", cause=str(error), because=str(error.__cause__))
+    return _rendered(str(error), status)
+
+
+def _http_error(error: HTTPException) -> ResponseReturnValue:
+    response = error.get_response()
+    headers = {
+        name: value for name, value in response.headers if name in ("Allow", "Retry-After", "Location")
+    }
+    if error.code is None or error.code < HTTPStatus.BAD_REQUEST:
+        return response  # a redirect is an answer
+    return _rendered(error.description or error.name, HTTPStatus(error.code), headers)
+
+
+def _unexpected(error: Exception) -> ResponseReturnValue:
+    log.error("request.crashed", exc_info=error)
+    return _rendered("Something went wrong here; it has been logged.", HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _rendered(
+    sentence: str, status: HTTPStatus, headers: dict[str, str] | None = None
+) -> ResponseReturnValue:
+    return jsonify(error=sentence), status, headers or {}

@@ -1,0 +1,89 @@
+"""Request JSON to typed values, or InvalidRequest with a sentence that names the field."""
+
+from typing import Annotated, TypeVar
+
+from flask import Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from orchestration.domain.errors import InvalidRequest
+
+Id = Annotated[str, Field(min_length=1, max_length=512)]
+"""Free text; DynamoDB takes keys of up to 2,048 bytes, and UTF-8 makes at most 4 of a character."""
+
+Columns = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=512)], ...], Field(min_length=1)]
+
+
+class Payload(BaseModel):
+    """What a route takes: exactly typed; what it doesn't know, it doesn't mind."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+
+class CreatePayload(Payload):
+    """POST /create."""
+
+    dataset_id: Id
+    model_id: Id
+    features: Columns
+    labels: Columns
+
+
+class DeletePayload(Payload):
+    """POST /delete: a dataset's node or a model."""
+
+    dataset_id: Id | None = None
+    model_id: Id | None = None
+    force: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "DeletePayload":
+        if (self.dataset_id is None) == (self.model_id is None):
+            raise ValueError("send either dataset_id or model_id")
+        return self
+
+
+class DatasetPayload(Payload):
+    """POST /info."""
+
+    dataset_id: Id
+
+
+class UserPayload(Payload):
+    """POST /generate_key and /get_datasets."""
+
+    user_id: Id
+
+
+class LossPayload(Payload):
+    """POST /model_loss. The pod's `acc` is always -1: not measured."""
+
+    model_id: Id
+    loss: float
+    acc: float = -1.0
+
+
+class ProgressPayload(Payload):
+    """POST /model_progress. Our node adds the number of the cycle it closes, counted from 1."""
+
+    model_id: Id
+    percent_complete: Annotated[int, Field(ge=0, le=100)]
+    cycle: Annotated[int, Field(ge=1, le=10**9)] | None = None
+
+
+AnyPayload = TypeVar("AnyPayload", bound=Payload)
+
+
+def parsed(request: Request, payload: type[AnyPayload]) -> AnyPayload:
+    """Parse the body, whatever its content type says. Raises InvalidRequest."""
+    try:
+        return payload.model_validate_json(request.get_data())
+    except ValidationError as error:
+        raise InvalidRequest(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    if any(fault["type"] == "json_invalid" for fault in faults):
+        return "The body must be a JSON object."
+    parts = (f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in faults[:5])
+    return "; ".join(parts) + "."

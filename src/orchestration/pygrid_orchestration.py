@@ -1,0 +1,185 @@
+"""The composition root: builds and wires everything, does nothing else."""
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from flask import Flask
+from flask_cors import CORS
+
+from orchestration import api
+from orchestration.adapters.cognito import CognitoTokens
+from orchestration.adapters.dynamo import (
+    DynamoApiKeys,
+    DynamoDatasets,
+    DynamoModels,
+    DynamoNodes,
+    DynamoUsers,
+    Table,
+)
+from orchestration.adapters.jwks import KeySet, fetcher
+from orchestration.adapters.model_bucket import S3ModelBucket
+from orchestration.adapters.node_secrets import SecretsManagerNodeSecrets
+from orchestration.adapters.pygrid import PygridServer
+from orchestration.api.links import DownloadLinks
+from orchestration.logs import configure_logs
+from orchestration.provisioning.orchestration_helper import CloudFormationNodeStacks
+from orchestration.services.accounts import AccountService
+from orchestration.services.catalogue import CatalogueService
+from orchestration.services.lifecycle import Lifecycle
+from orchestration.services.nodes import NodeService
+from orchestration.services.reconciler import Reconciler
+from orchestration.services.retrieval import DownloadService, RetrievalService
+from orchestration.services.training import TrainingService
+from orchestration.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBServiceResource
+
+DAY = 86_400
+
+AWS = Config(
+    connect_timeout=2,
+    read_timeout=10,
+    max_pool_connections=32,
+    retries={"mode": "standard", "total_max_attempts": 4},
+)
+"""Seconds; no request may hang on AWS, and every call backs off with jitter."""
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Return the service. Without settings, they are read from the environment."""
+    settings = settings or Settings.from_environment()
+    configure_logs(settings.log_level)
+    app = Flask("orchestration", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    CORS(app)
+    api.register(app, Parts(settings).services)
+    return app
+
+
+def create_reconciler(settings: Settings) -> Reconciler:
+    """Return the reconciler."""
+    configure_logs(settings.log_level)
+    return Parts(settings).reconciler
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Each part once, made when it is first needed."""
+
+    settings: Settings
+
+    @cached_property
+    def services(self) -> api.Services:
+        return api.Services(
+            tokens=self.tokens,
+            nodes=NodeService(
+                models=self.models,
+                datasets=self.datasets,
+                users=self.users,
+                nodes=self.nodes,
+                lifecycle=self.lifecycle,
+                clock=time.time,
+            ),
+            training=TrainingService(models=self.models, nodes=self.nodes, clock=time.time),
+            catalogue=CatalogueService(
+                datasets=self.datasets, models=self.models, nodes=self.nodes, accounts=self.accounts
+            ),
+            accounts=self.accounts,
+            downloads=DownloadService(self.models, self.bucket.fresh_url),
+            links=self.links,
+        )
+
+    @cached_property
+    def reconciler(self) -> Reconciler:
+        return Reconciler(
+            nodes=self.nodes,
+            models=self.models,
+            lifecycle=self.lifecycle,
+            retrieval=RetrievalService(self.models, PygridServer(), self.bucket, self.links.link),
+            clock=time.time,
+            grace=self.settings.node_grace,
+        )
+
+    @cached_property
+    def lifecycle(self) -> Lifecycle:
+        return Lifecycle(
+            nodes=self.nodes,
+            stacks=self.stacks,
+            secrets=self.secrets,
+            server=PygridServer(),
+            datasets=self.datasets,
+            models=self.models,
+            clock=time.time,
+            deadline=self.settings.node_deadline,
+        )
+
+    @cached_property
+    def accounts(self) -> AccountService:
+        keys = DynamoApiKeys(self._table(self.settings.key_table))
+        return AccountService(self.users, keys, time.time, overlap=self.settings.legacy_key_days * DAY)
+
+    @cached_property
+    def tokens(self) -> CognitoTokens:
+        settings = self.settings
+        url = settings.jwks_url or f"{settings.issuer}/.well-known/jwks.json"
+        keys = KeySet(fetcher(url), local_mode=settings.local_mode)
+        return CognitoTokens(keys, settings.issuer, settings.app_client_ids, time.time)
+
+    @cached_property
+    def links(self) -> DownloadLinks:
+        return DownloadLinks(self.settings.public_url, self.settings.download_secret.get_secret_value())
+
+    @cached_property
+    def models(self) -> DynamoModels:
+        return DynamoModels(self._table(self.settings.model_table))
+
+    @cached_property
+    def datasets(self) -> DynamoDatasets:
+        return DynamoDatasets(self._table(self.settings.dataset_table))
+
+    @cached_property
+    def users(self) -> DynamoUsers:
+        return DynamoUsers(self._table(self.settings.user_table))
+
+    @cached_property
+    def nodes(self) -> DynamoNodes:
+        return DynamoNodes(self._table(self.settings.node_table))
+
+    @cached_property
+    def bucket(self) -> S3ModelBucket:
+        return S3ModelBucket(self._session.client("s3", config=AWS), self.settings.model_bucket)
+
+    @cached_property
+    def secrets(self) -> SecretsManagerNodeSecrets:
+        return SecretsManagerNodeSecrets(
+            self._session.client("secretsmanager", config=AWS),
+            self.settings.callback_address,
+            self.settings.node_database_url.get_secret_value(),
+        )
+
+    @cached_property
+    def stacks(self) -> CloudFormationNodeStacks:
+        return CloudFormationNodeStacks(
+            self._session.client("cloudformation", config=AWS),
+            prefix=self.settings.node_stack_prefix,
+            cluster_stack=self.settings.cluster_stack,
+            node_image=self.settings.node_image,
+        )
+
+    @cached_property
+    def _session(self) -> boto3.Session:
+        return boto3.Session(region_name=self.settings.aws_default_region)
+
+    @cached_property
+    def _dynamo(self) -> "DynamoDBServiceResource":
+        return self._session.resource("dynamodb", config=AWS)
+
+    def _table(self, name: str) -> Table:
+        # The resource's client, unlike the resource itself, may be used by many threads.
+        return Table(self._dynamo.meta.client, name)

@@ -1,0 +1,76 @@
+"""API keys of app developers, purchases of data scientists."""
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from orchestration.domain.credentials import StoredKey, hash_of, hint_of, new_key
+from orchestration.domain.entities import Caller, User
+from orchestration.domain.errors import AccessDenied, NotFound, Unauthenticated
+from orchestration.domain.ports import ApiKeys, Users
+from orchestration.services.lifecycle import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class AccountService:
+    """Use cases of accounts; `overlap` is how long a replaced key goes on working, in seconds."""
+
+    users: Users
+    keys: ApiKeys
+    clock: Clock
+    overlap: float
+
+    def generate_key(self, user_id: str, *, caller: Caller) -> str:
+        """Give the caller a new key, shown this once. Raises AccessDenied.
+
+        A shipped app can't change overnight: the key before lives on for a while, older ones end here.
+        """
+        user = self._own_row(user_id, caller)
+        now = self.clock()
+        self._hand_over(self._with_legacy(user, now), now)
+        key = new_key()
+        self.keys.put(StoredKey(hash_of(key), user.username, created_at=now))
+        self.users.mask_legacy_key(user, hint_of(key))
+        return key
+
+    def purchases(self, user_id: str, *, caller: Caller) -> Sequence[str]:
+        """Return the ids of the datasets that the caller has bought, sorted. Raises AccessDenied."""
+        return sorted(self._own_row(user_id, caller).purchased)
+
+    def check_key(self, key: str, *, owner: str) -> None:
+        """Pass a key of the dataset's owner. Raises Unauthenticated."""
+        stored = self.keys.find(hash_of(key))
+        if stored is not None and stored.owner == owner and stored.is_live(self.clock()):
+            return
+        if stored is None and self._is_legacy(key, owner):
+            return
+        raise Unauthenticated("This API key does not open this dataset.")
+
+    def _own_row(self, user_id: str, caller: Caller) -> User:
+        try:
+            user = self.users.named(caller.username)
+        except NotFound:
+            raise AccessDenied("There is no account for this login on the marketplace.") from None
+        if user_id not in (user.user_id, user.username):
+            raise AccessDenied("This account is somebody else's.")
+        return user
+
+    def _is_legacy(self, key: str, owner: str) -> bool:
+        try:
+            legacy = self.users.named(owner).legacy_api_key
+        except NotFound:
+            return False
+        return legacy is not None and hmac.compare_digest(legacy.encode(), key.encode())
+
+    def _with_legacy(self, user: User, now: float) -> list[StoredKey]:
+        stored = [key for key in self.keys.of(user.username) if key.is_live(now)]
+        if user.legacy_api_key is not None:
+            stored.append(StoredKey(hash_of(user.legacy_api_key), user.username, created_at=0.0))
+        return sorted(stored, key=lambda key: key.created_at)
+
+    def _hand_over(self, live: list[StoredKey], now: float) -> None:
+        for key in live[:-1]:
+            self.keys.put(replace(key, expires_at=now))
+        for key in live[-1:]:
+            if key.expires_at is None:
+                self.keys.put(replace(key, expires_at=now + self.overlap))

@@ -1,0 +1,137 @@
+"""One step of a node towards its wish: look, decide, act. Walked by `/create` and by the reconciler alike.
+
+Every step may be the last one this process takes: each is idempotent or conditional, and whoever comes next
+finds out from the record and the stack what is left to do.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from orchestration.domain.errors import StackFailed
+from orchestration.domain.node import Action, Node, NodeStack, NodeStatus, Wish, decide
+from orchestration.domain.ports import Datasets, Models, Nodes, NodeSecrets, NodeServer, NodeStacks
+
+log = structlog.get_logger(__name__)
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """Carries out what `decide` says; `deadline` is in seconds."""
+
+    nodes: Nodes
+    stacks: NodeStacks
+    secrets: NodeSecrets
+    server: NodeServer
+    datasets: Datasets
+    models: Models
+    clock: Clock
+    deadline: float
+
+    def advance(self, node: Node) -> Node:
+        """Take one step and return the record as it is then."""
+        if node.wish is Wish.DOWN and node.status is NodeStatus.ABSENT:
+            return node
+        stack = self.stacks.describe(node)
+        decision = decide(node, stack, self.clock(), self.deadline)
+        log.debug("node.decided", node_id=node.node_id, phase=stack.phase, action=decision.action)
+        match decision.action:
+            case Action.LAUNCH:
+                return self._launch(node, decision.reason)
+            case Action.ASK:
+                return self._ask(node, stack, decision.reason)
+            case Action.DELETE:
+                return self._delete(node, stack, decision.reason)
+            case Action.FORGET:
+                return self._forget(node)
+            case Action.WAIT:
+                return self._note(node, reason=decision.reason)
+
+    def _launch(self, node: Node, reason: str) -> Node:
+        if node.status is not NodeStatus.DEPLOYING:
+            claimed = self.nodes.claim(node, self.clock())
+            if claimed is None:  # somebody else launches it
+                return self.nodes.get(node.node_id) or node
+            node = claimed
+        secret = self.secrets.ensure(node)
+        noted = self.nodes.change(node, {"secret_hash": secret.secret_hash, "reason": reason})
+        if noted is None:
+            return self.nodes.get(node.node_id) or node
+        try:
+            stack_id = self.stacks.launch(noted, secret.reference)
+        except StackFailed as error:
+            log.warning("node.launch_refused", node_id=node.node_id, cause=str(error))
+            return self._note(noted, reason=str(error))
+        log.info(
+            "node.launched", node_id=node.node_id, dataset_id=node.dataset_id, generation=noted.generation
+        )
+        return self._note(noted, stack_id=stack_id) if stack_id else noted
+
+    def _ask(self, node: Node, stack: NodeStack, reason: str) -> Node:
+        """A complete stack is not yet a node: only its own answer makes it ready."""
+        if stack.address is None or not self.server.answers(stack.address, node.node_id):
+            return self._note(node, status=NodeStatus.DEPLOYING, reason=reason)
+        is_first_answer = node.ready_at < node.launched_at
+        ready = self._note(
+            node,
+            status=NodeStatus.READY,
+            reason="",
+            failure="",
+            stack_id=stack.stack_id,
+            address=stack.address,
+            ready_at=self.clock() if is_first_answer else node.ready_at,
+        )
+        if ready.status is NodeStatus.READY and ready.address:
+            self._publish(ready.dataset_id, ready.address)
+        if ready.status is not node.status:
+            log.info("node.ready", node_id=node.node_id, address=stack.address, generation=node.generation)
+        return ready
+
+    def _delete(self, node: Node, stack: NodeStack, reason: str) -> Node:
+        """Phones and data scientists are told first: nobody is sent to a node that goes away."""
+        failure = reason if node.wish is Wish.UP else ""
+        retiring = self._note(
+            node,
+            status=NodeStatus.RETIRING,
+            reason=reason,
+            failure=failure or node.failure,
+            stack_id=stack.stack_id,
+        )
+        if retiring.status is not NodeStatus.RETIRING or retiring.generation != node.generation:
+            return retiring
+        self._unpublish(node.dataset_id)
+        try:
+            self.stacks.retire(retiring)
+        except StackFailed as error:
+            log.warning("node.retire_refused", node_id=node.node_id, cause=str(error))
+            return self._note(retiring, reason=str(error))
+        log.info("node.retiring", node_id=node.node_id, generation=node.generation, reason=reason)
+        return retiring
+
+    def _forget(self, node: Node) -> Node:
+        self._unpublish(node.dataset_id)
+        self.secrets.discard(node)
+        gone = {"stack_id": None, "address": None, "secret_hash": None, "reason": "", "idle_since": 0.0}
+        log.info("node.gone", node_id=node.node_id, generation=node.generation)
+        return self._note(node, status=NodeStatus.ABSENT, **gone)
+
+    def _publish(self, dataset_id: str, address: str) -> None:
+        if self.datasets.get(dataset_id).node_address != address:
+            self.datasets.publish_node(dataset_id, address)
+        for model in self.models.on_dataset(dataset_id):
+            if model.is_training and model.node_address != address:
+                self.models.publish_node(model, address)
+
+    def _unpublish(self, dataset_id: str) -> None:
+        self.datasets.unpublish_node(dataset_id)
+        self.models.unpublish_node(dataset_id)
+
+    def _note(self, node: Node, **changes: object) -> Node:
+        """Write what is new; where somebody else was faster, their record is the answer."""
+        news = {name: value for name, value in changes.items() if getattr(node, name) != value}
+        if not news:
+            return node
+        return self.nodes.change(node, news) or self.nodes.get(node.node_id) or node

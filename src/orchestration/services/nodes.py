@@ -1,0 +1,125 @@
+"""A data scientist asks for a node, an owner gives one up: the whole story of /create and /delete."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestration.domain.entities import Caller, Model
+from orchestration.domain.errors import AccessDenied, Conflict, InvalidRequest, NotFound
+from orchestration.domain.node import Node, NodeStatus, Wish, node_id_of
+from orchestration.domain.ports import Datasets, Models, Nodes, Users
+from orchestration.services.lifecycle import Clock, Lifecycle
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRequest:
+    """What `/create` asks: train this model, on these columns, on this dataset."""
+
+    dataset_id: str
+    model_id: str
+    features: tuple[str, ...]
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAnswer:
+    """Where the node is, or why there is none yet."""
+
+    address: str | None
+    reason: str
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the model can be sent."""
+        return self.address is not None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeService:
+    """Use cases of nodes."""
+
+    models: Models
+    datasets: Datasets
+    users: Users
+    nodes: Nodes
+    lifecycle: Lifecycle
+    clock: Clock
+
+    def request(self, request: NodeRequest, *, caller: Caller) -> NodeAnswer:
+        """Accept the model and see to it that its node comes up; never waits for it.
+
+        Raises NotFound, AccessDenied, InvalidRequest, Conflict.
+        """
+        model = self._entitled(request, caller)
+        self.models.accept(model, request.features, request.labels, request.model_id)
+        node = self.lifecycle.advance(self.nodes.ask(request.dataset_id, self.clock()))
+        if node.status is not NodeStatus.READY or node.wish is not Wish.UP or node.address is None:
+            return NodeAnswer(None, _why_not_yet(node))
+        if model.node_address != node.address:
+            self.models.publish_node(model, node.address)
+        return NodeAnswer(node.address, "")
+
+    def retire(self, dataset_id: str, *, caller: Caller, force: bool) -> Node | None:
+        """The dataset's owner gives up its node; None if there was none.
+
+        Raises NotFound, AccessDenied, Conflict.
+        """
+        if self.datasets.get(dataset_id).owner != caller.username:
+            raise AccessDenied("Only the owner of a dataset can retire its node.")
+        node = self.nodes.get(node_id_of(dataset_id))
+        if node is None or (node.wish is Wish.DOWN and node.status is NodeStatus.ABSENT):
+            return None
+        if not force:
+            self._refuse_while_needed(dataset_id)
+        if not self.nodes.let_go(node):
+            raise Conflict("Somebody has just asked for this node. Try again.")
+        return self.nodes.get(node.node_id)
+
+    def withdraw(self, model_id: str, *, caller: Caller) -> Model:
+        """A model's owner ends its training. Raises NotFound, AccessDenied."""
+        model = self.models.get(model_id)
+        _own(model, caller)
+        self.models.withdraw(model, self.clock())
+        return model
+
+    def _entitled(self, request: NodeRequest, caller: Caller) -> Model:
+        model = self.models.get(request.model_id)
+        _own(model, caller)
+        if model.dataset_id != request.dataset_id:
+            raise InvalidRequest(f"Model {model.model_id!r} was submitted for another dataset.")
+        self.datasets.get(request.dataset_id)
+        try:
+            user = self.users.named(caller.username)
+        except NotFound:
+            raise AccessDenied("There is no account for this login on the marketplace.") from None
+        if request.dataset_id not in user.purchased:
+            raise AccessDenied(f"You have not purchased dataset {request.dataset_id!r}.")
+        if not model.is_active:
+            raise Conflict(
+                f"Model {model.model_id!r} is complete or withdrawn. Send it under a new name or version."
+            )
+        return model
+
+    def _refuse_while_needed(self, dataset_id: str) -> None:
+        if holding := needed_for(self.models, dataset_id):
+            names = ", ".join(sorted(repr(model.model_id) for model in holding))
+            raise Conflict(
+                f"Unfinished models are on this node: {names}. Send force: true to retire it all the same."
+            )
+
+
+def needed_for(models: Models, dataset_id: str) -> Sequence[Model]:
+    """Return the models that hold a node awake: still training, or not yet safe in the bucket."""
+    training = [model for model in models.on_dataset(dataset_id) if model.is_training]
+    return [*training, *models.to_retrieve(dataset_id)]
+
+
+def _why_not_yet(node: Node) -> str:
+    reason = node.reason or "The node is being launched."
+    if node.failure and node.failure not in reason:
+        return f"{reason} The launch before failed: {node.failure}"
+    return reason
+
+
+def _own(model: Model, caller: Caller) -> None:
+    if model.owner != caller.username:
+        raise AccessDenied("This model belongs to somebody else.")

@@ -1,0 +1,57 @@
+"""Brings trained models from their node into the bucket, and hands them to their owner."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from orchestration.domain.entities import Model
+from orchestration.domain.errors import NotFound, Upstream
+from orchestration.domain.ports import ModelBucket, Models, NodeServer
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalService:
+    """Fetches what is due; `link_of(model_id, download_key)` builds the stable download link."""
+
+    models: Models
+    server: NodeServer
+    bucket: ModelBucket
+    link_of: Callable[[str, str], str]
+
+    def retrieve_due(self, dataset_id: str, address: str) -> None:
+        """Retrieve every complete model of the dataset; what fails stays due, and its cause is kept."""
+        for model in self.models.to_retrieve(dataset_id):
+            try:
+                self._retrieve(model, address)
+            except Upstream as error:
+                log.warning("model.not_retrieved", model_id=model.model_id, cause=str(error))
+                self.models.not_retrieved(model, str(error))
+
+    def _retrieve(self, model: Model, address: str) -> None:
+        """The file first, the word that it is there last: dying in between only means doing it again."""
+        self.bucket.store(model, self.server.trained_model(address, model))
+        download_key = model.download_key or secrets.token_urlsafe(16)
+        self.models.retrieved(model, download_key, self.link_of(model.model_id, download_key))
+        log.info("model.retrieved", model_id=model.model_id)
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadService:
+    """Lets the holder of a download link have the file."""
+
+    models: Models
+    fresh_url: Callable[[str], str]
+
+    def url(self, model_id: str, download_key: str) -> str:
+        """Return a presigned URL for a link whose signature was checked.
+
+        Raises NotFound once the link is taken back.
+        """
+        model = self.models.get(model_id)
+        if model.download_key is None or not secrets.compare_digest(model.download_key, download_key):
+            raise NotFound("This download link is no longer valid.")
+        return self.fresh_url(model.model_id)

@@ -1,0 +1,66 @@
+"""Devices report their loss, nodes their progress."""
+
+import hmac
+from dataclasses import dataclass
+
+import structlog
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
+
+from orchestration.domain.credentials import hash_of
+from orchestration.domain.cycle import Progress, Report, close, closes
+from orchestration.domain.entities import Model
+from orchestration.domain.errors import AccessDenied, Contended, Unauthenticated
+from orchestration.domain.node import Node, NodeStatus, node_id_of
+from orchestration.domain.ports import Models, Nodes
+from orchestration.services.lifecycle import Clock
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingService:
+    """Use cases of a model in training."""
+
+    models: Models
+    nodes: Nodes
+    clock: Clock
+
+    def node(self, node_id: str, secret: str) -> Node:
+        """Return the node that knows this secret. Raises Unauthenticated."""
+        node = self.nodes.get(node_id)
+        known = node.secret_hash if node and node.status is not NodeStatus.ABSENT else None
+        if node is None or known is None or not hmac.compare_digest(known, hash_of(secret)):
+            raise Unauthenticated("Only a node that this service has launched may report progress.")
+        return node
+
+    def record_loss(self, model_id: str, report: Report) -> bool:
+        """Count one device's report; False when the model is no longer training. Raises NotFound."""
+        return self.models.count(model_id, report) is not None
+
+    @retry(
+        retry=retry_if_exception_type(Contended),
+        stop=stop_after_attempt(30),
+        wait=wait_random(0, 0.05),
+        reraise=True,
+    )
+    def record_progress(self, model_id: str, progress: Progress, *, node: Node) -> bool:
+        """Close a cycle; False when the word is not news. Raises NotFound, AccessDenied, Contended.
+
+        A report that arrives while the cycle closes makes it start over: each report is in exactly one mean.
+        """
+        model = self.models.get(model_id)
+        if node_id_of(model.dataset_id) != node.node_id:
+            raise AccessDenied("This model is on another node.")
+        if not self._is_news(model, progress):
+            return False
+        if not self.models.close_cycle(model, close(model.tally, progress, self.clock())):
+            raise Contended("Devices keep reporting while the cycle closes. Send it again.")
+        log.info(
+            "cycle.closed", model_id=model.model_id, percent=progress.percent_complete, loss=model.tally.loss
+        )
+        return True
+
+    def _is_news(self, model: Model, progress: Progress) -> bool:
+        return model.is_active and closes(
+            progress, percent=model.percent_complete, closed_cycles=model.tally.cycle
+        )

@@ -1,4 +1,4 @@
-"""Resource types of the cluster's stack that moto's CloudFormation skips, so that its outputs can't name them."""
+"""Resource types of the cluster's stack that moto's CloudFormation skips, so outputs can't name them."""
 
 import json
 import secrets

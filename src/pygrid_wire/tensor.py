@@ -55,7 +55,7 @@ class Tensor:
 
     @classmethod
     def of(cls, values: np.ndarray[Any, Any]) -> "Tensor":
-        """The tensor of an array, under the array's dtype; raises `MalformedTensor` where no field fits it."""
+        """The tensor of an array, under the array's dtype; `MalformedTensor` where no field fits it."""
         if (name := values.dtype.name) not in _FIELDS:
             raise MalformedTensor(f"dtype {name!r} has no field in a state")
         return cls(name, values)

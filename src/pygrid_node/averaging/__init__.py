@@ -1,0 +1,1 @@
+"""How the diffs of a cycle become one."""

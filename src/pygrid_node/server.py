@@ -1,0 +1,86 @@
+"""Builds the node from its settings and runs it."""
+
+import asyncio
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+from aiohttp import web
+
+from pygrid_node.averaging.averager import Averager
+from pygrid_node.averaging.closing import CycleCloser
+from pygrid_node.downloads import Downloads
+from pygrid_node.progress import PAUSES, Pauses, ProgressSender
+from pygrid_node.settings import Settings
+from pygrid_node.storage.cycles import CycleStore
+from pygrid_node.storage.database import Database
+from pygrid_node.storage.outbox import Outbox
+from pygrid_node.storage.processes import ProcessStore
+from pygrid_node.training import Training
+from pygrid_node.transport.app import create_app
+from pygrid_node.transport.http import HttpApi
+from pygrid_node.transport.messages import Messages
+from pygrid_node.transport.websocket import WebSocketApi
+
+_log = structlog.get_logger()
+
+# ECS kills a container 30 s after SIGTERM; requests that run get a part of that.
+_SHUTDOWN_TIME = 2.0
+# Threads that answer requests; with the averaging ones fewer than the database has connections.
+_THREADS = 16
+
+
+class Node:
+    """A node that can be started and stopped, once."""
+
+    def __init__(self, settings: Settings, pauses: Pauses = PAUSES) -> None:
+        """Connect to the database and wire everything; nothing is served yet."""
+        self._settings = settings
+        self._database = Database(settings.database)
+        processes, cycles = ProcessStore(self._database), CycleStore(self._database)
+        self._progress = ProgressSender(Outbox(self._database), settings.master, pauses)
+        closer = CycleCloser(processes, cycles)
+        self._averager = Averager(closer, due=cycles.due, on_closed=self._progress.wake)
+        training = Training(processes, cycles, on_full=self._averager.wake_from_thread)
+        messages = Messages(training, self._averager)
+        limit = settings.max_message_bytes
+        self._sockets = WebSocketApi(messages, node_id=settings.node_id, max_frame=limit)
+        api = HttpApi(messages, Downloads(processes, cycles), self._sockets, node_id=settings.node_id)
+        app = create_app(api, max_body=limit)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIME)
+
+    async def start(self) -> int:
+        """Serve, and take up what a former life left; the port, for settings that leave it to the system."""
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
+        await self._averager.start()
+        await self._progress.start()
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._settings.bind_host, self._settings.port)
+        await site.start()
+        port: int = self._runner.addresses[0][1]
+        _log.info("listening", node_id=self._settings.node_id, host=self._settings.bind_host, port=port)
+        return port
+
+    async def stop(self) -> None:
+        """Take no more requests, finish the transactions that run, give the database back."""
+        for site in list(self._runner.sites):
+            await site.stop()
+        await self._sockets.close()
+        await self._runner.cleanup()
+        await self._progress.stop()
+        await self._averager.stop()
+        await asyncio.get_running_loop().shutdown_default_executor()
+        self._database.close()
+
+
+async def serve(settings: Settings) -> None:
+    """Run a node until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    node = Node(settings)
+    await node.start()
+    await stop.wait()
+    _log.info("stopping", node_id=settings.node_id)
+    await node.stop()

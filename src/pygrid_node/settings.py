@@ -1,0 +1,87 @@
+"""Settings, read once from the environment; no other file reads it."""
+
+import base64
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SettingsError(Exception):
+    """Everything that is missing or wrong, one line each; never a value, since some are secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class MasterNode:
+    """Where progress goes, and with which credential."""
+
+    progress_url: str
+    user: str | None = None
+    secret: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, location: str) -> "MasterNode":
+        """Read `[user:secret@]host:port[/path]`; user and secret may be percent-encoded."""
+        authority, slash, path = location.partition("/")
+        credential, at, host = authority.rpartition("@")
+        url = f"http://{host}{slash}{path}/model_progress"
+        if not at:
+            return cls(url)
+        user, _, secret = credential.partition(":")
+        return cls(url, unquote(user), unquote(secret))
+
+    def headers(self) -> dict[str, str]:
+        """The header that carries the credential, if there is one."""
+        if self.user is None:
+            return {}
+        credential = base64.b64encode(f"{self.user}:{self.secret}".encode()).decode()
+        return {"Authorization": f"Basic {credential}"}
+
+
+class Settings(BaseSettings):
+    """What the container is given; the names are those of the original node, and of its environment."""
+
+    model_config = SettingsConfigDict(hide_input_in_errors=True, frozen=True, env_ignore_empty=True)
+
+    node_id: str = Field(min_length=1)
+    database_url: SecretStr
+    master_node_url: SecretStr
+    address: str | None = None
+    bind_host: str = "0.0.0.0"  # noqa: S104 - a container is reached from outside; elsewhere it is set
+    port: int = Field(default=5000, ge=0, le=65535)
+    max_message_bytes: int = Field(default=512 * 1024**2, gt=0)
+
+    @field_validator("database_url")
+    @classmethod
+    def _ends_in_slash(cls, url: SecretStr) -> SecretStr:
+        if "://" not in url.get_secret_value() or not url.get_secret_value().endswith("/"):
+            raise ValueError("must be a URL that ends in '/': the node appends its database's name")
+        return url
+
+    @field_validator("master_node_url")
+    @classmethod
+    def _has_no_scheme(cls, location: SecretStr) -> SecretStr:
+        if "://" in location.get_secret_value():
+            raise ValueError("must have no scheme: [user:secret@]host:port[/path]")
+        return location
+
+    @property
+    def database(self) -> str:
+        """The URL of this node's own database."""
+        name = self.node_id.lower().replace("-", "") + "db"
+        return self.database_url.get_secret_value() + name
+
+    @property
+    def master(self) -> MasterNode:
+        """The orchestration node."""
+        return MasterNode.parse(self.master_node_url.get_secret_value())
+
+
+def read_settings() -> Settings:
+    """The settings of this process; raises `SettingsError` with all that is missing or wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [f"{str(detail['loc'][0]).upper()}: {detail['msg']}" for detail in error.errors()]
+        raise SettingsError("\n".join(lines)) from None

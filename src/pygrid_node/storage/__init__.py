@@ -1,0 +1,1 @@
+"""What the node remembers, in SQL. The only package that knows SQLAlchemy."""

@@ -1,0 +1,132 @@
+"""Hosted models: processes, their plans and their checkpoints."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from pygrid_node.entities import ParameterSpec, Process, Upload
+from pygrid_node.errors import AlreadyExists, ModelNotFound, PlanNotFound, ProcessNotFound
+from pygrid_node.server_config import ServerConfig
+from pygrid_node.storage.database import Database
+from pygrid_node.storage.schema import checkpoints, cycles, plans, processes
+
+FORMS = ("torchscript", "tfjs", "list")
+
+
+class ProcessStore:
+    """Keeps processes. Absence is an error of `pygrid_node.errors`, never None."""
+
+    def __init__(self, database: Database) -> None:
+        """Keep them in `database`."""
+        self._database = database
+
+    def add(self, upload: Upload, now: float) -> None:
+        """Keep an upload and open its first cycle, or nothing at all.
+
+        Raises `AlreadyExists` if its name and version are taken.
+        """
+        with self._database.writing() as connection:
+            process_id = _insert_process(connection, upload)
+            for name, forms in upload.plans.items():
+                bodies = {form: getattr(forms, form) for form in FORMS}
+                connection.execute(insert(plans).values(process_id=process_id, name=name, **bodies))
+            connection.execute(insert(checkpoints).values(process_id=process_id, number=1, body=upload.model))
+            connection.execute(insert(cycles).values(first_cycle(process_id, upload.server_config, now)))
+
+    def find(self, name: Any, version: Any = None) -> Process:
+        """The process of a name and version; without a version the one that came last.
+
+        Raises `ProcessNotFound`.
+        """
+        if not isinstance(name, str):
+            raise ProcessNotFound
+        query = select(processes).where(processes.c.name == name).order_by(processes.c.id.desc())
+        if version:
+            query = query.where(processes.c.version == str(version))
+        return self._read(query)
+
+    def get(self, process_id: int) -> Process:
+        """The process of a number; raises `ProcessNotFound`."""
+        return self._read(select(processes).where(processes.c.id == process_id))
+
+    def averaging_plan(self, process_id: int) -> bytes:
+        """The averaging plan as it was uploaded; empty for the mean."""
+        with self._database.reading() as connection:
+            query = select(processes.c.averaging_plan).where(processes.c.id == process_id)
+            body: bytes = connection.execute(query).scalar_one()
+        return body
+
+    def plan(self, plan_id: int, form: str) -> tuple[int, bytes]:
+        """A training plan's process, and the plan itself in one of `FORMS`; raises `PlanNotFound`."""
+        with self._database.reading() as connection:
+            query = select(plans.c.process_id, plans.c[form]).where(plans.c.id == plan_id)
+            if (row := connection.execute(query).first()) is None:
+                raise PlanNotFound
+            return row[0], row[1]
+
+    def checkpoint(self, process_id: int, number: int | None = None) -> bytes:
+        """A serialized state: checkpoint `number` (1 is the upload), or else the newest.
+
+        Raises `ModelNotFound`.
+        """
+        query = select(checkpoints.c.body).where(checkpoints.c.process_id == process_id)
+        if number is not None:
+            query = query.where(checkpoints.c.number == number)
+        with self._database.reading() as connection:
+            body: bytes | None = connection.execute(
+                query.order_by(checkpoints.c.number.desc()).limit(1)
+            ).scalar()
+        if body is None:
+            raise ModelNotFound
+        return body
+
+    def _read(self, query: Any) -> Process:
+        with self._database.reading() as connection:
+            if (row := connection.execute(query.limit(1)).mappings().first()) is None:
+                raise ProcessNotFound
+            named = select(plans.c.name, plans.c.id).where(plans.c.process_id == row["id"])
+            return _process(dict(row), dict(connection.execute(named.order_by(plans.c.id)).tuples().all()))
+
+
+def first_cycle(process_id: int, config: ServerConfig, now: float) -> dict[str, Any]:
+    """The row of a process's first cycle; `cycle_store` makes the later ones from it."""
+    return {
+        "process_id": process_id,
+        "number": 1,
+        "ends_at": now + config.cycle_length,
+        "wanted": config.max_diffs,
+        "counted": 0,
+    }
+
+
+def _insert_process(connection: Connection, upload: Upload) -> int:
+    row = insert(processes).values(
+        name=upload.name,
+        version=upload.version,
+        client_config=json.dumps(upload.client_config),
+        server_config=json.dumps(upload.server_config.given),
+        parameters=json.dumps([[spec.dtype, spec.shape] for spec in upload.parameters]),
+        averaging_plan=upload.averaging_plan,
+    )
+    try:
+        process_id: int = connection.execute(row.returning(processes.c.id)).scalar_one()
+    except IntegrityError as error:
+        raise AlreadyExists from error
+    return process_id
+
+
+def _process(row: Mapping[str, Any], plan_ids: dict[str, int]) -> Process:
+    return Process(
+        id=row["id"],
+        name=row["name"],
+        version=row["version"],
+        client_config=json.loads(row["client_config"]),
+        server_config=ServerConfig.parse(json.loads(row["server_config"])),
+        parameters=tuple(
+            ParameterSpec(dtype, tuple(shape)) for dtype, shape in json.loads(row["parameters"])
+        ),
+        plans=plan_ids,
+    )

@@ -1,0 +1,111 @@
+"""HTTP: the workers' messages as POST, downloads and pages as GET."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from pygrid_node.downloads import Downloads, Query
+from pygrid_node.errors import InvalidRequestKey, ModelNotFound, NodeError, ProcessNotFound
+from pygrid_node.transport import speed_test
+from pygrid_node.transport.answers import json_answer
+from pygrid_node.transport.messages import (
+    AUTHENTICATE,
+    CYCLE_REQUEST,
+    REPORT,
+    Messages,
+    error_data,
+    parse_json,
+)
+from pygrid_node.transport.pages import HOME
+from pygrid_node.transport.websocket import WebSocketApi
+
+# A message's error is an answer like any other to the clients that were written against the original.
+_ALWAYS_OK = frozenset({CYCLE_REQUEST, REPORT})
+
+
+class HttpApi:
+    """The routes, all with CORS for any origin (see `app.py`)."""
+
+    def __init__(
+        self, messages: Messages, downloads: Downloads, sockets: WebSocketApi, *, node_id: str
+    ) -> None:
+        """Answer messages with `messages` and downloads with `downloads`; hand WebSockets to `sockets`."""
+        self._messages = messages
+        self._downloads = downloads
+        self._sockets = sockets
+        self._node_id = node_id
+
+    def routes(self) -> list[web.RouteDef]:
+        """What is served where."""
+        downloads = self._downloads
+        return [
+            web.get("/", self._home),
+            web.get("/data-centric/identity/", self._identity),
+            web.get("/data-centric/status/", self._status),
+            *(web.post(f"/{kind}", self._message(kind)) for kind in (AUTHENTICATE, CYCLE_REQUEST, REPORT)),
+            web.get("/model-centric/speed-test", speed_test.send_sample, allow_head=False),
+            web.post("/model-centric/speed-test", speed_test.take_sample),
+            web.get("/model-centric/get-model", _download(downloads.model)),
+            web.get("/model-centric/get-plan", _download(downloads.plan)),
+            web.get("/model-centric/get-protocol", _download(downloads.protocol)),
+            web.get("/model-centric/retrieve-model", _download(downloads.checkpoint, _RETRIEVAL_STATUS)),
+        ]
+
+    async def _home(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return await self._sockets.serve(request)
+        return web.Response(text=HOME, content_type="text/html")
+
+    async def _identity(self, _request: web.Request) -> web.Response:
+        return json_answer({"success": True, "identity": self._node_id})
+
+    async def _status(self, _request: web.Request) -> web.Response:
+        return json_answer({"success": True, "status": "OpenGrid"})
+
+    def _message(self, kind: str) -> Handler:
+        """A message's route. The body is JSON whatever its content type says, as clients rely on."""
+
+        async def handle(request: web.Request) -> web.Response:
+            data = await asyncio.to_thread(parse_json, await request.read())
+            try:
+                return json_answer(await self._messages.answer(kind, data))
+            except NodeError as error:
+                status = HTTPStatus.OK if kind in _ALWAYS_OK else status_of(error)
+                return json_answer(error_data(kind, error), status=status)
+
+        return handle
+
+
+_STATUS: Mapping[type[NodeError], HTTPStatus] = {
+    ProcessNotFound: HTTPStatus.UNAUTHORIZED,
+    InvalidRequestKey: HTTPStatus.UNAUTHORIZED,
+}
+_RETRIEVAL_STATUS: Mapping[type[NodeError], HTTPStatus] = {
+    ProcessNotFound: HTTPStatus.NOT_FOUND,
+    ModelNotFound: HTTPStatus.NOT_FOUND,
+}
+
+
+def status_of(error: NodeError, table: Mapping[type[NodeError], HTTPStatus] = _STATUS) -> HTTPStatus:
+    """The status of an error's answer."""
+    return table.get(type(error), HTTPStatus.BAD_REQUEST)
+
+
+def _download(
+    fetch: Callable[[Query], bytes], table: Mapping[type[NodeError], HTTPStatus] = _STATUS
+) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        query: dict[str, Any] = dict(request.query)
+        try:
+            body = await asyncio.to_thread(fetch, query)
+        except NodeError as error:
+            return json_answer({"error": str(error)}, status=status_of(error, table))
+        # The original lets proxies keep a model for half a day; the next cycle's workers would train on it.
+        headers = {"Cache-Control": "no-store"}
+        return web.Response(body=body, content_type="application/octet-stream", headers=headers)
+
+    return handle

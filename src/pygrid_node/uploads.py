@@ -1,0 +1,74 @@
+"""Checks an upload in every respect, before anything of it is kept."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pygrid_node.averaging.rules import averaging_rule
+from pygrid_node.entities import ParameterSpec, Upload
+from pygrid_node.errors import InvalidRequest
+from pygrid_node.server_config import ServerConfig
+from pygrid_wire import MalformedPlan, MalformedState, PlanForms, decode_tensors, parse_plan, plan_forms
+
+# The plan that workers execute; an upload without it has nothing to train.
+TRAINING_PLAN = "training_plan"
+
+
+def read_upload(data: Mapping[str, Any]) -> Upload:
+    """The upload in a `host-training` message; raises `InvalidRequest` with a sentence for its sender."""
+    client_config = _object(data, "client_config")
+    config = ServerConfig.parse(_object(data, "server_config"))
+    if data.get("protocols"):
+        raise InvalidRequest("Protocols are not supported by this node.")
+    model = _from_hex(data.get("model"), "model")
+    parameters = _parameters(model)
+    averaging_plan = _from_hex(data.get("averaging_plan"), "averaging_plan")
+    averaging_rule(averaging_plan, parameters, iterative=config.iterative_plan, max_diffs=config.max_diffs)
+    return Upload(
+        name=_text(client_config, "name"),
+        version=_text(client_config, "version"),
+        client_config=dict(client_config),
+        server_config=config,
+        model=model,
+        parameters=parameters,
+        plans=_plans(_object(data, "plans")),
+        averaging_plan=averaging_plan,
+    )
+
+
+def _parameters(model: bytes) -> tuple[ParameterSpec, ...]:
+    try:
+        return tuple(ParameterSpec.of(tensor) for tensor in decode_tensors(model))
+    except MalformedState as error:
+        raise InvalidRequest(f"The model can't be read: {error}") from error
+
+
+def _plans(given: Mapping[str, Any]) -> dict[str, PlanForms]:
+    if TRAINING_PLAN not in given:
+        raise InvalidRequest(f"{TRAINING_PLAN!r} is required")
+    try:
+        return {name: plan_forms(parse_plan(_from_hex(plan, name))) for name, plan in given.items()}
+    except MalformedPlan as error:
+        raise InvalidRequest(str(error)) from error
+
+
+def _from_hex(value: Any, key: str) -> bytes:
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{key!r} is required")
+    try:
+        return bytes.fromhex(value)
+    except ValueError as error:
+        raise InvalidRequest("Non-hexadecimal digit found") from error
+
+
+def _text(given: Mapping[str, Any], key: str) -> str:
+    value = given.get(key)
+    if not isinstance(value, str) or not value:
+        raise InvalidRequest(f"{key!r} is required")
+    return value
+
+
+def _object(given: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = given.get(key)
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{key!r} is required")
+    return value

@@ -85,7 +85,7 @@ class CfnHelper:
                     TemplateBody=json.dumps(new.template),
                     Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in new.parameters.items()],
                     Tags=[{"Key": key, "Value": value} for key, value in new.tags.items()],
-                    Capabilities=new.capabilities,
+                    Capabilities=list(new.capabilities),
                     ClientRequestToken=new.token,
                 )
             except (

@@ -1,0 +1,221 @@
+from datetime import UTC, datetime
+
+import pytest
+from botocore.exceptions import ConnectTimeoutError
+from botocore.stub import ANY
+
+from orchestration.domain.errors import StackFailed, Upstream
+from orchestration.domain.node import StackPhase
+from orchestration.provisioning.cfn_helper import CfnHelper, NewStack, cloudformation_client
+
+ARN = "arn:aws:cloudformation:us-east-1:123456789012:stack/a-stack/1"
+NEW = NewStack("a-stack", {"Resources": {}}, token="launch-1", parameters={"NodeId": "n1"}, tags={"k": "v"})
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def stacks(client):
+    return CfnHelper(client)
+
+
+def told(status, **more):
+    return {"StackName": "a-stack", "StackId": ARN, "StackStatus": status, "CreationTime": NOW, **more}
+
+
+def event(resource, status, reason="", *, physical="physical"):
+    return {
+        "StackId": ARN,
+        "StackName": "a-stack",
+        "EventId": f"{resource}-{status}",
+        "Timestamp": NOW,
+        "LogicalResourceId": resource,
+        "PhysicalResourceId": physical,
+        "ResourceStatus": status,
+        "ResourceStatusReason": reason,
+    }
+
+
+def test_a_stack_is_created_from_an_inline_body(stacks, answers):
+    """One call, idempotent by its token, with parameters and tags as pairs."""
+    expected = {
+        "StackName": "a-stack",
+        "TemplateBody": '{"Resources": {}}',
+        "Parameters": [{"ParameterKey": "NodeId", "ParameterValue": "n1"}],
+        "Tags": [{"Key": "k", "Value": "v"}],
+        "Capabilities": [],
+        "ClientRequestToken": "launch-1",
+    }
+    answers.add_response("create_stack", {"StackId": ARN}, expected)
+
+    assert stacks.create(NEW) == ARN
+
+
+@pytest.mark.parametrize("code", ["AlreadyExistsException", "TokenAlreadyExistsException"])
+def test_a_stack_that_is_there_is_not_created_again(stacks, answers, code):
+    """Somebody else was first, which is as good."""
+    answers.add_client_error("create_stack", code, "Stack [a-stack] already exists")
+
+    assert stacks.create(NEW) is None
+
+
+@pytest.mark.parametrize(
+    "code", ["ValidationError", "LimitExceededException", "AccessDenied", "InsufficientCapabilitiesException"]
+)
+def test_a_refusal_is_a_failed_stack(stacks, answers, code):
+    """Asking again won't help; CloudFormation's own words are kept, and its error as the cause."""
+    answers.add_client_error("create_stack", code, "No, because of this.")
+
+    with pytest.raises(StackFailed, match=r"create a-stack: \w+: No, because of this\.") as caught:
+        stacks.create(NEW)
+    assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("code", ["Throttling", "InternalFailure", "ExpiredToken"])
+def test_what_may_pass_is_not_a_failed_stack(stacks, answers, code):
+    """Throttling must not use up a node's launch."""
+    answers.add_client_error("describe_stacks", code, "Rate exceeded")
+
+    with pytest.raises(Upstream) as caught:
+        stacks.describe("a-stack")
+    assert not isinstance(caught.value, StackFailed)
+
+
+def test_an_unreachable_cloudformation_is_upstream(stacks, client, monkeypatch):
+    """A time-out is translated like an error that CloudFormation sends."""
+
+    def time_out(**_):
+        raise ConnectTimeoutError(endpoint_url="https://cloudformation.test")
+
+    monkeypatch.setattr(client, "describe_stacks", time_out)
+
+    with pytest.raises(Upstream, match="could not describe a-stack"):
+        stacks.describe("a-stack")
+
+
+def test_a_stack_is_described_in_our_words(stacks, answers):
+    """Outputs and tags become mappings, the status a phase."""
+    stack = told(
+        "CREATE_COMPLETE",
+        Outputs=[{"OutputKey": "Address", "OutputValue": "lb.test"}],
+        Tags=[{"Key": "artificien:node-id", "Value": "n1"}],
+    )
+    answers.add_response("describe_stacks", {"Stacks": [stack]}, {"StackName": "a-stack"})
+
+    found = stacks.describe("a-stack")
+
+    assert (found.stack_id, found.phase, found.deleted_at) == (ARN, StackPhase.USABLE, "")
+    assert found.outputs == {"Address": "lb.test"}
+    assert found.tags == {"artificien:node-id": "n1"}
+
+
+def test_no_such_stack_is_none(stacks, answers):
+    """CloudFormation reports absence as a ValidationError."""
+    answers.add_client_error("describe_stacks", "ValidationError", "Stack with id a-stack does not exist")
+
+    assert stacks.describe("a-stack") is None
+
+
+def test_another_validation_error_is_not_absence(stacks, answers):
+    """A malformed request must not look like a stack that is gone."""
+    answers.add_client_error("describe_stacks", "ValidationError", "1 validation error detected")
+
+    with pytest.raises(StackFailed):
+        stacks.describe("a-stack")
+
+
+def test_deleting_what_is_gone_is_no_error(stacks, answers):
+    """Retiring is idempotent."""
+    expected = {"StackName": ARN, "ClientRequestToken": "retire-1"}
+    answers.add_client_error(
+        "delete_stack", "ValidationError", f"Stack [{ARN}] does not exist", expected_params=expected
+    )
+
+    stacks.delete(ARN, "retire-1")
+
+
+def test_termination_protection_is_reported(stacks, answers):
+    """The delete fails without a change of status, so the error is all there is."""
+    answers.add_client_error("delete_stack", "ValidationError", "TerminationProtection is enabled")
+
+    with pytest.raises(StackFailed, match="TerminationProtection"):
+        stacks.delete(ARN, "retire-1")
+
+
+def test_the_first_failure_of_the_last_operation_is_found(stacks, answers):
+    """Events come newest first, over pages; consequences and former operations don't count."""
+    first = [
+        event("a-stack", "ROLLBACK_IN_PROGRESS", "The following resource(s) failed", physical=ARN),
+        event("Task", "CREATE_FAILED", "Resource creation cancelled"),
+        event("Listener", "CREATE_FAILED", "A later failure"),
+    ]
+    second = [
+        event("Service", "CREATE_FAILED", "No space left"),
+        event("Service", "CREATE_IN_PROGRESS"),
+        event("a-stack", "CREATE_IN_PROGRESS", "User Initiated", physical=ARN),
+        event("Service", "DELETE_FAILED", "Of an operation before"),
+    ]
+    answers.add_response(
+        "describe_stack_events", {"StackEvents": first, "NextToken": "2"}, {"StackName": ARN}
+    )
+    answers.add_response(
+        "describe_stack_events", {"StackEvents": second}, {"StackName": ARN, "NextToken": ANY}
+    )
+
+    assert stacks.first_failure(ARN) == "Service: No space left"
+
+
+def test_a_stack_without_failures_has_no_reason(stacks, answers):
+    """Also where the events don't reach back to the start."""
+    answers.add_response("describe_stack_events", {"StackEvents": [event("Task", "CREATE_COMPLETE")]})
+
+    assert stacks.first_failure(ARN) == ""
+
+
+class Time:
+    """A clock that only sleeping moves."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def test_waiting_ends_when_the_stack_is_settled(client, answers):
+    """A stack that isn't shown yet is waited for like one that is moving."""
+    time = Time()
+    answers.add_client_error("describe_stacks", "ValidationError", f"Stack {ARN} does not exist")
+    answers.add_response("describe_stacks", {"Stacks": [told("CREATE_IN_PROGRESS")]})
+    answers.add_response("describe_stacks", {"Stacks": [told("ROLLBACK_COMPLETE")]})
+
+    stack = CfnHelper(client, clock=time, sleep=time.sleep).wait(ARN, deadline=60, pause=5)
+
+    assert stack.phase is StackPhase.BROKEN
+    assert time.now == 10
+
+
+@pytest.mark.parametrize(
+    ("seen", "word"), [([told("CREATE_IN_PROGRESS")], "CREATE_IN_PROGRESS"), ([], "absent")]
+)
+def test_waiting_has_a_deadline(client, answers, seen, word):
+    """Nobody waits for ever, and the error says what was seen last."""
+    time = Time()
+    for _ in range(3):
+        if seen:
+            answers.add_response("describe_stacks", {"Stacks": seen})
+        else:
+            answers.add_client_error("describe_stacks", "ValidationError", "Stack does not exist")
+
+    with pytest.raises(StackFailed, match=f"still {word} after 10 s"):
+        CfnHelper(client, clock=time, sleep=time.sleep).wait(ARN, deadline=10, pause=5)
+
+
+def test_the_client_has_time_outs_and_standard_retries():
+    """No call may hang a worker."""
+    config = cloudformation_client("eu-west-1").meta.config
+
+    assert (config.connect_timeout, config.read_timeout) == (5, 20)
+    assert config.retries == {"mode": "standard", "total_max_attempts": 5}

@@ -1,0 +1,101 @@
+import json
+from datetime import UTC, datetime
+
+import boto3
+import pytest
+from botocore.stub import ANY
+from moto import mock_aws
+
+from orchestration.domain.errors import StackFailed
+from orchestration.provisioning import deploy
+from orchestration.provisioning.synthesizer import TemplateName, load_template
+
+NAME = "artificien-cluster"
+ARN = f"arn:aws:cloudformation:us-east-1:123456789012:stack/{NAME}/1"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def told(status, **more):
+    return {
+        "Stacks": [{"StackName": NAME, "StackId": ARN, "StackStatus": status, "CreationTime": NOW, **more}]
+    }
+
+
+def test_a_cluster_that_is_absent_is_created_and_waited_for(client, answers):
+    """From the snapshot, with leave to make the nodes' roles; its outputs are returned."""
+    expected = {
+        "StackName": NAME,
+        "TemplateBody": json.dumps(load_template(TemplateName.CLUSTER)),
+        "Parameters": [],
+        "Tags": [{"Key": "artificien:stack", "Value": "cluster"}],
+        "Capabilities": ["CAPABILITY_IAM"],
+        "ClientRequestToken": ANY,
+    }
+    outputs = [{"OutputKey": "VpcId", "OutputValue": "vpc-1"}]
+    answers.add_client_error("describe_stacks", "ValidationError", f"Stack with id {NAME} does not exist")
+    answers.add_response("create_stack", {"StackId": ARN}, expected)
+    answers.add_response("describe_stacks", told("CREATE_COMPLETE", Outputs=outputs), {"StackName": ARN})
+
+    assert deploy.deploy_cluster(client, NAME) == {"VpcId": "vpc-1"}
+
+
+def test_a_cluster_that_is_there_is_left_as_it_is(client, answers):
+    """Deploying twice changes nothing."""
+    for _ in range(2):
+        answers.add_response("describe_stacks", told("UPDATE_COMPLETE"))
+
+    assert deploy.deploy_cluster(client, NAME) == {}
+
+
+def test_a_deployment_that_somebody_else_began_is_joined(client, answers):
+    """Two operators at once deploy once."""
+    answers.add_client_error("describe_stacks", "ValidationError", f"Stack with id {NAME} does not exist")
+    answers.add_client_error("create_stack", "AlreadyExistsException", f"Stack [{NAME}] already exists")
+    answers.add_response("describe_stacks", told("CREATE_COMPLETE"), {"StackName": NAME})
+
+    assert deploy.deploy_cluster(client, NAME) == {}
+
+
+@pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "DELETE_FAILED"])
+def test_a_broken_cluster_is_reported_with_its_cause(client, answers, status):
+    """An operator decides what becomes of it."""
+    answers.add_response("describe_stacks", told(status))
+    answers.add_response("describe_stacks", told(status, StackStatusReason="Quota of networks reached"))
+    answers.add_response("describe_stack_events", {"StackEvents": []})
+
+    with pytest.raises(StackFailed, match=f"{NAME} is {status}: Quota of networks reached"):
+        deploy.deploy_cluster(client, NAME)
+
+
+def test_a_nat_gateway_is_a_template_of_its_own(client, answers, monkeypatch):
+    """The snapshot is the one without; the other is synthesized when it is asked for."""
+    asked = []
+
+    def load(name, context):
+        asked.append((name, context))
+        return {"Resources": {}}
+
+    monkeypatch.setattr(deploy, "load_template", load)
+    answers.add_client_error("describe_stacks", "ValidationError", f"Stack with id {NAME} does not exist")
+    answers.add_response("create_stack", {"StackId": ARN})
+    answers.add_response("describe_stacks", told("CREATE_COMPLETE"))
+
+    deploy.deploy_cluster(client, NAME, nat=True)
+
+    assert asked == [(TemplateName.CLUSTER, {"nat": "1"})]
+
+
+@pytest.mark.moto
+# moto skips the bucket's policy, and says so.
+@pytest.mark.filterwarnings("ignore:Tried to parse AWS..S3..BucketPolicy")
+def test_the_data_stack_makes_the_tables_that_callers_ask_for(monkeypatch):
+    """Their names and indexes are fixed; the bucket's name is an output."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    with mock_aws():
+        outputs = deploy.deploy_data(boto3.client("cloudformation", region_name="us-east-1"))
+        tables = boto3.client("dynamodb", region_name="us-east-1").list_tables()["TableNames"]
+        buckets = boto3.client("s3", region_name="us-east-1").list_buckets()["Buckets"]
+
+    assert tables == ["dataset_table", "key_table", "model_table", "node_table", "user_table"]
+    assert [bucket["Name"] for bucket in buckets] == [outputs["ModelBucketName"]]

@@ -8,7 +8,7 @@ from orchestration.domain.errors import StackFailed, Upstream
 from orchestration.domain.node import StackPhase
 from orchestration.provisioning.cfn_helper import CfnHelper, NewStack, cloudformation_client
 
-ARN = "arn:aws:cloudformation:us-east-1:123456789012:stack/a-stack/1"
+ARN = "arn:aws:cloudformation:us-east-1:000000000000:stack/a-stack/1"
 NEW = NewStack("a-stack", {"Resources": {}}, token="launch-1", parameters={"NodeId": "n1"}, tags={"k": "v"})
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

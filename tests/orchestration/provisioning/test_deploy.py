@@ -11,7 +11,7 @@ from orchestration.provisioning import deploy
 from orchestration.provisioning.synthesizer import TemplateName, load_template
 
 NAME = "artificien-cluster"
-ARN = f"arn:aws:cloudformation:us-east-1:123456789012:stack/{NAME}/1"
+ARN = f"arn:aws:cloudformation:us-east-1:000000000000:stack/{NAME}/1"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 

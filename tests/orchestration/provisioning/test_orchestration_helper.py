@@ -16,8 +16,8 @@ from orchestration.provisioning.synthesizer import TemplateName, load_template
 DATASET = "Heart rate, Zürich (1.0)"
 NODE = Node(node_id_of(DATASET), DATASET, generation=3)
 NAME = f"artificien-node-{NODE.node_id}-3"
-ARN = f"arn:aws:cloudformation:us-east-1:123456789012:stack/{NAME}/1"
-SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:artificien/node/n1-AbCdEf"
+ARN = f"arn:aws:cloudformation:us-east-1:000000000000:stack/{NAME}/1"
+SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:artificien/node/n1-AbCdEf"
 OWN = ("NodeId", "NodeImage", "NodeSecretArn")
 SHARED = {
     name: f"the-{name}" for name in load_template(TemplateName.NODE)["Parameters"] if name not in OWN

@@ -43,10 +43,7 @@ class OneAtATime:
 
 
 class QuietHandler(MotoRequestHandler):  # type: ignore[misc]  # moto has no types
-    """Handles requests without a line for each, over connections that stay open."""
-
-    protocol_version = "HTTP/1.1"
-    timeout = 60
+    """Handles requests without a line for each."""
 
     def log_request(self, *_: Any) -> None:
         """Say nothing: the agent alone asks several times a second."""

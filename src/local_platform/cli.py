@@ -12,6 +12,7 @@ from rich.table import Table
 
 from local_platform.clients import LocalAws
 from local_platform.curls import curls
+from local_platform.demo.command import demo
 from local_platform.home import Home, HomeError
 from local_platform.logins import LoginError, access_token
 from local_platform.network import PortTakenError
@@ -68,6 +69,9 @@ def token(who: str, directory: Path) -> None:
         click.echo(access_token(aws, found["APP_CLIENT_ID"], *login))
     except (HomeError, LoginError) as error:
         raise click.ClickException(str(error)) from error
+
+
+local.add_command(demo)
 
 
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:

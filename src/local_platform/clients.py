@@ -16,6 +16,8 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "COVERAGE_PROCESS_START")
 """What children see of the operator's environment: no AWS profile, no proxy, no setting of a service."""
 
+_QUICK = Config(proxies={}, connect_timeout=5, read_timeout=60, retries={"total_max_attempts": 2})
+
 
 @dataclass(frozen=True, slots=True)
 class LocalAws:
@@ -38,9 +40,11 @@ class LocalAws:
 
     def client(self, service: str) -> Any:
         """Return a client, for one thread."""
-        quick = Config(proxies={}, connect_timeout=5, read_timeout=60, retries={"total_max_attempts": 2})
-        session = cast(Any, self.session())  # its stubs have one overload a service
-        return session.client(service, endpoint_url=self.url, config=quick)
+        return cast(Any, self.session()).client(service, endpoint_url=self.url, config=_QUICK)
+
+    def resource(self, service: str) -> Any:
+        """Return boto3's higher interface, for one thread."""
+        return cast(Any, self.session()).resource(service, endpoint_url=self.url, config=_QUICK)
 
     def environment(self) -> dict[str, str]:
         """Return what makes a child's AWS clients come here, and only here."""

@@ -12,6 +12,8 @@ from local_platform.network import direct
 NODE_IMAGE = "artificien/pygrid-node:local"
 """No image: the agent knows the command that stands in for it."""
 
+CLUSTER_STACK = "artificien-cluster"
+
 
 def service_environment(
     aws: LocalAws, pool: Pool, bucket: str, url: str, nodes: Path, workers: int
@@ -27,6 +29,7 @@ def service_environment(
         "APP_CLIENT_IDS": pool.client_id,
         "JWKS_URL": aws.url + pool.key_set_path(),
         "MODEL_BUCKET": bucket,
+        "CLUSTER_STACK": CLUSTER_STACK,
         "NODE_IMAGE": NODE_IMAGE,
         "NODE_DATABASE_URL": f"sqlite:///{nodes}/",
         "CALLBACK_ADDRESS": address,

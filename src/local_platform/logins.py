@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from local_platform.clients import LocalAws
 from local_platform.seeds import Person
@@ -14,7 +14,7 @@ FLOWS = ["ALLOW_USER_SRP_AUTH", "ALLOW_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN
 
 
 class LoginError(Exception):
-    """Cognito refused the name or the password."""
+    """Cognito refused the name or the password, or gave no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,4 +55,6 @@ def access_token(aws: LocalAws, client_id: str, username: str, password: str) ->
         )
     except ClientError as error:
         raise LoginError(f"{username} can't log in: {error.response['Error']['Message']}") from error
+    except BotoCoreError as error:
+        raise LoginError(f"AWS gives no answer at {aws.url}; is the platform up?") from error
     return str(answer["AuthenticationResult"]["AccessToken"])

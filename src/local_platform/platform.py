@@ -12,12 +12,12 @@ from typing import Self
 
 from local_platform import seeds
 from local_platform.clients import LocalAws, kept
-from local_platform.environments import exports, service_environment
+from local_platform.environments import CLUSTER_STACK, exports, service_environment
 from local_platform.home import Home
 from local_platform.logins import access_token, make_pool
 from local_platform.network import LOOPBACK, answers, claim_port, direct
 from local_platform.processes import NotStartedError, Program, Supervisor
-from local_platform.stacks import deploy
+from orchestration.provisioning.deploy import deploy_cluster, deploy_data
 
 PATIENCE = 60.0
 """Seconds until a program that gives no answer counts as failed."""
@@ -62,7 +62,7 @@ class Platform:
             self._claim(leaving)
             leaving.enter_context(self.processes)
             self._start_aws()
-            bucket = deploy(self.aws)
+            bucket = self._deploy()
             people = (self.scientist, self.developer)
             self._pool = make_pool(self.aws, people)
             seeds.plant(self.aws, *people, legacy_key=secrets.token_urlsafe(24))
@@ -96,6 +96,12 @@ class Platform:
         program = Program("aws", command, kept(os.environ), self._log("aws"), is_replaceable=False)
         self.processes.start(program)
         self.processes.wait_for("aws", lambda: answers(f"{self.aws.url}/moto-api/"), PATIENCE)
+
+    def _deploy(self) -> str:
+        """Put up cluster and data by the code that does it on AWS; return the name of the models' bucket."""
+        client = self.aws.client("cloudformation")
+        deploy_cluster(client, CLUSTER_STACK, deadline=PATIENCE)
+        return deploy_data(client, deadline=PATIENCE)["ModelBucketName"]
 
     def _start_service(self, bucket: str) -> None:
         environment = kept(os.environ) | service_environment(

@@ -62,7 +62,7 @@ class Person:
 
 def plant(aws: LocalAws, scientist: Person, developer: Person, legacy_key: str) -> None:
     """Write all rows; `legacy_key` is the plaintext key of the developer's sign-up."""
-    tables: Any = aws.session().resource("dynamodb", endpoint_url=aws.url)
+    tables = aws.resource("dynamodb")
     users = tables.Table("user_table")
     users.put_item(Item=user(scientist, purchased=[DATASET_ID]))
     users.put_item(Item=user(developer, purchased=[]) | {"api_key": legacy_key})

@@ -63,6 +63,11 @@ class Progress:
     cycle: int | None = None
     """Which cycle it closes, counted from 1. The original node doesn't say."""
 
+    @property
+    def is_last(self) -> bool:
+        """The model is complete with it."""
+        return self.percent_complete >= COMPLETE
+
 
 def closes(progress: Progress, *, percent: int, closed_cycles: int) -> bool:
     """Whether this word of a node is news: it moves the model on, and never back.
@@ -88,22 +93,26 @@ class ClosedCycle:
     devices: int
     closed_at: float
 
-    @property
-    def is_last(self) -> bool:
-        """The model is complete with it."""
-        return self.percent_complete >= COMPLETE
 
+@dataclass(frozen=True, slots=True)
+class SealedCycle:
+    """A cycle that takes no more reports; `cycle` counts from 1, `sealed_at` in seconds since the epoch."""
 
-def close(tally: Tally, progress: Progress, now: float) -> ClosedCycle:
-    """Settle the running cycle: its means, over the devices that reported in it."""
-    return ClosedCycle(
-        cycle=progress.cycle or tally.cycle + 1,
-        percent_complete=progress.percent_complete,
-        loss=tally.loss,
-        acc=tally.acc,
-        devices=tally.devices,
-        closed_at=now,
-    )
+    cycle: int
+    percent_complete: int
+    tally: Tally
+    sealed_at: float
+
+    def settled(self) -> ClosedCycle:
+        """Return what it came to: its means, over the devices that reported in it."""
+        return ClosedCycle(
+            cycle=self.cycle,
+            percent_complete=self.percent_complete,
+            loss=self.tally.loss,
+            acc=self.tally.acc,
+            devices=self.tally.devices,
+            closed_at=self.sealed_at,
+        )
 
 
 def _countable(value: float) -> float:

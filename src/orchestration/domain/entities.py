@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from orchestration.domain.cycle import COMPLETE, NO_REPORTS, ClosedCycle, Tally
+from orchestration.domain.cycle import COMPLETE, NO_REPORTS, ClosedCycle, SealedCycle, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,8 @@ class Model:
     """What the signature of the download link is bound to; set once the file is in the bucket."""
     node_address: str | None = None
     tally: Tally = NO_REPORTS
+    sealed: SealedCycle | None = None
+    """A cycle that is closed but not yet in the history: a process died between the two."""
     history: tuple[ClosedCycle, ...] = ()
     """The last closed cycles, oldest first."""
 

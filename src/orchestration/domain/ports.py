@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orchestration.domain.credentials import StoredKey
-from orchestration.domain.cycle import ClosedCycle, Report, Tally
+from orchestration.domain.cycle import Progress, Report, Tally
 from orchestration.domain.entities import Caller, Dataset, Model, User
 from orchestration.domain.node import Node, NodeStack
 
@@ -80,8 +80,14 @@ class Models(Protocol):
         Raises NotFound.
         """
 
-    def close_cycle(self, model: Model, closed: ClosedCycle) -> bool:
-        """Close the cycle that `model` shows, provided nothing was reported since it was read; else False."""
+    def close_cycle(self, model: Model, progress: Progress, now: float) -> bool:
+        """Close the cycle that `model` shows and settle it; False if somebody else has closed it.
+
+        Every report is counted either in the closed cycle or in the next one, never in both or none.
+        """
+
+    def settle(self, model: Model) -> None:
+        """Finish a closing that was cut short; nothing if there is none."""
 
     def retrieved(self, model: Model, download_key: str, link: str) -> None:
         """Note that the file is in the bucket, provided its retrieval is still due."""

@@ -4,10 +4,10 @@ import hmac
 from dataclasses import dataclass
 
 import structlog
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from orchestration.domain.credentials import hash_of
-from orchestration.domain.cycle import Progress, Report, close, closes
+from orchestration.domain.cycle import Progress, Report, closes
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import AccessDenied, Contended, Unauthenticated
 from orchestration.domain.node import Node, NodeStatus, node_id_of
@@ -37,27 +37,18 @@ class TrainingService:
         """Count one device's report; False when the model is no longer training. Raises NotFound."""
         return self.models.count(model_id, report) is not None
 
-    @retry(
-        retry=retry_if_exception_type(Contended),
-        stop=stop_after_attempt(30),
-        wait=wait_random(0, 0.05),
-        reraise=True,
-    )
+    @retry(retry=retry_if_exception_type(Contended), stop=stop_after_attempt(5), reraise=True)
     def record_progress(self, model_id: str, progress: Progress, *, node: Node) -> bool:
-        """Close a cycle; False when the word is not news. Raises NotFound, AccessDenied, Contended.
-
-        A report that arrives while the cycle closes makes it start over: each report is in exactly one mean.
-        """
+        """Close a cycle; False when the word is not news. Raises NotFound, AccessDenied, Contended."""
         model = self.models.get(model_id)
         if node_id_of(model.dataset_id) != node.node_id:
             raise AccessDenied("This model is on another node.")
+        self.models.settle(model)
         if not self._is_news(model, progress):
             return False
-        if not self.models.close_cycle(model, close(model.tally, progress, self.clock())):
-            raise Contended("Devices keep reporting while the cycle closes. Send it again.")
-        log.info(
-            "cycle.closed", model_id=model.model_id, percent=progress.percent_complete, loss=model.tally.loss
-        )
+        if not self.models.close_cycle(model, progress, self.clock()):
+            raise Contended("Another call is closing this cycle. Send it again.")
+        log.info("cycle.closed", model_id=model.model_id, percent=progress.percent_complete)
         return True
 
     def _is_news(self, model: Model, progress: Progress) -> bool:

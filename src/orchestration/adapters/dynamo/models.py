@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from orchestration.adapters.dynamo.rows import ModelRow
 from orchestration.adapters.dynamo.table import ConditionFailed, Table
-from orchestration.domain.cycle import ClosedCycle, Report, Tally
+from orchestration.domain.cycle import Progress, Report, Tally
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import Conflict, NotFound
 
@@ -27,6 +27,15 @@ FOR_DEVICES = (
 
 EXISTS = Attr("model_id").exists()
 TRAINS = EXISTS & Attr("active_status").eq(1)
+NO_REPORT_YET = Attr("devices_trained_this_cycle").eq(0)
+
+SEALED = {
+    "devices_trained_this_cycle": "sealed_devices",
+    "loss_sum": "sealed_loss_sum",
+    "acc_sum": "sealed_acc_sum",
+    "acc_devices": "sealed_acc_devices",
+}
+"""The running cycle's counters, and where they go when it closes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,39 +95,51 @@ class DynamoModels:
                     continue
                 return None
             tally = ModelRow.model_validate(item).tally()
-            self._show_means(candidate, tally)
+            counted = Attr("devices_trained_this_cycle").eq(tally.devices)
+            self._show_means(candidate, tally, _in_cycle(tally.cycle) & counted)
             return tally
         raise NotFound(f"There is no model {model_id!r}.")
 
-    def _show_means(self, model_id: str, tally: Tally) -> None:
-        means = {"loss_this_cycle": tally.loss} | ({"acc_this_cycle": tally.acc} if tally.acc_devices else {})
+    def _show_means(self, model_id: str, tally: Tally, unless_newer: ConditionBase) -> None:
+        means = {"loss_this_cycle": tally.loss} if tally.devices else {}
+        means |= {"acc_this_cycle": tally.acc} if tally.acc_devices else {}
         try:
-            self._update(model_id, _unchanged_since(tally), put=means)
+            if means:
+                self._update(model_id, EXISTS & unless_newer, put=means)
         except ConditionFailed:
             log.debug("mean.superseded", model_id=model_id, devices=tally.devices)
 
-    def close_cycle(self, model: Model, closed: ClosedCycle) -> bool:
-        """Settle one cycle in one write: progress, means, history, and counters back to nothing."""
+    def close_cycle(self, model: Model, progress: Progress, now: float) -> bool:
+        """Seal the counters in one write that no report can get in between of; then settle what was sealed."""
         changes: dict[str, Any] = {
-            "percent_complete": closed.percent_complete,
-            "closed_cycles": closed.cycle,
-            "history": [asdict(cycle) for cycle in (*model.history, closed)][-HISTORY_LENGTH:],
-            "devices_trained_this_cycle": 0,
-            "loss_sum": 0,
-            "acc_sum": 0,
-            "acc_devices": 0,
+            "percent_complete": progress.percent_complete,
+            "closed_cycles": progress.cycle or model.tally.cycle + 1,
+            "sealed_at": now,
         }
-        if closed.devices:
-            changes["loss_this_cycle"] = closed.loss
-        if model.tally.acc_devices:
-            changes["acc_this_cycle"] = closed.acc
-        if closed.is_last:
+        if progress.is_last:
             changes |= {"active_status": 0, "retrieval_due": model.dataset_id}
+        unsealed = TRAINS & Attr("sealed_at").not_exists() & _in_cycle(model.tally.cycle)
         try:
-            self._update(model.model_id, _unchanged_since(model.tally), put=changes)
+            item = self._update(model.model_id, unsealed, put=changes, move=SEALED)
         except ConditionFailed:
             return False
+        self.settle(ModelRow.model_validate(item).entity())
         return True
+
+    def settle(self, model: Model) -> None:
+        """Put a sealed cycle into the history, once; show its means, unless the next cycle has some."""
+        if model.sealed is None:
+            return
+        history = [asdict(cycle) for cycle in (*model.history, model.sealed.settled())][-HISTORY_LENGTH:]
+        as_sealed = Attr("sealed_at").exists() & _in_cycle(model.sealed.cycle)
+        try:
+            self._update(
+                model.model_id, as_sealed, put={"history": history}, remove=("sealed_at", *SEALED.values())
+            )
+        except ConditionFailed:
+            log.debug("cycle.settled_elsewhere", model_id=model.model_id, cycle=model.sealed.cycle)
+            return
+        self._show_means(model.model_id, model.sealed.tally, _in_cycle(model.sealed.cycle) & NO_REPORT_YET)
 
     def retrieved(self, model: Model, download_key: str, link: str) -> None:
         """Note that the file is safe; a model that was withdrawn meanwhile gets no link."""
@@ -175,15 +196,9 @@ class DynamoModels:
         return models
 
 
-def _unchanged_since(tally: Tally) -> ConditionBase:
-    """No report was counted and no cycle closed since this tally was read."""
-    devices: ConditionBase = Attr("devices_trained_this_cycle").eq(tally.devices)
-    cycles: ConditionBase = Attr("closed_cycles").eq(tally.cycle)
-    if not tally.devices:
-        devices |= Attr("devices_trained_this_cycle").not_exists()
-    if not tally.cycle:
-        cycles |= Attr("closed_cycles").not_exists()
-    return TRAINS & devices & cycles
+def _in_cycle(cycle: int) -> ConditionBase:
+    closed = Attr("closed_cycles")
+    return closed.eq(cycle) if cycle else closed.eq(0) | closed.not_exists()
 
 
 def _spellings(model_id: str) -> Sequence[str]:

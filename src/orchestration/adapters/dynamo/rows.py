@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr
 
 from orchestration.domain.credentials import is_hint
-from orchestration.domain.cycle import ClosedCycle, Tally
+from orchestration.domain.cycle import ClosedCycle, SealedCycle, Tally
 from orchestration.domain.entities import Dataset, Model, User
 
 Name = Annotated[StrictStr, Field(min_length=1)]
@@ -41,6 +41,11 @@ class ModelRow(Row):
     loss_sum: Finite = 0.0
     acc_sum: Finite = 0.0
     acc_devices: Count = 0
+    sealed_at: Finite | None = None
+    sealed_devices: Count = 0
+    sealed_loss_sum: Finite = 0.0
+    sealed_acc_sum: Finite = 0.0
+    sealed_acc_devices: Count = 0
     history: tuple[ClosedCycle, ...] = ()
 
     def tally(self) -> Tally:
@@ -52,6 +57,19 @@ class ModelRow(Row):
             acc_sum=self.acc_sum,
             acc_devices=self.acc_devices,
         )
+
+    def sealed(self) -> SealedCycle | None:
+        """Return the cycle that is closed but not yet in the history."""
+        if self.sealed_at is None:
+            return None
+        tally = Tally(
+            cycle=self.closed_cycles - 1,
+            devices=self.sealed_devices,
+            loss_sum=self.sealed_loss_sum,
+            acc_sum=self.sealed_acc_sum,
+            acc_devices=self.sealed_acc_devices,
+        )
+        return SealedCycle(self.closed_cycles, self.percent_complete, tally, self.sealed_at)
 
     def entity(self) -> Model:
         """Return the domain's model."""
@@ -69,6 +87,7 @@ class ModelRow(Row):
             download_key=self.download_key,
             node_address=self.node_URL,
             tally=self.tally(),
+            sealed=self.sealed(),
             history=self.history,
         )
 

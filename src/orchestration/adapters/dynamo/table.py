@@ -48,13 +48,15 @@ class Table:
         *,
         put: Mapping[str, Any] | None = None,
         default: Mapping[str, Any] | None = None,
+        move: Mapping[str, str] | None = None,
         add: Mapping[str, float] | None = None,
         remove: Iterable[str] = (),
         when: ConditionBase | None = None,
     ) -> Item:
         """Change single attributes and return the item as it is then.
 
-        `default` is put where there is no value yet; a None among `put` removes. Raises ConditionFailed.
+        `default` is put where there is no value yet; a None among `put` removes; `move` takes a number, or 0
+        where there is none, to another name and leaves 0 behind. Raises ConditionFailed.
         """
         clauses = _Clauses()
         for name, value in (put or {}).items():
@@ -64,6 +66,8 @@ class Table:
                 clauses.put(name, value)
         for name, value in (default or {}).items():
             clauses.default(name, value)
+        for source, target in (move or {}).items():
+            clauses.move(source, target)
         for name, amount in (add or {}).items():
             clauses.add(name, amount)
         for name in remove:
@@ -117,6 +121,14 @@ class _Clauses:
     def default(self, name: str, value: Any) -> None:
         place = self._name(name)
         self.parts["SET"].append(f"{place} = if_not_exists({place}, {self._value(value)})")
+
+    def move(self, source: str, target: str) -> None:
+        """All of SET sees the item as it was, so this can't lose what is added meanwhile."""
+        place, nothing = self._name(source), self._value(0)
+        self.parts["SET"] += [
+            f"{self._name(target)} = if_not_exists({place}, {nothing})",
+            f"{place} = {nothing}",
+        ]
 
     def add(self, name: str, amount: float) -> None:
         self.parts["ADD"].append(f"{self._name(name)} {self._value(amount)}")

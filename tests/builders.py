@@ -1,0 +1,154 @@
+"""Short ways to entities, and to items as the marketplace and artificienlib write them."""
+
+from typing import Any
+
+from orchestration.domain.cycle import ClosedCycle, Tally
+from orchestration.domain.entities import Caller, Dataset, Model, User
+from orchestration.domain.node import Node, node_id_of
+
+NOON = 1_700_000_000.0
+"""When every test begins, in seconds since the epoch."""
+
+DATASET = "Heart Rate ü"
+"""A dataset's id is free text."""
+MODEL = "net-1-ada"
+SCIENTIST = Caller("ada")
+DEVELOPER = Caller("devi")
+STRANGER = Caller("mallory")
+LEGACY_KEY = "0123456789-sign-up-key"
+
+
+def a_model(**changes: Any) -> Model:
+    """A model that /create has accepted and that trains."""
+    usual: dict[str, Any] = {
+        "model_id": MODEL,
+        "owner": SCIENTIST.username,
+        "dataset_id": DATASET,
+        "version": "1",
+        "is_active": True,
+        "percent_complete": 0,
+        "features": ("age", "bmi"),
+        "labels": ("progression",),
+    }
+    return Model(**usual | changes)
+
+
+def a_submission(**changes: Any) -> Model:
+    """A model as artificienlib leaves it, before /create."""
+    return a_model(**{"features": (), "labels": ()} | changes)
+
+
+def a_dataset(**changes: Any) -> Dataset:
+    """A dataset whose app has called once."""
+    usual: dict[str, Any] = {"dataset_id": DATASET, "owner": DEVELOPER.username, "is_set_up": True}
+    return Dataset(**usual | changes)
+
+
+def a_user(**changes: Any) -> User:
+    """The data scientist, who has bought the dataset."""
+    usual: dict[str, Any] = {
+        "user_id": "ada@example.org",
+        "username": SCIENTIST.username,
+        "purchased": frozenset({DATASET}),
+    }
+    return User(**usual | changes)
+
+
+def a_developer(**changes: Any) -> User:
+    """The app developer, whose shipped app carries the key of the sign-up."""
+    usual: dict[str, Any] = {
+        "user_id": "devi@example.org",
+        "username": DEVELOPER.username,
+        "purchased": frozenset(),
+        "legacy_api_key": LEGACY_KEY,
+    }
+    return User(**usual | changes)
+
+
+def a_node(dataset_id: str = DATASET, **changes: Any) -> Node:
+    """The record of a dataset's node."""
+    return Node(node_id_of(dataset_id), dataset_id, **changes)
+
+
+def a_tally(**changes: Any) -> Tally:
+    """Counters of a running cycle."""
+    usual: dict[str, Any] = {"cycle": 0, "devices": 0, "loss_sum": 0.0, "acc_sum": 0.0, "acc_devices": 0}
+    return Tally(**usual | changes)
+
+
+def a_closed_cycle(**changes: Any) -> ClosedCycle:
+    """One entry of a model's history."""
+    usual: dict[str, Any] = {
+        "cycle": 1,
+        "percent_complete": 10,
+        "loss": 0.5,
+        "acc": -1.0,
+        "devices": 2,
+        "closed_at": NOON,
+    }
+    return ClosedCycle(**usual | changes)
+
+
+def model_item(model: Model | None = None, **changes: Any) -> dict[str, Any]:
+    """The item of a model, with what artificienlib writes and what `/create` adds."""
+    model = model or a_model()
+    item: dict[str, Any] = {
+        "model_id": model.model_id,
+        "active_status": int(model.is_active),
+        "version": model.version,
+        "dataset": model.dataset_id,
+        "date_submitted": "2023-11-14",
+        "owner_name": model.owner,
+        "percent_complete": model.percent_complete,
+        "devices_trained_this_cycle": model.tally.devices,
+        "loss_this_cycle": -1,
+        "acc_this_cycle": -1,
+        "features": list(model.features),
+        "labels": list(model.labels),
+        "hosted_as": model.hosted_as,
+        "node_URL": model.node_address,
+        "download_key": model.download_key,
+        "retrieval_due": model.dataset_id if model.retrieval_due else None,
+    }
+    return _written(item | changes)
+
+
+def submitted_item(**changes: Any) -> dict[str, Any]:
+    """What artificienlib writes before it calls /create: no features, no labels."""
+    item = model_item(a_submission())
+    del item["features"], item["labels"]
+    return _written(item | changes)
+
+
+def dataset_item(dataset: Dataset | None = None, **changes: Any) -> dict[str, Any]:
+    """The item of a dataset, as the marketplace writes it."""
+    dataset = dataset or a_dataset()
+    item: dict[str, Any] = {
+        "dataset_id": dataset.dataset_id,
+        "owner_username": dataset.owner,
+        "app": "Pulse",
+        "category": "Health",
+        "num_devices": 34,
+        "hasNode": dataset.node_address is not None,
+        "nodeURL": dataset.node_address,
+        "properlySetUp": dataset.is_set_up,
+    }
+    return _written(item | changes)
+
+
+def user_item(user: User | None = None, **changes: Any) -> dict[str, Any]:
+    """The row of a user, as a sign-up writes it."""
+    user = user or a_user()
+    item: dict[str, Any] = {
+        "user_id": user.user_id,
+        "username": user.username,
+        "user_account_email": user.user_id,
+        "api_key": user.legacy_api_key,
+        "datasets_purchased": sorted(user.purchased),
+        "role": 0,
+    }
+    return _written(item | changes)
+
+
+def _written(item: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in item.items() if value is not None}

@@ -88,7 +88,8 @@ class ProcessStore:
             if (row := connection.execute(query.limit(1)).mappings().first()) is None:
                 raise ProcessNotFound
             named = select(plans.c.name, plans.c.id).where(plans.c.process_id == row["id"])
-            return _process(dict(row), dict(connection.execute(named.order_by(plans.c.id)).tuples().all()))
+            plan_ids = {plan.name: plan.id for plan in connection.execute(named.order_by(plans.c.id))}
+        return _process(dict(row), plan_ids)
 
 
 def first_cycle(process_id: int, config: ServerConfig, now: float) -> dict[str, Any]:

@@ -1,0 +1,224 @@
+"""A node on a real socket, a fake of the orchestration node, and clients that speak the recorded messages."""
+
+import asyncio
+import base64
+import copy
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import aiohttp
+import pytest
+import requests
+
+from pygrid_node.progress import Pauses
+from pygrid_node.server import Node
+from pygrid_node.settings import Settings
+
+DATA = Path(__file__).parents[1] / "data" / "pygrid"
+SPEEDS = {"ping": 8.5, "download": 46751.25, "upload": 12345.5}
+
+
+class FakeMaster:
+    """Takes progress; `statuses` are the answers to the next calls, 200 once they are used up."""
+
+    def __init__(self):
+        self.statuses = []
+        self.calls = []
+        self.headers = []
+        master = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                status = master.statuses.pop(0) if master.statuses else 200
+                if callable(status):
+                    status = status(body)
+                master.headers.append(dict(self.headers) | {"path": self.path})
+                self.send_response(status)
+                self.send_header("Location", "http://127.0.0.1:9/elsewhere")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                if status == 200:
+                    master.calls.append(body)
+
+            def log_message(self, *_args):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
+        self.thread.start()
+
+    @property
+    def location(self):
+        return f"us%40er:p%2Fw@127.0.0.1:{self.server.server_port}/hooks"
+
+    def close(self):
+        if self.thread.is_alive():
+            self.server.shutdown()
+            self.server.server_close()
+            self.thread.join()
+
+
+class Client:
+    """What a browser, a phone and a data scientist do, against one address."""
+
+    def __init__(self, address):
+        self.address = address
+
+    def http(self, method, path, **options):
+        return requests.request(method, f"http://{self.address}{path}", timeout=20, **options)
+
+    def frames(self, *frames):
+        """Send frames over one connection; the answers."""
+        return asyncio.run(self._frames(frames))
+
+    async def _frames(self, frames):
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"ws://{self.address}/", max_msg_size=0) as socket,
+        ):
+            answers = []
+            for frame in frames:
+                await socket.send_str(frame if isinstance(frame, str) else json.dumps(frame))
+                answers.append(await socket.receive_json(timeout=20))
+            return answers
+
+    def ask(self, kind, data, *, over="http"):
+        """One message, over either transport; its answer's data."""
+        if over == "http":
+            return self.http("POST", f"/model-centric/{kind}", data=json.dumps(data)).json()
+        return self.frames({"type": f"model-centric/{kind}", "data": data})[0]["data"]
+
+    def upload(self, frame):
+        return self.frames(frame)[0]["data"]
+
+    def worker(self, name, over="http", **speeds):
+        return Worker(self, name, speeds or SPEEDS, over)
+
+    def checkpoint(self, name, number="latest"):
+        query = {"name": name, "version": "0.1", "checkpoint": number}
+        return self.http("GET", "/model-centric/retrieve-model", params=query)
+
+
+class Worker:
+    """A worker that has authenticated and asked for a cycle."""
+
+    def __init__(self, client, name, speeds, over):
+        self.client = client
+        self.over = over
+        token = {"auth_token": None, "model_name": name, "model_version": "0.1"}
+        self.authenticated = client.ask("authenticate", token, over=over)
+        self.id = self.authenticated["worker_id"]
+        self.request = {"worker_id": self.id, "model": name, "version": "0.1", **speeds}
+        self.accepted = self.ask_again()
+
+    def ask_again(self):
+        return self.client.ask("cycle-request", self.request, over=self.over)
+
+    @property
+    def proof(self):
+        return {"worker_id": self.id, "request_key": self.accepted["request_key"]}
+
+    def report(self, diff):
+        encoded = diff if isinstance(diff, str) else base64.b64encode(diff).decode()
+        return self.client.ask("report", {**self.proof, "diff": encoded}, over=self.over)
+
+
+class RunningNode(Client):
+    """A node in this process, on an event loop of its own."""
+
+    def __init__(self, directory, master, **settings):
+        self.settings = Settings(
+            node_id="fixture-node",
+            database_url=f"sqlite:///{directory}/",
+            master_node_url=master.location,
+            bind_host="127.0.0.1",
+            port=0,
+            **settings,
+        )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self.node = Node(self.settings, Pauses(first=0.02, longest=0.1))
+        super().__init__(f"127.0.0.1:{self.run(self.node.start())}")
+
+    def run(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=20)
+
+    def close(self):
+        if self._loop.is_closed():
+            return
+        self.run(self.node.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+@pytest.fixture(scope="module")
+def master_of_module():
+    """A fake orchestration node for a node of module scope."""
+    master = FakeMaster()
+    yield master
+    master.close()
+
+
+@pytest.fixture
+def master():
+    """A fake orchestration node."""
+    master = FakeMaster()
+    yield master
+    master.close()
+
+
+@pytest.fixture
+def start_node(tmp_path, master):
+    """Start nodes, all on one database; what runs at the end is stopped."""
+    running = []
+
+    def start(**settings):
+        running.append(RunningNode(tmp_path / "database", master, **settings))
+        return running[-1]
+
+    yield start
+    for node in running:
+        node.close()
+
+
+@pytest.fixture
+def node(start_node):
+    """A running node, with a fresh database."""
+    return start_node()
+
+
+@pytest.fixture(scope="session")
+def client_of():
+    """A client of a node at an address."""
+    return Client
+
+
+@pytest.fixture(scope="session")
+def running_node():
+    """Starts a node; whoever calls it closes it."""
+    return RunningNode
+
+
+@pytest.fixture(scope="session")
+def recorded():
+    """The recorded upload of a process, with changes to the fields of its data by path."""
+
+    def upload(process="linear", **changes):
+        frame = copy.deepcopy(json.loads((DATA / process / "upload.request.json").read_text()))
+        for path, value in changes.items():
+            *parents, last = path.split("__")
+            place = frame["data"]
+            for parent in parents:
+                place = place[parent]
+            if value is None:
+                del place[last]
+            else:
+                place[last] = value
+        return frame
+
+    return upload

@@ -1,0 +1,155 @@
+"""Averaging plans: the recorded one is the mean; what is not element-wise arithmetic is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pygrid_node.averaging.elementwise import OPERATIONS
+from pygrid_node.averaging.rules import IterativePlan, Mean, averaging_rule
+from pygrid_node.entities import ParameterSpec
+from pygrid_node.errors import InvalidRequest
+from pygrid_wire import encode_state
+from pygrid_wire import syft_pb2 as pb
+
+DATA = Path(__file__).parents[1] / "data" / "pygrid"
+
+
+def reference(key):
+    return pb.PlaceholderId(id=pb.Id(id_int=key))
+
+
+def operand(value):
+    if isinstance(value, pb.Arg):
+        return value
+    return pb.Arg(arg_placeholder_id=reference(value))
+
+
+def plan(*actions, inputs, outputs, state=None):
+    """A plan of `(command, result, target or None, *arguments)`; placeholders are whole numbers."""
+    message = pb.Plan()
+    role = message.role
+    role.input_placeholder_ids.extend(pb.Id(id_int=key) for key in inputs)
+    role.output_placeholder_ids.extend(pb.Id(id_int=key) for key in outputs)
+    for command, result, target, *arguments in actions:
+        action = role.actions.add(command=command, return_placeholder_ids=[reference(result)])
+        if isinstance(target, pb.TorchTensor):
+            action.target_tensor.CopyFrom(target)
+        elif target is not None:
+            action.target_placeholder_id.CopyFrom(reference(target))
+        action.args.extend(map(operand, arguments))
+    if state:
+        role.state.ParseFromString(state)
+    return message
+
+
+def rule(message, shapes=((2,),), *, iterative=True, max_diffs=2):
+    parameters = [ParameterSpec("float32", shape) for shape in shapes]
+    return averaging_rule(message.SerializeToString(), parameters, iterative=iterative, max_diffs=max_diffs)
+
+
+def number(value):
+    return pb.Arg(arg_float=value)
+
+
+@pytest.mark.parametrize("process", ["linear", "mlp"])
+def test_the_recorded_plan_is_the_mean(process):
+    """artificienlib's `(avg * num + item) / (num + 1)`, over any number of diffs."""
+    upload = json.loads((DATA / process / "upload.request.json").read_text())["data"]
+    shapes = json.loads((DATA / process / "expected.json").read_text())["parameter_shapes"]
+    parameters = [ParameterSpec("float32", tuple(shape)) for shape in shapes]
+    body = bytes.fromhex(upload["averaging_plan"])
+    diffs = [[np.random.default_rng(seed).normal(size=shape) for shape in shapes] for seed in range(7)]
+    by_plan = averaging_rule(body, parameters, iterative=True, max_diffs=3)
+
+    assert isinstance(by_plan, IterativePlan)
+    for mine, mean in zip(by_plan.average(diffs), Mean().average(diffs), strict=True):
+        assert np.allclose(mine, mean, rtol=0, atol=1e-15)
+
+
+def test_a_plan_that_takes_all_diffs_runs_once():
+    """Not iterative: diff after diff, each parameter after parameter."""
+    weighted = plan(("__mul__", 3, 1, number(0.25)), ("__mul__", 4, 2, number(0.75)), ("add", 5, None, 3, 4),
+                    inputs=[1, 2], outputs=[5])  # fmt: skip
+    [average] = rule(weighted, iterative=False).average([[np.array([0.0, 4.0])], [np.array([4.0, 0.0])]])
+
+    assert average.tolist() == [3.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "result"),
+    [
+        ("__sub__", [2], [-1.0, 0.0]),
+        ("__rsub__", [2], [1.0, 0.0]),
+        ("torch.div", [2], [0.5, 1.0]),
+        ("__pow__", [pb.Arg(arg_int=2)], [1.0, 4.0]),
+        ("__neg__", [], [-1.0, -2.0]),
+        ("torch.abs", [], [1.0, 2.0]),
+        ("sqrt", [], [1.0, 2.0**0.5]),
+    ],
+)
+def test_operations_are_those_of_arithmetic(command, arguments, result):
+    """The first operand is the action's target, or its first argument."""
+    assert command in OPERATIONS
+    one = plan((command, 4, 1, *arguments), inputs=[1, 2, 3], outputs=[4])
+    [average] = rule(one).average([[np.array([1.0, 2.0])], [np.array([2.0, 2.0])]])
+
+    assert np.allclose(average, result, atol=1e-15)
+
+
+def test_constants_come_from_the_state_and_from_tensors():
+    """A plan's own state, a tensor as target, a tensor as argument."""
+    state = pb.State.FromString(encode_state([np.array([10.0])]))
+    state.placeholders[0].id.id_int = 9
+    tensor = pb.State.FromString(encode_state([np.array([2.0])])).tensors[0].torch_tensor
+    last = ("add", 6, None, 5, pb.Arg(arg_tensor=tensor))
+    summed = plan(("__add__", 4, 1, 9), ("__mul__", 5, tensor, 4), last,
+                  inputs=[1, 2, 3], outputs=[6], state=state.SerializeToString())  # fmt: skip
+    [average] = rule(summed).average([[np.array([1.0, 2.0])]] * 2)
+
+    assert average.tolist() == [24.0, 26.0]
+
+
+def with_kwargs():
+    message = plan(("add", 4, 1, 2), inputs=[1, 2, 3], outputs=[4])
+    message.role.actions[0].kwargs["alpha"].arg_float = 2
+    return message
+
+
+def with_string_id():
+    message = plan(("add", 4, 1, 2), inputs=[1, 2], outputs=[4])
+    message.role.input_placeholder_ids.add(id_str="n")
+    message.role.actions[0].args[0].arg_placeholder_id.id.id_str = "nobody"
+    return message
+
+
+BROKEN = pb.TorchTensor(contents_data=pb.TensorData(dtype="nope"))
+NOT_RUN = {
+    "matrix product": (plan(("__matmul__", 4, 1, 2), inputs=[1, 2, 3], outputs=[4]), "'__matmul__'"),
+    "in place": (plan(("add_", 4, 1, 2), inputs=[1, 2, 3], outputs=[4]), "'add_'"),
+    "no operand": (plan(("add", 4, 1), inputs=[1, 2, 3], outputs=[4]), "'add'"),
+    "an operand that is text": (
+        plan(("add", 4, 1, pb.Arg(arg_str="os")), inputs=[1, 2, 3], outputs=[4]), "'add'"),
+    "keyword": (with_kwargs(), "'add'"),
+    "unknown value": (with_string_id(), "before it is calculated"),
+    "too few inputs": (plan(("add", 4, 1, 2), inputs=[1, 2], outputs=[4]), "takes 2 tensors instead of 3"),
+    "another shape": (plan(("add", 4, 3, 3), inputs=[1, 2, 3], outputs=[4]), "does not return the model"),
+    "a tensor that is none": (plan(("add", 4, BROKEN, 2), inputs=[1, 2, 3], outputs=[4]), "can't be read"),
+    "a state that is none": (
+        plan(("add", 4, 1, 2), inputs=[1, 2, 3], outputs=[4],
+             state=pb.State(tensors=[pb.StateTensor()]).SerializeToString()), "can't be read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("message", "complaint"), NOT_RUN.values(), ids=NOT_RUN.keys())
+def test_what_would_not_run_is_refused_at_upload(message, complaint):
+    """The sentence names the operation; nothing fails later, in the middle of a training."""
+    with pytest.raises(InvalidRequest, match=complaint):
+        rule(message)
+
+
+def test_shapes_that_do_not_fit_are_refused_at_upload():
+    """Found without calculating."""
+    with pytest.raises(InvalidRequest, match="shapes do not fit"):
+        rule(plan(("add", 6, 1, 2), inputs=[1, 2, 3, 4, 5], outputs=[6]), shapes=[(2,), (3,)])

@@ -1,0 +1,217 @@
+"""A full cycle is closed once, whoever dies or comes second, and without holding anybody up."""
+
+import asyncio
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from pygrid_node.averaging.averager import Averager
+from pygrid_node.averaging.closing import CycleCloser, Stopping
+from pygrid_node.entities import Worker
+from pygrid_node.errors import CycleFull, NodeError
+from pygrid_node.storage.cycles import CycleStore
+from pygrid_node.storage.database import Database
+from pygrid_node.storage.outbox import Outbox
+from pygrid_node.storage.processes import ProcessStore
+from pygrid_node.training import Training
+from pygrid_node.transport.messages import CYCLE_REQUEST, Messages
+from pygrid_node.uploads import read_upload
+
+DIFF = (Path(__file__).parents[1] / "data" / "pygrid" / "linear" / "diff-1.bin").read_bytes()
+
+
+class Scene:
+    """A node's stores, with a process whose first cycle has the one diff that it wants."""
+
+    def __init__(self, url, upload):
+        self.database = Database(url)
+        self.processes, self.cycles = ProcessStore(self.database), CycleStore(self.database)
+        self.outbox = Outbox(self.database)
+        self.closer = CycleCloser(self.processes, self.cycles, clock=lambda: 1000.0)
+        self.training = Training(self.processes, self.cycles, on_full=lambda _: None, clock=lambda: 500.0)
+        self.processes.add(read_upload(upload), now=0.0)
+        self.cycle = self.cycles.open_cycle(1)
+        self.worker = Worker("w", 1)
+        self.cycles.add_worker(self.worker)
+        self.cycles.assign(self.worker, self.cycle, "key")
+        [self.assignment] = self.cycles.assignments(self.worker)
+        assert self.cycles.count_diff(self.assignment, DIFF, now=1.0)
+
+    def request(self):
+        return {"worker_id": "w", "model": "fixture-linear", "ping": 1, "download": 1, "upload": 1}
+
+    def numbers(self):
+        """The checkpoints that there are."""
+        return [number for number in (1, 2, 3, 4) if self.has_checkpoint(number)]
+
+    def has_checkpoint(self, number):
+        try:
+            return bool(self.processes.checkpoint(1, number))
+        except NodeError:
+            return False
+
+
+@pytest.fixture
+def scene(tmp_path, recorded):
+    """See `Scene`."""
+    scene = Scene(f"sqlite:///{tmp_path}/db", recorded(server_config__max_diffs=1)["data"])
+    yield scene
+    scene.database.close()
+
+
+def test_a_cycle_is_closed_in_one_transaction(scene):
+    """Checkpoint, next cycle and progress are there together; the diffs are gone."""
+    scene.closer.close(scene.cycle.id)
+    following = scene.cycles.open_cycle(1)
+
+    assert scene.numbers() == [1, 2]
+    assert (following.number, following.ends_at, following.counted) == (2, 1600.0, 0)
+    assert json.loads(scene.outbox.first(1).body) == {
+        "percent_complete": 50,
+        "model_id": "fixture-linear",
+        "cycle": 1,
+    }
+    assert scene.cycles.diff_ids(scene.cycle.id) == []
+
+
+def test_a_cycle_is_not_closed_twice(scene):
+    """Of two processes that averaged the same cycle, the second one's transaction changes nothing."""
+    process = scene.processes.get(1)
+    closed = [scene.cycles.close(scene.cycle, process, b"state", 0.0) for _ in range(2)]
+    scene.closer.close(scene.cycle.id)
+
+    assert closed == [True, False]
+    assert scene.numbers() == [1, 2]
+    assert scene.cycles.open_cycle(1).number == 2
+
+
+@pytest.mark.parametrize("moment", ["diff_ids", "diff"])
+def test_diffs_that_vanish_while_averaging_mean_that_somebody_was_first(scene, moment, monkeypatch):
+    """Whoever closes a cycle deletes its diffs; the other one leaves it at that."""
+    original = getattr(scene.cycles, moment)
+
+    def overtaken(*args):
+        scene.cycles.close(scene.cycle, scene.processes.get(1), b"theirs", 0.0)
+        return original(*args)
+
+    monkeypatch.setattr(scene.cycles, moment, overtaken)
+    scene.closer.close(scene.cycle.id)
+
+    assert scene.processes.checkpoint(1, 2) == b"theirs"
+
+
+def test_a_crash_in_the_closing_transaction_changes_nothing(scene, monkeypatch):
+    """The cycle stays full and open, which is what the next start looks for."""
+
+    def crash(*_args):
+        raise OperationalError("disk full", None, Exception())
+
+    monkeypatch.setattr("pygrid_node.storage.cycles._open_next", crash)
+    with pytest.raises(OperationalError):
+        scene.closer.close(scene.cycle.id)
+
+    assert scene.numbers() == [1]
+    assert scene.outbox.waiting() == []
+    assert scene.cycles.due() == [scene.cycle.id]
+
+
+def test_averaging_stops_between_two_diffs(scene):
+    """A node that goes down does not finish a long average; its next life does."""
+    scene.closer.stop()
+    with pytest.raises(Stopping):
+        scene.closer.close(scene.cycle.id)
+
+
+def test_more_diffs_than_wanted_are_not_counted(scene):
+    """The mean is of exactly the diffs whose workers were told so by the count."""
+    late = Worker("late", 1)
+    scene.cycles.add_worker(late)
+    scene.cycles.assign(late, scene.cycle, "other")
+    [assignment] = scene.cycles.assignments(late)
+
+    assert not scene.cycles.count_diff(assignment, DIFF, now=2.0)
+    assert len(scene.cycles.diff_ids(scene.cycle.id)) == 1
+
+
+def test_a_failed_averaging_is_tried_again(scene, monkeypatch):
+    """Also one that a former life left: it is found at the start."""
+    monkeypatch.setattr("pygrid_node.averaging.averager._FIRST_PAUSE", 0.01)
+    original, failures, told = scene.cycles.diff_ids, [1, 2], []
+
+    def failing(cycle_id):
+        if failures:
+            raise OperationalError("locked", None, Exception(failures.pop()))
+        return original(cycle_id)
+
+    monkeypatch.setattr(scene.cycles, "diff_ids", failing)
+
+    async def run():
+        averager = Averager(scene.closer, scene.cycles.due, on_closed=lambda: told.append(True))
+        averager.wake_from_thread(scene.cycle.id)
+        await averager.start()
+        averager.wake(scene.cycle.id)
+        await averager.settled(scene.cycle.id, within=5)
+        await averager.settled(scene.cycle.id, within=5)
+        await averager.stop()
+
+    asyncio.run(run())
+    assert scene.numbers() == [1, 2]
+    assert told == [True]
+
+
+def test_a_long_averaging_ends_with_the_node(scene, monkeypatch):
+    """`stop` waits for the step that runs, not for the cycle."""
+    reached, go_on = threading.Event(), threading.Event()
+    original = scene.cycles.diff_ids
+
+    def slow(cycle_id):
+        reached.set()
+        go_on.wait(5)
+        return original(cycle_id)
+
+    monkeypatch.setattr(scene.cycles, "diff_ids", slow)
+
+    async def run():
+        averager = Averager(scene.closer, scene.cycles.due, on_closed=lambda: None)
+        await averager.start()
+        await asyncio.to_thread(reached.wait)
+        stopping = asyncio.create_task(averager.stop())
+        await asyncio.sleep(0.01)
+        go_on.set()
+        await stopping
+
+    asyncio.run(run())
+    assert scene.numbers() == [1]
+
+
+def test_a_worker_that_comes_to_a_full_cycle_is_kept_waiting_or_sent_away(scene, monkeypatch):
+    """It enters the next cycle if that opens soon enough, else it hears to come again in a second."""
+    monkeypatch.setattr("pygrid_node.transport.messages._PATIENCE", 0.01)
+    with pytest.raises(CycleFull):
+        scene.training.request_cycle(scene.request())
+
+    async def ask(due):
+        averager = Averager(CycleCloser(scene.processes, scene.cycles), due, on_closed=lambda: None)
+        await averager.start()
+        monkeypatch.setattr("pygrid_node.transport.messages._PATIENCE", 5 if due() else 0.01)
+        try:
+            return await Messages(scene.training, averager).answer(CYCLE_REQUEST, scene.request())
+        finally:
+            await averager.stop()
+
+    rejected = asyncio.run(ask(list))
+    accepted = asyncio.run(ask(scene.cycles.due))
+    assert (rejected["status"], rejected["timeout"]) == ("rejected", 1)
+    assert accepted["status"] == "accepted"
+
+
+def test_a_cycle_past_its_time_has_no_time_left(scene):
+    """Never a negative time."""
+    scene.closer.close(scene.cycle.id)
+    late = Training(scene.processes, scene.cycles, on_full=lambda _: None, clock=lambda: 9000.0)
+    late.request_cycle(scene.request())
+
+    assert late.request_cycle(scene.request())["timeout"] == 0

@@ -1,0 +1,151 @@
+"""The real process: ended, killed, and started again."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import requests
+import structlog
+
+from pygrid_node.__main__ import main
+
+pytestmark = pytest.mark.moto
+
+ROOT = Path(__file__).parents[2]
+DIFF = (ROOT / "tests" / "data" / "pygrid" / "linear" / "diff-1.bin").read_bytes()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(port):
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/", timeout=1).ok
+    except requests.RequestException:
+        return False
+
+
+def wait_for(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def start_process(tmp_path, master, client_of):
+    """Start node processes on one database and port."""
+    port = free_port()
+    running = []
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT / "src"),
+        "NODE_ID": "n0123",
+        "DATABASE_URL": f"sqlite:///{tmp_path}/deep/down/",
+        "MASTER_NODE_URL": master.location,
+        "BIND_HOST": "127.0.0.1",
+        "PORT": str(port),
+    }
+
+    def start(**changes):
+        command = [sys.executable, "-m", "pygrid_node"]
+        process = subprocess.Popen(command, env=environment | changes, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        running.append(process)
+        wait_for(lambda: process.poll() is not None or answers(port))
+        return process, client_of(f"127.0.0.1:{port}")
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def test_a_node_that_was_killed_goes_on_where_it_was(start_process, master, recorded):
+    """SIGKILL after two of three diffs, then with progress untaken: nothing lost, nothing twice."""
+    process, node = start_process()
+    node.upload(recorded())
+    workers = [node.worker("fixture-linear") for _ in range(3)]
+    for worker in workers[:2]:
+        worker.report(DIFF)
+    process.kill()
+    process.wait()
+
+    process, _ = start_process()
+    master.statuses = [503] * 100_000
+    workers[2].report(DIFF)
+    wait_for(lambda: node.checkpoint("fixture-linear", 2).ok and master.headers)
+    process.kill()
+    process.wait()
+    master.statuses = []
+
+    start_process()
+    wait_for(lambda: master.calls)
+    assert master.calls == [{"percent_complete": 50, "model_id": "fixture-linear", "cycle": 1}]
+    assert node.worker("fixture-linear").accepted["status"] == "accepted"
+    assert not node.checkpoint("fixture-linear", 3).ok
+
+
+def test_a_node_ends_soon_and_well_on_sigterm(start_process, master, recorded):
+    """Exit status 0 with a worker connected, and no secret in what it logged."""
+    process, node = start_process()
+    node.upload(recorded())
+    idle = socket.create_connection(node.address.split(":"))
+    started = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=20)
+    idle.close()
+
+    assert process.returncode == 0
+    assert time.monotonic() - started < 5
+    assert '"event": "listening"' in output
+    assert "p/w" not in output
+    assert "p%2Fw" not in output
+
+
+def test_a_node_serves_until_it_is_told_to_stop(monkeypatch, tmp_path, master):
+    """The entry point itself, in this process: SIGTERM ends it with status 0."""
+    port = free_port()
+    environment = {"NODE_ID": "n", "DATABASE_URL": f"sqlite:///{tmp_path}/", "BIND_HOST": "127.0.0.1"}
+    for name, value in (environment | {"MASTER_NODE_URL": master.location, "PORT": str(port)}).items():
+        monkeypatch.setenv(name, value)
+    statuses = []
+
+    def stop_when_it_answers():
+        wait_for(lambda: answers(port))
+        statuses.append(requests.get(f"http://127.0.0.1:{port}/", timeout=5).status_code)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop_when_it_answers)
+    thread.start()
+    status = main()
+    thread.join()
+    structlog.reset_defaults()
+
+    assert (status, statuses) == (0, [200])
+
+
+def test_the_entry_point_names_all_settings_that_are_missing(monkeypatch, capsys):
+    """On standard error, with status 2."""
+    for name in ("NODE_ID", "DATABASE_URL", "MASTER_NODE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    status = main()
+    structlog.reset_defaults()
+
+    assert status == 2
+    assert "NODE_ID: Field required\nDATABASE_URL: Field required\n" in capsys.readouterr().err
+
+
+def test_a_node_without_settings_says_what_is_missing(start_process):
+    """And ends with status 2."""
+    process, _ = start_process(NODE_ID="", PORT="nope")
+
+    assert process.wait(timeout=20) == 2

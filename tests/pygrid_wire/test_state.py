@@ -1,0 +1,171 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pygrid_wire import MalformedState, Tensor, decode_state, decode_tensors, encode_state, encode_tensors
+from pygrid_wire import syft_pb2 as pb
+
+DATA = Path(__file__).parents[1] / "data" / "pygrid"
+RECORDED = ["linear", "mlp", "linear-noavg"]
+DTYPES = ["uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "bool"]
+
+
+def state(**fields):
+    """A state of one tensor; `fields` are those of its contents."""
+    message = pb.State()
+    message.tensors.add().torch_tensor.contents_data.CopyFrom(pb.TensorData(**fields))
+    return message
+
+
+def floats(*numbers, dims):
+    packed = np.array(numbers, "<f4").tobytes()
+    return state(dtype="float32", contents_float32=[packed], shape=pb.Shape(dims=dims))
+
+
+@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("checkpoint", [1, 2, 3])
+def test_recorded_checkpoints_are_read_as_recorded(name, checkpoint):
+    """Every number of a state is the float32 that the original wrote."""
+    expected = json.loads((DATA / name / "expected.json").read_text())
+    body = (DATA / name / f"model.checkpoint-{checkpoint}.bin").read_bytes()
+
+    arrays = decode_state(body)
+
+    wanted = expected[f"checkpoint_{checkpoint}"]
+    assert [list(array.shape) for array in arrays] == expected["parameter_shapes"]
+    assert all(np.array_equal(array, np.float32(want)) for array, want in zip(arrays, wanted, strict=True))
+
+
+@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("worker", range(1, 7))
+def test_recorded_diffs_survive_being_written_again(name, worker):
+    """Decode, encode, decode gives the same numbers; ids are random, so bytes are not compared."""
+    expected = json.loads((DATA / name / "expected.json").read_text())["workers"][worker - 1]["diff"]
+    arrays = decode_state((DATA / name / f"diff-{worker}.bin").read_bytes())
+    again = decode_state(encode_state(arrays))
+
+    for array, copy, want in zip(arrays, again, expected, strict=True):
+        assert array.dtype == copy.dtype == np.float32
+        assert np.array_equal(array, copy)
+        assert np.array_equal(array, np.float32(want))
+
+
+def test_a_state_is_written_in_the_form_that_clients_read():
+    """Contents as data, not pickle, marked for every framework; a placeholder with the shape for each."""
+    message = pb.State.FromString(encode_state([np.ones((2, 3), np.float32), np.float32(1).reshape(())]))
+
+    assert [list(each.expected_shape.dims) for each in message.placeholders] == [[2, 3], []]
+    assert {each.torch_tensor.serializer for each in message.tensors} == {pb.TorchTensor.SERIALIZER_ALL}
+    assert {each.torch_tensor.WhichOneof("contents") for each in message.tensors} == {"contents_data"}
+    assert len({each.id.id_int for each in message.placeholders}) == 2
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (2, 3)])
+def test_every_dtype_with_a_field_comes_back_as_it_was(dtype, shape):
+    """Shape, dtype and numbers are kept, also of a scalar and of an empty tensor."""
+    array = (np.arange(np.prod(shape, dtype=int)) % 2).reshape(shape).astype(dtype)
+    [again] = decode_state(encode_state([array]))
+
+    assert again.dtype == array.dtype
+    assert again.shape == array.shape
+    assert np.array_equal(again, array)
+
+
+def test_bfloat16_is_calculated_as_float32_and_rounded_when_it_changes():
+    """1 + 2^-8 lies between two bfloat16; half-way goes to the even one."""
+    [tensor] = decode_tensors(encode_tensors([Tensor("bfloat16", np.ones(3, np.float32))]))
+    changed = tensor.with_values(np.array([1 + 2**-8, 1 + 3 * 2**-8, np.inf]))
+
+    assert (tensor.dtype, tensor.values.dtype) == ("bfloat16", np.float32)
+    assert changed.values.tolist() == [1.0, 1 + 2**-6, np.inf]
+
+
+def test_whole_numbers_are_rounded_when_they_change():
+    """A step of 0.6 moves an integer by one, not by none."""
+    assert Tensor("int32", np.array([1])).with_values(np.array([1.6])).values.tolist() == [2]
+
+
+def test_a_parameter_is_read_like_a_tensor():
+    """A state may hold `torch_param` instead of `torch_tensor`."""
+    message = pb.State()
+    message.tensors.add().torch_param.tensor.CopyFrom(floats(1, dims=[1]).tensors[0].torch_tensor)
+
+    assert decode_state(message.SerializeToString())[0].tolist() == [1]
+
+
+def test_a_packed_field_may_come_in_pieces():
+    """Protobuf allows a packed field to be split anywhere between two numbers."""
+    pieces = [np.array([number], "<f4").tobytes() for number in (1, 2)]
+    message = state(dtype="float32", contents_float32=pieces, shape=pb.Shape(dims=[2]))
+
+    assert decode_state(message.SerializeToString())[0].tolist() == [1, 2]
+
+
+def with_pickle():
+    message = pb.State()
+    message.tensors.add().torch_tensor.contents_bin = b"\x80\x02."
+    return message
+
+
+def with_placeholders(count):
+    message = floats(1, dims=[1])
+    for _ in range(count):
+        message.placeholders.add()
+    return message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"garbage not protobuf", id="garbage"),
+        pytest.param(floats(1, dims=[1]).SerializeToString() + b"\x00", id="trailing-zero"),
+        pytest.param(floats(1, dims=[1]).SerializeToString() + b"\x1a\x01x", id="trailing-field"),
+        pytest.param(floats(1, dims=[1]).SerializeToString()[:-1], id="cut-off"),
+        pytest.param(floats(1, 2, dims=[3]).SerializeToString(), id="too-few-numbers"),
+        pytest.param(floats(1, 2, dims=[]).SerializeToString(), id="too-many-for-a-scalar"),
+        pytest.param(floats(1, dims=[-1, -1]).SerializeToString(), id="negative-dimensions"),
+        pytest.param(floats(dims=[2**31 - 1] * 4).SerializeToString(), id="huge-shape"),
+        pytest.param(state(dtype="complex64").SerializeToString(), id="unknown-dtype"),
+        pytest.param(state(dtype="float32", is_quantized=True).SerializeToString(), id="quantized"),
+        pytest.param(
+            state(dtype="float32", contents_float32=[b"abc"]).SerializeToString(), id="part-of-a-float"
+        ),
+        pytest.param(
+            state(dtype="uint8", contents_uint8=[300], shape=pb.Shape(dims=[1])).SerializeToString(),
+            id="too-big-for-the-dtype",
+        ),
+        pytest.param(with_pickle().SerializeToString(), id="pickle"),
+        pytest.param(pb.State(tensors=[pb.StateTensor()]).SerializeToString(), id="no-contents"),
+        pytest.param(with_placeholders(2).SerializeToString(), id="placeholders-without-tensors"),
+    ],
+)
+def test_what_is_no_usable_state_is_refused(body):
+    """Nothing but `MalformedState` comes out of bytes that a stranger sent."""
+    with pytest.raises(MalformedState):
+        decode_state(body)
+
+
+def test_floats_that_are_not_packed_are_refused():
+    """No client of proto3 writes them; read as unknown fields, they must not pass for an empty tensor."""
+    contents = state(dtype="float32", shape=pb.Shape(dims=[0])).tensors[0].torch_tensor.contents_data
+    unpacked = b"\xb5\x01" + np.float32(1).tobytes()  # field 22, 4 bytes
+    message = pb.State()
+    message.tensors.add().torch_tensor.contents_data.ParseFromString(contents.SerializeToString() + unpacked)
+
+    with pytest.raises(MalformedState, match="unknown"):
+        decode_state(message.SerializeToString())
+
+
+def test_an_array_without_a_field_is_not_written():
+    """Complex numbers have no place in the format."""
+    with pytest.raises(MalformedState, match="complex64"):
+        encode_state([np.ones(1, np.complex64)])
+
+
+def test_the_names_of_syft_stay_free():
+    """syft's own generated classes may be loaded in the same process: no name of theirs is registered."""
+    assert pb.DESCRIPTOR.package == "pygrid_wire"

@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LINT_READY := $(VENV)/.lint-ready
-PIP_COMPILE := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links --allow-unsafe
+PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet --strip-extras --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --allow-unsafe $(if $(UPGRADE),--upgrade)
 
 .PHONY: help demo up test lint format synth requirements protobuf clean
 help:  ## show this list
@@ -17,7 +18,7 @@ up: $(READY)  ## AWS, the service and the reconciler on this machine, until Ctrl
 	$(BIN)/artificien local up
 
 test: $(READY)  ## all tests
-	$(BIN)/pytest
+	$(BIN)/pytest $(PYTEST_ARGS)
 
 lint: $(LINT_READY)  ## style, types and import rules
 	$(BIN)/ruff check .
@@ -32,10 +33,10 @@ format: $(LINT_READY)  ## rewrite the sources in the project's style
 synth: $(READY)  ## synthesize the stack templates that are checked in
 	$(BIN)/artificien synth
 
-requirements: $(LINT_READY)  ## pin what pyproject.toml asks for, with hashes
-	CUSTOM_COMPILE_COMMAND="make requirements" $(PIP_COMPILE) --extra node --extra cdk --extra local --extra test -o requirements.txt pyproject.toml
-	CUSTOM_COMPILE_COMMAND="make requirements" $(PIP_COMPILE) -c requirements.txt -o requirements-service.txt pyproject.toml
-	CUSTOM_COMPILE_COMMAND="make requirements" $(PIP_COMPILE) -c requirements.txt --all-extras -o requirements-dev.txt pyproject.toml
+requirements: $(LINT_READY)  ## pin what pyproject.toml asks for, with hashes; UPGRADE=1 takes what is newest
+	$(PIP_COMPILE) --extra service --extra node --extra cdk --extra local --extra test -o requirements.txt pyproject.toml
+	$(PIP_COMPILE) -c requirements.txt --extra service -o requirements-service.txt pyproject.toml
+	$(PIP_COMPILE) -c requirements.txt --all-extras -o requirements-dev.txt pyproject.toml
 
 protobuf: $(LINT_READY)  ## generate the wire format's classes from the .proto files
 	cd src && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --mypy_out=. pygrid_wire/*.proto

@@ -2,13 +2,19 @@
 
 import signal
 import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from types import FrameType
+from typing import TypeVar
 
 import click
 from pydantic import ValidationError
 
-from orchestration.settings import Settings
+from orchestration.domain.errors import OrchestrationError
+from orchestration.settings import Settings, StackSettings
+
+AnySettings = TypeVar("AnySettings", bound=StackSettings)
 
 
 @click.group()
@@ -22,7 +28,7 @@ def reconcile() -> None:
     """Look after all nodes, until TERM: retrieve what is due, retire what nobody needs."""
     from orchestration.pygrid_orchestration import create_reconciler
 
-    settings = _settings()
+    settings = _checked(Settings.from_environment)
     over = threading.Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -33,12 +39,70 @@ def reconcile() -> None:
     create_reconciler(settings).run(lambda: over.wait(settings.reconcile_interval))
 
 
-def _settings() -> Settings:
+@main.command()
+def synth() -> None:
+    """Synthesize the stacks' templates that are checked in. Needs the CDK."""
+    from orchestration.provisioning.synthesizer import write_snapshots
+
+    with _told():
+        for path in write_snapshots():
+            click.echo(path)
+
+
+@main.group()
+def cluster() -> None:
+    """The stack that all nodes share."""
+
+
+@cluster.command("deploy")
+@click.option("--nat", is_flag=True, help="Private subnets behind a NAT gateway, at some 33 $ a month.")
+def deploy_cluster(*, nat: bool) -> None:
+    """Put up the shared cluster and its database, and wait for it."""
+    from orchestration.provisioning import deploy
+    from orchestration.provisioning.cfn_helper import cloudformation_client
+
+    settings = _checked(StackSettings)
+    with _told():
+        client = cloudformation_client(settings.aws_default_region)
+        _table(deploy.deploy_cluster(client, settings.cluster_stack, nat=nat))
+
+
+@main.group()
+def data() -> None:
+    """The stack of the tables and the bucket."""
+
+
+@data.command("deploy")
+def deploy_data() -> None:
+    """Put up the tables and the bucket of trained models, and wait for them."""
+    from orchestration.provisioning import deploy
+    from orchestration.provisioning.cfn_helper import cloudformation_client
+
+    settings = _checked(StackSettings)
+    with _told():
+        _table(deploy.deploy_data(cloudformation_client(settings.aws_default_region)))
+
+
+def _table(outputs: Mapping[str, str]) -> None:
+    for name, value in sorted(outputs.items()):
+        click.echo(f"{name}\t{value}")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say in one line what went wrong, with exit status 1."""
     try:
-        return Settings.from_environment()
+        yield
+    except OrchestrationError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _checked(settings: Callable[[], AnySettings]) -> AnySettings:
+    try:
+        return settings()
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors())
-        raise click.ClickException("The environment is not complete.\n" + "\n".join(faults)) from None
+        faults = (f"  {'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors())
+        raise click.ClickException("The environment is not complete:\n" + "\n".join(faults)) from None
 
 
 for command in entry_points(group="artificien.commands"):

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 class StackSettings(BaseSettings):
     """Names that the command line needs as well as the service."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     aws_default_region: str
     cluster_stack: str = "artificien-cluster"

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
+LAUNCH_SETTLES = 120.0
+"""Seconds from the claim of a generation until its stack, if there will be one, is there and can be seen."""
+
+
 class NodeStatus(StrEnum):
     """Where a node is, in our words."""
 
@@ -111,7 +115,7 @@ def decide(node: Node, stack: NodeStack, now: float, deadline: float) -> Decisio
     `now` and `deadline` are in seconds; `deadline` is how long a launch may take before it is given up.
     """
     if node.wish is Wish.DOWN:
-        return _take_down(stack)
+        return _take_down(node, stack, now)
     return _bring_up(node, stack, now, deadline)
 
 
@@ -147,8 +151,12 @@ def _make_ready(node: Node, deadline: float, *, overdue: bool) -> Decision:
     return Decision(Action.ASK, "The stack is complete; the node itself doesn't answer yet.")
 
 
-def _take_down(stack: NodeStack) -> Decision:
+def _take_down(node: Node, stack: NodeStack, now: float) -> Decision:
+    may_be_launching = node.status is NodeStatus.DEPLOYING and node.stack_id is None
     match stack.phase:
+        case StackPhase.ABSENT if may_be_launching and now - node.launched_at <= LAUNCH_SETTLES:
+            # Forgotten now, a stack that another process is about to launch would never be looked at again.
+            return Decision(Action.WAIT, "A launch may be under way; it goes down after that.")
         case StackPhase.ABSENT:
             return Decision(Action.FORGET, "The node is gone.")
         case StackPhase.DELETING:

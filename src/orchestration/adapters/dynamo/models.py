@@ -110,7 +110,7 @@ class DynamoModels:
             log.debug("mean.superseded", model_id=model_id, devices=tally.devices)
 
     def close_cycle(self, model: Model, progress: Progress, now: float) -> bool:
-        """Seal the counters in one write that no report can get in between of; then settle what was sealed."""
+        """Seal the counters in one write, which no report can come between; then settle what was sealed."""
         changes: dict[str, Any] = {
             "percent_complete": progress.percent_complete,
             "closed_cycles": progress.cycle or model.tally.cycle + 1,

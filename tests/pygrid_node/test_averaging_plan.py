@@ -124,6 +124,12 @@ def with_string_id():
     return message
 
 
+def with_pointer():
+    message = plan(("add", 4, None, 2), inputs=[1, 2, 3], outputs=[4])
+    message.role.actions[0].target_pointer.SetInParent()
+    return message
+
+
 BROKEN = pb.TorchTensor(contents_data=pb.TensorData(dtype="nope"))
 NOT_RUN = {
     "matrix product": (plan(("__matmul__", 4, 1, 2), inputs=[1, 2, 3], outputs=[4]), "'__matmul__'"),
@@ -136,6 +142,7 @@ NOT_RUN = {
     "too few inputs": (plan(("add", 4, 1, 2), inputs=[1, 2], outputs=[4]), "takes 2 tensors instead of 3"),
     "another shape": (plan(("add", 4, 3, 3), inputs=[1, 2, 3], outputs=[4]), "does not return the model"),
     "a tensor that is none": (plan(("add", 4, BROKEN, 2), inputs=[1, 2, 3], outputs=[4]), "can't be read"),
+    "a pointer as target": (with_pointer(), "'add'"),
     "a state that is none": (
         plan(("add", 4, 1, 2), inputs=[1, 2, 3], outputs=[4],
              state=pb.State(tensors=[pb.StateTensor()]).SerializeToString()), "can't be read"),

@@ -107,6 +107,22 @@ def test_a_message_is_answered_in_order_on_one_connection(node):
     assert "error" in answers[5]
 
 
+def test_a_client_that_leaves_before_its_answer_does_no_harm(node):
+    """The answer is dropped, and so is the connection."""
+
+    async def leave():
+        async with aiohttp.ClientSession() as session:
+            for _ in range(20):
+                socket = await session.ws_connect(f"ws://{node.address}/")
+                await socket.send_str('{"type": "model-centric/authenticate", "data": {}}')
+                socket.get_extra_info("socket").shutdown(2)
+                await socket.close()
+
+    node.run(leave())
+
+    assert node.frames({"type": "socket-ping"}) == [{"alive": "True"}]
+
+
 def test_speeds_are_asked_for_only_where_the_upload_names_a_minimum(node, recorded):
     """A minimum of 0 counts as one; without any, no speed test is required."""
     changes = {f"server_config__minimum_{way}_speed": None for way in ("upload", "download")}

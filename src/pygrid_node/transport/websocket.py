@@ -1,6 +1,7 @@
 """WebSocket: one JSON object a text frame, answered one by one, in order."""
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
@@ -46,7 +47,7 @@ class WebSocketApi:
     async def _reply(self, socket: web.WebSocketResponse, text: str | bytes) -> None:
         reply = json.dumps(await self._answer(text))
         # A client that has gone meanwhile will ask again.
-        if not socket.closed:
+        with contextlib.suppress(ConnectionResetError):
             await socket.send_str(reply)
 
     async def _answer(self, text: str | bytes) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from orchestration.domain.cycle import ClosedCycle, Tally
+from orchestration.domain.cycle import ClosedCycle, SealedCycle, Tally
 from orchestration.domain.entities import Caller, Dataset, Model, User
 from orchestration.domain.node import Node, node_id_of
 
@@ -87,6 +87,17 @@ def a_closed_cycle(**changes: Any) -> ClosedCycle:
         "closed_at": NOON,
     }
     return ClosedCycle(**usual | changes)
+
+
+def a_sealed_cycle(**changes: Any) -> SealedCycle:
+    """A cycle that is closed but not yet in the history."""
+    usual: dict[str, Any] = {
+        "cycle": 1,
+        "percent_complete": 10,
+        "tally": a_tally(devices=2, loss_sum=1.0),
+        "sealed_at": NOON,
+    }
+    return SealedCycle(**usual | changes)
 
 
 def model_item(model: Model | None = None, **changes: Any) -> dict[str, Any]:

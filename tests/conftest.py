@@ -15,7 +15,7 @@ def _quiet_logs() -> None:
     """Errors of the service show in a failing test's output; nothing is cached, so tests can listen."""
     structlog.configure(
         processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         cache_logger_on_first_use=False,
     )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from orchestration.domain.credentials import StoredKey, hash_of
-from orchestration.domain.cycle import NO_REPORTS, ClosedCycle, Report, Tally
+from orchestration.domain.cycle import NO_REPORTS, Progress, Report, SealedCycle, Tally
 from orchestration.domain.entities import Caller, Dataset, Model, User
 from orchestration.domain.errors import (
     Conflict,
@@ -125,7 +125,7 @@ class FakeApiKeys:
 
 
 class FakeModels:
-    """The model table. `contention`: so many cycles fail to close, since a device reports meanwhile."""
+    """The model table. `contention`: so many closings fail, as if another call were closing the cycle."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Model] = {}
@@ -171,23 +171,30 @@ class FakeModels:
             tally = replace(tally, acc_sum=tally.acc_sum + report.acc, acc_devices=tally.acc_devices + 1)
         return self._update(row.model_id, tally=tally).tally
 
-    def close_cycle(self, model: Model, closed: ClosedCycle) -> bool:
+    def close_cycle(self, model: Model, progress: Progress, now: float) -> bool:
+        row = self.rows.get(model.model_id)
         if self.contention:
             self.contention -= 1
-            self.count(model.model_id, Report.of(1.0, -1.0))
-        row = self.rows.get(model.model_id)
-        seen = (model.tally.cycle, model.tally.devices)
-        if row is None or not row.is_active or (row.tally.cycle, row.tally.devices) != seen:
             return False
+        if row is None or not row.is_active or row.sealed or row.tally.cycle != model.tally.cycle:
+            return False
+        cycle = progress.cycle or row.tally.cycle + 1
         self._update(
-            model.model_id,
-            percent_complete=closed.percent_complete,
-            history=(*model.history, closed),
-            tally=replace(NO_REPORTS, cycle=closed.cycle),
-            is_active=not closed.is_last,
-            retrieval_due=closed.is_last,
+            row.model_id,
+            percent_complete=progress.percent_complete,
+            sealed=SealedCycle(cycle, progress.percent_complete, row.tally, now),
+            tally=replace(NO_REPORTS, cycle=cycle),
+            is_active=not progress.is_last,
+            retrieval_due=progress.is_last,
         )
+        self.settle(self.rows[row.model_id])
         return True
+
+    def settle(self, model: Model) -> None:
+        row = self.rows.get(model.model_id)
+        if model.sealed is None or row is None or row.sealed != model.sealed:
+            return
+        self._update(row.model_id, sealed=None, history=(*row.history, model.sealed.settled()))
 
     def retrieved(self, model: Model, download_key: str, link: str) -> None:
         if self.rows[model.model_id].retrieval_due:
@@ -379,8 +386,9 @@ class FakeStacks:
                 return stack.phase
 
     def _find(self, node: Node) -> FakeStack | None:
-        if node.stack_id is None:
-            return self.stacks.get((node.node_id, node.generation))
+        if node.stack_id is None:  # under its name, a stack that is gone can't be found any more
+            stack = self.stacks.get((node.node_id, node.generation))
+            return None if stack is None or stack.phase is StackPhase.ABSENT else stack
         return next(stack for stack in self.stacks.values() if stack.stack_id == node.stack_id)
 
     def _reached(self) -> None:

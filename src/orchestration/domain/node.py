@@ -4,7 +4,6 @@ import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
-
 LAUNCH_SETTLES = 120.0
 """Seconds from the claim of a generation until its stack, if there will be one, is there and can be seen."""
 

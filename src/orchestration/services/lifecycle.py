@@ -4,12 +4,14 @@ Every step may be the last one this process takes: each is idempotent or conditi
 finds out from the record and the stack what is left to do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 
-from orchestration.domain.errors import StackFailed
+from orchestration.domain.entities import Model
+from orchestration.domain.errors import NotFound, StackFailed
 from orchestration.domain.node import Action, Node, NodeStack, NodeStatus, Wish, decide
 from orchestration.domain.ports import Datasets, Models, Nodes, NodeSecrets, NodeServer, NodeStacks
 
@@ -84,8 +86,8 @@ class Lifecycle:
             address=stack.address,
             ready_at=self.clock() if is_first_answer else node.ready_at,
         )
-        if ready.status is NodeStatus.READY and ready.address:
-            self._publish(ready.dataset_id, ready.address)
+        if ready.status is NodeStatus.READY:
+            self.publish(ready, self.models.on_dataset(ready.dataset_id))
         if ready.status is not node.status:
             log.info("node.ready", node_id=node.node_id, address=stack.address, generation=node.generation)
         return ready
@@ -118,12 +120,30 @@ class Lifecycle:
         log.info("node.gone", node_id=node.node_id, generation=node.generation)
         return self._note(node, status=NodeStatus.ABSENT, **gone)
 
-    def _publish(self, dataset_id: str, address: str) -> None:
-        if self.datasets.get(dataset_id).node_address != address:
-            self.datasets.publish_node(dataset_id, address)
-        for model in self.models.on_dataset(dataset_id):
-            if model.is_training and model.node_address != address:
-                self.models.publish_node(model, address)
+    def publish(self, node: Node, models: Sequence[Model]) -> None:
+        """Show where a ready node is, on its dataset and on those of these models that train.
+
+        Whoever takes the node down says so in its record first and clears this after; so a look at the record
+        behind our back is enough not to leave the address of a node that is gone.
+        """
+        unaware = [model for model in models if model.is_training and model.node_address != node.address]
+        if node.address is None or not (self._publish_on_dataset(node, node.address) or unaware):
+            return
+        for model in unaware:
+            with suppress(NotFound):
+                self.models.publish_node(model, node.address)
+        now = self.nodes.get(node.node_id)
+        if now is None or now.status is not NodeStatus.READY or now.generation != node.generation:
+            self._unpublish(node.dataset_id)
+
+    def _publish_on_dataset(self, node: Node, address: str) -> bool:
+        try:
+            if self.datasets.get(node.dataset_id).node_address == address:
+                return False
+        except NotFound:
+            return False  # the marketplace has deleted it; its node is looked after all the same
+        self.datasets.publish_node(node.dataset_id, address)
+        return True
 
     def _unpublish(self, dataset_id: str) -> None:
         self.datasets.unpublish_node(dataset_id)

@@ -49,13 +49,13 @@ class NodeService:
 
         Raises NotFound, AccessDenied, InvalidRequest, Conflict.
         """
-        model = self._entitled(request, caller)
-        self.models.accept(model, request.features, request.labels, request.model_id)
+        submitted = self._entitled(request, caller)
+        model = self.models.accept(submitted, request.features, request.labels, request.model_id)
         node = self.lifecycle.advance(self.nodes.ask(request.dataset_id, self.clock()))
         if node.status is not NodeStatus.READY or node.wish is not Wish.UP or node.address is None:
             return NodeAnswer(None, _why_not_yet(node))
         if model.node_address != node.address:
-            self.models.publish_node(model, node.address)
+            self.lifecycle.publish(node, [model])
         return NodeAnswer(node.address, "")
 
     def retire(self, dataset_id: str, *, caller: Caller, force: bool) -> Node | None:

@@ -12,11 +12,10 @@ from orchestration.domain.cycle import (
     Progress,
     Report,
     Tally,
-    close,
     closes,
 )
 from orchestration.domain.errors import InvalidRequest
-from tests.builders import NOON, a_closed_cycle, a_tally
+from tests.builders import a_closed_cycle, a_sealed_cycle, a_tally
 
 CLOSES = {
     "the first word of the original node": (Progress(10), 0, 0, True),
@@ -51,11 +50,10 @@ def test_whatever_a_node_says_a_model_never_goes_back(words):
     for said, number in words:
         progress = Progress(said, number)
         if closes(progress, percent=percent, closed_cycles=cycles):
-            closed = close(a_tally(cycle=cycles), progress, NOON)
             assert percent < 100
-            assert closed.percent_complete >= percent
-            assert closed.cycle > cycles
-            percent, cycles = closed.percent_complete, closed.cycle
+            assert said >= percent
+            assert (number or cycles + 1) > cycles
+            percent, cycles = said, number or cycles + 1
 
 
 @pytest.mark.parametrize("loss", [1e-45, 3.4e38, 1.7e308, -1.7e308, -0.0, 0.1, 1 / 3, 5e-324, 0.0, 12])
@@ -112,17 +110,17 @@ def test_without_reports_both_means_are_minus_one():
     assert a_tally(devices=2, loss_sum=1.0).acc == -1.0
 
 
-@pytest.mark.parametrize(("progress", "number"), [(Progress(30), 3), (Progress(30, cycle=7), 7)])
-def test_a_cycle_closes_with_its_means_and_its_number(progress, number):
-    """The node's number where it has one, else the next of ours."""
-    closed = close(Tally(cycle=2, devices=2, loss_sum=1.0, acc_sum=0.5, acc_devices=1), progress, NOON)
+def test_a_sealed_cycle_settles_to_its_means():
+    """Over the devices that reported in it, at the time it was sealed."""
+    tally = Tally(cycle=2, devices=2, loss_sum=1.0, acc_sum=0.5, acc_devices=1)
+    closed = a_sealed_cycle(cycle=7, percent_complete=30, tally=tally).settled()
 
-    assert closed == a_closed_cycle(cycle=number, percent_complete=30, loss=0.5, acc=0.5, devices=2)
+    assert closed == a_closed_cycle(cycle=7, percent_complete=30, loss=0.5, acc=0.5, devices=2)
 
 
 def test_a_cycle_that_nobody_reported_in_has_no_means():
     """A node counts diffs, we count reports; either may be lost."""
-    closed = close(a_tally(cycle=1), Progress(20), NOON)
+    closed = a_sealed_cycle(tally=a_tally(cycle=1)).settled()
 
     assert (closed.loss, closed.acc, closed.devices) == (-1.0, -1.0, 0)
 
@@ -130,4 +128,4 @@ def test_a_cycle_that_nobody_reported_in_has_no_means():
 @pytest.mark.parametrize(("percent", "is_last"), [(0, False), (99, False), (100, True)])
 def test_the_cycle_at_100_per_cent_is_the_last(percent, is_last):
     """With it the model is complete."""
-    assert a_closed_cycle(percent_complete=percent).is_last is is_last
+    assert Progress(percent).is_last is is_last

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.domain.node import (
+    LAUNCH_SETTLES,
     Action,
     Node,
     NodeStack,
@@ -59,7 +60,7 @@ UP = {
     StackPhase.UNKNOWN: (W,) * 9,
 }
 DOWN = {
-    StackPhase.ABSENT: (F,) * 9,
+    StackPhase.ABSENT: (F, F, W, F, F, F, F, F, F),
     StackPhase.CREATING: (D,) * 9,
     StackPhase.USABLE: (D,) * 9,
     StackPhase.UPDATING: (W,) * 9,
@@ -130,6 +131,16 @@ def test_the_deadline_of_a_second_life_counts_from_its_own_launch():
     node = a_node(wish=Wish.UP, **OVERDUE | {"ready_at": NOON - DEADLINE - 100, "generation": 2})
 
     assert decide(node, NodeStack(StackPhase.USABLE, ARN), NOON, DEADLINE).action is Action.DELETE
+
+
+@pytest.mark.parametrize(("seconds", "action"), [(0, W), (LAUNCH_SETTLES, W), (LAUNCH_SETTLES + 0.1, F)])
+def test_a_launch_that_may_be_under_way_is_waited_for_before_its_node_is_forgotten(seconds, action):
+    """Another process has claimed it and may launch any moment: forgotten now, its stack would live on."""
+    node = a_node(wish=Wish.DOWN, **CLAIMED)
+
+    decision = decide(node, NodeStack(StackPhase.ABSENT), node.launched_at + seconds, DEADLINE)
+
+    assert decision.action is action
 
 
 def test_deciding_leaves_the_record_as_it_is():

@@ -1,0 +1,400 @@
+"""Steps of a node, each of which may be the last that its process takes."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+
+from orchestration.domain.errors import AccessDenied, Conflict, StackFailed, Upstream
+from orchestration.domain.node import NodeStatus, StackPhase, Wish, node_id_of
+from tests.builders import (
+    DATASET,
+    DEVELOPER,
+    MODEL,
+    SCIENTIST,
+    a_dataset,
+    a_model,
+    a_node,
+    a_submission,
+    a_user,
+)
+from tests.fakes import Crash, Wire, World
+from tests.processes import GRACE, a_node_service, a_reconciler, a_request, settle
+
+NODE = node_id_of(DATASET)
+
+
+def a_world() -> World:
+    """A marketplace with one bought dataset and one submitted model."""
+    world = World()
+    world.datasets.add(a_dataset())
+    world.users.add(a_user())
+    world.models.add(a_submission())
+    return world
+
+
+def a_world_with_a_node() -> World:
+    """As `a_world`, with the node up and the model on it."""
+    world = a_world()
+    a_node_service(world).request(a_request(), caller=SCIENTIST)
+    return settle(world, sweeps=4)
+
+
+def a_world_that_fails() -> World:
+    """As `a_world`, with stacks that come to nothing."""
+    world = a_world()
+    world.stacks.failure = "Service: no capacity."
+    return world
+
+
+def a_world_that_is_done() -> World:
+    """As `a_world_with_a_node`, with nothing left to do but to bring the model home."""
+    return complete(a_world_with_a_node())
+
+
+def complete(world: World) -> World:
+    """The node has said 100 per cent."""
+    done = {"is_active": False, "percent_complete": 100, "retrieval_due": True}
+    world.models.add(replace(world.models.get(MODEL), **done))
+    return world
+
+
+def bring_up(world: World) -> None:
+    """/create, asked again and again, beside the reconciler."""
+    for _ in range(2):
+        a_node_service(world).request(a_request(), caller=SCIENTIST)
+        a_reconciler(world).sweep()
+
+
+def bring_up_after_a_failure(world: World) -> None:
+    """The first launch fails; the reconciler cleans up and launches again."""
+    a_node_service(world).request(a_request(), caller=SCIENTIST)
+    for _ in range(6):
+        a_reconciler(world).sweep()
+
+
+def bring_home(world: World) -> None:
+    """The reconciler, from a complete model until its node is gone."""
+    for _ in range(6):
+        a_reconciler(world).sweep()
+        world.clock.tick(GRACE)
+
+
+def calls_of(story: Callable[[World], None], world: World) -> int:
+    """How many calls to ports a story makes, when nothing comes between."""
+    wire = Wire()
+    story(world.through(wire))
+    return len(wire.calls)
+
+
+def interrupted(story: Callable[[World], None], world: World, after: int) -> World:
+    """Run a story in a process that dies right after its n-th call."""
+
+    def die() -> None:
+        raise Crash
+
+    with suppress(Crash):
+        story(world.through(Wire(after, die)))
+    return world
+
+
+def up(world: World) -> dict[str, object]:
+    """What must hold once a node is up."""
+    node = world.nodes.get(NODE)
+    standing = world.stacks.standing(NODE)
+    return {
+        "status": node.status,
+        "stacks": len(standing),
+        "most at once": world.stacks.most_at_once,
+        "it is this generation's": standing[0].generation == node.generation,
+        "address": node.address == standing[0].address,
+        "node_URL": {row.node_address for row in world.models.rows.values() if row.is_training}
+        == {node.address},
+        "nodeURL": world.datasets.get(DATASET).node_address == node.address,
+        "secrets": list(world.secrets.passwords),
+        "idle": node.idle_since,
+    }
+
+
+def all_is_well(world: World) -> dict[str, object]:
+    return {
+        "status": NodeStatus.READY,
+        "stacks": 1,
+        "most at once": 1,
+        "it is this generation's": True,
+        "address": True,
+        "node_URL": True,
+        "nodeURL": True,
+        "secrets": [(NODE, world.nodes.get(NODE).generation)],
+        "idle": 0.0,
+    }
+
+
+def left_over(world: World) -> dict[str, object]:
+    """What is left of a node that is gone: nothing, if all is well."""
+    node = world.nodes.get(NODE)
+    left = {
+        "stacks": world.stacks.standing(NODE),
+        "secrets": world.secrets.passwords,
+        "node_URL": [row.model_id for row in world.models.rows.values() if row.node_address],
+        "nodeURL": world.datasets.get(DATASET).node_address,
+        "status": "" if node.status is NodeStatus.ABSENT else node.status,
+        "secret hash": node.secret_hash,
+        "stack": node.stack_id,
+        "address": node.address,
+    }
+    return {name: value for name, value in left.items() if value}
+
+
+def points_of(story: Callable[[World], None], begin: Callable[[], World]) -> range:
+    """Every point at which a story can be cut off."""
+    return range(1, calls_of(story, begin()) + 1)
+
+
+@pytest.mark.parametrize("after", points_of(bring_up, a_world))
+def test_a_launch_that_dies_anywhere_is_finished_by_whoever_comes_next(after):
+    """One stack, one secret, shown where it should be; whichever call was the last."""
+    world = settle(interrupted(bring_up, a_world(), after), sweeps=8)
+    a_node_service(world).request(a_request(), caller=SCIENTIST)
+    settle(world, sweeps=8)
+
+    assert up(world) == all_is_well(world)
+    assert world.stacks.launched == [(NODE, 1)]
+
+
+@pytest.mark.parametrize("after", range(6, calls_of(bring_up, a_world()) + 1))
+def test_once_the_wish_is_written_the_reconciler_alone_finishes_a_launch(after):
+    """The data scientist need not ask again; the first five calls come before the wish."""
+    world = settle(interrupted(bring_up, a_world(), after), sweeps=8)
+
+    assert up(world) == all_is_well(world)
+
+
+@pytest.mark.parametrize("after", points_of(bring_up_after_a_failure, a_world_that_fails))
+def test_a_failed_launch_whose_clean_up_dies_anywhere_is_still_followed_by_one_that_works(after):
+    """The broken stack goes before the next one comes, and neither leaks."""
+    world = interrupted(bring_up_after_a_failure, a_world_that_fails(), after)
+    world.stacks.failure = ""
+    for stack in world.stacks.stacks.values():
+        stack.reason = ""
+    a_node_service(world).request(a_request(), caller=SCIENTIST)
+    settle(world, sweeps=12)
+
+    assert up(world) == all_is_well(world)
+
+
+@pytest.mark.parametrize("after", points_of(bring_home, a_world_that_is_done))
+def test_a_retirement_that_dies_anywhere_is_finished_by_the_next_reconciler(after):
+    """The model is in the bucket before its node goes, and nothing is left of the node."""
+    world = settle(interrupted(bring_home, a_world_that_is_done(), after))
+
+    assert world.bucket.files == {MODEL: b"trained"}
+    assert world.models.links.keys() == {MODEL}
+    assert left_over(world) == {}
+
+
+def creates(world: World) -> None:
+    with suppress(Conflict, AccessDenied):
+        a_node_service(world).request(a_request(), caller=SCIENTIST)
+
+
+def sweeps(world: World) -> None:
+    for _ in range(3):
+        a_reconciler(world).sweep()
+
+
+def gives_up(world: World) -> None:
+    with suppress(Conflict):
+        a_node_service(world).retire(DATASET, caller=DEVELOPER, force=True)
+    sweeps(world)
+
+
+def withdraws(world: World) -> None:
+    a_node_service(world).withdraw(MODEL, caller=SCIENTIST)
+
+
+def creates_another(world: World) -> None:
+    world.models.add(a_submission(model_id="another"))
+    with suppress(Conflict, AccessDenied):
+        a_node_service(world).request(a_request(model_id="another"), caller=SCIENTIST)
+
+
+def gives_up_and_creates(world: World) -> None:
+    gives_up(world)
+    creates(world)
+    sweeps(world)
+
+
+@pytest.mark.parametrize("after", range(1, 16))
+@pytest.mark.parametrize("other", [creates, sweeps, gives_up, withdraws, gives_up_and_creates])
+@pytest.mark.parametrize("first", [creates, creates_another, sweeps, gives_up])
+@pytest.mark.parametrize("begin", [a_world, a_world_with_a_node])
+def test_two_processes_that_meet_anywhere_leave_no_stack_behind(begin, first, other, after):
+    """Whatever one process does in the middle of another's step, the wish is what comes true."""
+    world = begin()
+    first(world.through(Wire(after, lambda: other(world))))
+    settle(world)
+    node = world.nodes.get(NODE)
+
+    if node is not None and node.wish is Wish.UP:
+        assert up(world) == all_is_well(world)
+    elif node is not None:
+        assert left_over(world) == {}
+    assert world.stacks.most_at_once <= 1
+
+
+class TestSteps:
+    def test_nothing_is_asked_of_cloudformation_for_a_node_that_is_gone(self, world, lifecycle):
+        """A sweep over a thousand datasets costs calls for those that are awake only."""
+        world.stacks.away = True
+        node = a_node()
+
+        assert lifecycle.advance(node) is node
+
+    def test_a_node_that_falls_silent_is_not_ready_until_it_answers_again(self):
+        """Phones are told to wait; the stack stays."""
+        world = a_world_with_a_node()
+        world.server.silent = True
+        settle(world, sweeps=1)
+        silent = world.nodes.get(NODE)
+        world.server.silent = False
+        settle(world, sweeps=1)
+
+        assert silent.status is NodeStatus.DEPLOYING
+        assert world.nodes.get(NODE).status is NodeStatus.READY
+        assert world.nodes.get(NODE).ready_at == silent.ready_at
+        assert world.stacks.launched == [(NODE, 1)]
+
+    def test_a_node_that_answers_as_before_is_not_written_again(self):
+        """A sweep every ten seconds writes nothing where nothing is new."""
+        world = a_world_with_a_node()
+        wire = Wire()
+        a_reconciler(world.through(wire)).sweep()
+
+        assert not {call for call in wire.calls if call.split(".")[1] in ("change", "publish_node", "claim")}
+
+    def test_a_deletion_that_is_refused_is_tried_again_and_its_cause_is_kept(self):
+        """Termination protection, say: nothing is reported as gone that stands."""
+        world = a_world_with_a_node()
+        world.stacks.undeletable = True
+        a_node_service(world).retire(DATASET, caller=DEVELOPER, force=True)
+        settle(world, sweeps=6)
+        stuck = world.nodes.get(NODE)
+        world.stacks.undeletable = False
+        settle(world, sweeps=6)
+
+        assert stuck.status is NodeStatus.RETIRING
+        assert left_over(world) == {}
+
+    def test_a_stack_whose_deletion_cloudformation_refuses_stays_retiring(self, monkeypatch):
+        """The sentence of CloudFormation is the reason."""
+        world = a_world_with_a_node()
+        a_node_service(world).retire(DATASET, caller=DEVELOPER, force=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(world.stacks, "retire", _raiser(StackFailed("Termination protection.")))
+            settle(world, sweeps=2)
+            refused = world.nodes.get(NODE)
+        settle(world, sweeps=4)
+
+        assert (refused.status, refused.reason) == (NodeStatus.RETIRING, "Termination protection.")
+        assert left_over(world) == {}
+
+    def test_phones_are_told_before_the_stack_goes(self):
+        """Nobody is sent to a node that goes away."""
+        world = a_world_with_a_node()
+        a_node_service(world).retire(DATASET, caller=DEVELOPER, force=True)
+        wire = Wire()
+        a_reconciler(world.through(wire)).sweep()
+
+        cleared = max(wire.calls.index(f"{table}.unpublish_node") for table in ("datasets", "models"))
+        assert cleared < wire.calls.index("stacks.retire")
+
+    def test_a_secret_is_void_once_its_node_is_gone(self):
+        """Nobody may report progress with it."""
+        world = a_world_with_a_node()
+        a_node_service(world).retire(DATASET, caller=DEVELOPER, force=True)
+        settle(world, sweeps=5)
+
+        assert world.secrets.passwords == {}
+        assert world.nodes.get(NODE).secret_hash is None
+
+    def test_a_node_of_another_generation_is_another_node(self):
+        """It has a secret and an address of its own."""
+        world = a_world_with_a_node()
+        first = world.nodes.get(NODE)
+        a_node_service(world).retire(DATASET, caller=DEVELOPER, force=True)
+        settle(world, sweeps=5)
+        bring_up(world)
+        second = world.nodes.get(NODE)
+
+        assert second.generation == first.generation + 1
+        assert second.secret_hash != first.secret_hash
+        assert second.address != first.address
+        assert world.models.get(MODEL).node_address == second.address
+
+    def test_a_model_that_does_not_train_is_not_shown_the_node(self):
+        """node_URL is for models that a client may connect for."""
+        world = a_world()
+        world.models.add(a_submission(model_id="left behind"))
+        bring_up(world)
+        settle(world, sweeps=2)
+
+        assert world.models.get(MODEL).node_address is not None
+        assert world.models.get("left behind").node_address is None
+
+    def test_a_model_that_the_marketplace_deleted_does_not_keep_the_others_waiting(self):
+        """An index may show an item that is gone; the next model is shown its node all the same."""
+        world = a_world()
+        world.models.add(a_model(model_id="deleted meanwhile"))
+        gone = world.models.on_dataset
+
+        def stale(dataset_id):
+            rows = [*gone(dataset_id)][::-1]
+            world.models.rows.pop("deleted meanwhile", None)
+            return rows
+
+        world.models.on_dataset = stale
+        bring_up(world)
+        settle(world, sweeps=1)
+
+        assert up(world) == all_is_well(world)
+
+    def test_a_dataset_that_the_marketplace_deleted_does_not_keep_its_node_alive(self):
+        """Its models are withdrawn; the node goes down although nobody can be told."""
+        world = a_world_with_a_node()
+        del world.datasets.rows[DATASET]
+        world.models.withdraw(world.models.get(MODEL), 0.0)
+        settle(world)
+
+        assert world.stacks.standing(NODE) == []
+
+
+def _raiser(error: Exception) -> Callable[..., None]:
+    def refuse(*_: object) -> None:
+        raise error
+
+    return refuse
+
+
+def test_a_stack_that_is_in_nobodys_hands_is_waited_for(world, lifecycle):
+    """CloudFormation may say words we don't know; nothing is done to such a stack."""
+    world.nodes.ask(DATASET, world.clock())
+    lifecycle.advance(world.nodes.get(NODE))
+    world.stacks.stacks[(NODE, 1)].phase = StackPhase.UNKNOWN
+    node = lifecycle.advance(world.nodes.get(NODE))
+
+    assert node.status is NodeStatus.DEPLOYING
+    assert node.reason == "CloudFormation is busy with the stack."
+
+
+def test_cloudformation_away_leaves_everything_as_it_is():
+    """What can't be looked at isn't touched."""
+    world = a_world_with_a_node()
+    before = dict(world.nodes.rows)
+    world.stacks.away = True
+    with pytest.raises(Upstream):
+        a_node_service(world).request(a_request(), caller=SCIENTIST)
+
+    asked = replace(before[NODE], asked_at=world.clock.now)
+    assert world.nodes.rows == {NODE: asked}

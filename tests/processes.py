@@ -1,0 +1,89 @@
+"""The service's processes on a fake world: wired as in production, each perhaps behind a wire of its own."""
+
+from orchestration.services.accounts import AccountService
+from orchestration.services.catalogue import CatalogueService
+from orchestration.services.lifecycle import Lifecycle
+from orchestration.services.nodes import NodeRequest, NodeService
+from orchestration.services.reconciler import Reconciler
+from orchestration.services.retrieval import RetrievalService
+from orchestration.services.training import TrainingService
+from tests.builders import DATASET, MODEL
+from tests.fakes import World
+
+DEADLINE = 600.0
+GRACE = 100.0
+SWEEP = 30.0
+OVERLAP = 30 * 86_400.0
+
+
+def a_lifecycle(world: World) -> Lifecycle:
+    """What walks a node from one phase to the next."""
+    return Lifecycle(
+        nodes=world.nodes,
+        stacks=world.stacks,
+        secrets=world.secrets,
+        server=world.server,
+        datasets=world.datasets,
+        models=world.models,
+        clock=world.clock,
+        deadline=DEADLINE,
+    )
+
+
+def a_node_service(world: World) -> NodeService:
+    """What a web worker has for /create and /delete."""
+    return NodeService(
+        models=world.models,
+        datasets=world.datasets,
+        users=world.users,
+        nodes=world.nodes,
+        lifecycle=a_lifecycle(world),
+        clock=world.clock,
+    )
+
+
+def a_training_service(world: World) -> TrainingService:
+    """What a web worker has for reports."""
+    return TrainingService(world.models, world.nodes, world.clock)
+
+
+def an_account_service(world: World) -> AccountService:
+    """What a web worker has for keys and purchases."""
+    return AccountService(world.users, world.keys, world.clock, overlap=OVERLAP)
+
+
+def a_catalogue(world: World) -> CatalogueService:
+    """What a web worker has for phones."""
+    return CatalogueService(world.datasets, world.models, world.nodes, an_account_service(world))
+
+
+def a_retrieval(world: World) -> RetrievalService:
+    """What brings trained models home."""
+    return RetrievalService(world.models, world.server, world.bucket, "https://link.test/{}/{}".format)
+
+
+def a_reconciler(world: World) -> Reconciler:
+    """The reconciler's process."""
+    return Reconciler(
+        nodes=world.nodes,
+        models=world.models,
+        lifecycle=a_lifecycle(world),
+        retrieval=a_retrieval(world),
+        clock=world.clock,
+        grace=GRACE,
+    )
+
+
+def settle(world: World, sweeps: int = 20) -> World:
+    """Let the reconciler pass long enough for anything to come to rest."""
+    reconciler = a_reconciler(world)
+    for _ in range(sweeps):
+        reconciler.sweep()
+        world.clock.tick(SWEEP)
+    return world
+
+
+def a_request(**changes: object) -> NodeRequest:
+    """What artificienlib sends to /create."""
+    usual = {"dataset_id": DATASET, "model_id": MODEL, "features": ("age", "bmi"), "labels": ("progression",)}
+    return NodeRequest(**usual | changes)

@@ -39,7 +39,7 @@ requirements: $(LINT_READY)  ## pin what pyproject.toml asks for, with hashes; U
 	$(PIP_COMPILE) -c requirements.txt --all-extras -o requirements-dev.txt pyproject.toml
 
 protobuf: $(LINT_READY)  ## generate the wire format's classes from the .proto files
-	cd src && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --mypy_out=. pygrid_wire/*.proto
+	cd src && PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc -I. --python_out=. --mypy_out=. pygrid_wire/*.proto
 
 clean:  ## remove what was built here
 	rm -rf $(VENV) .artificien cdk.out

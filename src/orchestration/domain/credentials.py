@@ -8,6 +8,9 @@ from hashlib import sha256
 PREFIX = "art_"
 ELLIPSIS = "…"
 
+SIGN_UP = 0.0
+"""When a key is said to be made that came with the account: before any of ours."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
@@ -17,6 +20,11 @@ class StoredKey:
     owner: str
     created_at: float
     expires_at: float | None = None
+
+    @property
+    def is_of_sign_up(self) -> bool:
+        """Whether it was the plaintext key of the user's row."""
+        return self.created_at == SIGN_UP
 
     def is_live(self, now: float) -> bool:
         """Whether it still opens anything."""

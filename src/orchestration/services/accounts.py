@@ -4,7 +4,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from orchestration.domain.credentials import StoredKey, hash_of, hint_of, new_key
+from orchestration.domain.credentials import SIGN_UP, StoredKey, hash_of, hint_of, new_key
 from orchestration.domain.entities import Caller, User
 from orchestration.domain.errors import AccessDenied, NotFound, Unauthenticated
 from orchestration.domain.ports import ApiKeys, Users
@@ -23,7 +23,8 @@ class AccountService:
     def generate_key(self, user_id: str, *, caller: Caller) -> str:
         """Give the caller a new key, shown this once. Raises AccessDenied.
 
-        A shipped app can't change overnight: the key before lives on for a while, older ones end here.
+        A shipped app can't change overnight: the key before and the sign-up's live on for a while, others
+        end here.
         """
         user = self._own_row(user_id, caller)
         now = self.clock()
@@ -63,14 +64,20 @@ class AccountService:
         return legacy is not None and hmac.compare_digest(legacy.encode(), key.encode())
 
     def _with_legacy(self, user: User, now: float) -> list[StoredKey]:
-        stored = [key for key in self.keys.of(user.username) if key.is_live(now)]
+        stored = list(self.keys.of(user.username))
         if user.legacy_api_key is not None:
-            stored.append(StoredKey(hash_of(user.legacy_api_key), user.username, created_at=0.0))
-        return sorted(stored, key=lambda key: key.created_at)
+            legacy = StoredKey(hash_of(user.legacy_api_key), user.username, created_at=SIGN_UP)
+            if legacy.key_hash not in {key.key_hash for key in stored}:
+                stored.append(legacy)
+        return sorted((key for key in stored if key.is_live(now)), key=lambda key: key.created_at)
 
     def _hand_over(self, live: list[StoredKey], now: float) -> None:
-        for key in live[:-1]:
-            self.keys.put(replace(key, expires_at=now))
-        for key in live[-1:]:
-            if key.expires_at is None:
+        """Let the newest end after the overlap, and those before it now.
+
+        Except the sign-up's, which is out in apps: asking for a key twice must not cut them off.
+        """
+        for key in live:
+            if key is not live[-1] and not key.is_of_sign_up:
+                self.keys.put(replace(key, expires_at=now))
+            elif key.expires_at is None:
                 self.keys.put(replace(key, expires_at=now + self.overlap))

@@ -15,7 +15,7 @@ from local_platform.curls import curls
 from local_platform.demo.command import demo
 from local_platform.home import Home, HomeError
 from local_platform.logins import LoginError, access_token
-from local_platform.network import PortTakenError
+from local_platform.network import NoAddressError, PortTakenError
 from local_platform.platform import Options, Platform
 from local_platform.processes import NotStartedError
 from orchestration.domain.errors import OrchestrationError
@@ -48,7 +48,7 @@ def up(port: int, aws_port: int, workers: int, directory: Path) -> None:
         with Platform(Options(directory, port, aws_port, workers)) as platform:
             _show(platform, Console())
             _watch(platform)
-    except (HomeError, PortTakenError, NotStartedError, OrchestrationError) as error:
+    except (HomeError, PortTakenError, NoAddressError, NotStartedError, OrchestrationError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         click.echo("Stopped.")
@@ -89,7 +89,7 @@ def _watch(platform: Platform) -> None:
 
 
 def _show(platform: Platform, console: Console) -> None:
-    table = Table("what", "where", "process", "log", title="Up and running")
+    table = Table("what", "where", "process")
     places = {
         "aws": platform.aws.url,
         "service": platform.url,
@@ -97,8 +97,9 @@ def _show(platform: Platform, console: Console) -> None:
         "agent": "runs a node on an address of its own, port 5000",
     }
     for name, pid in platform.processes.running().items():
-        table.add_row(name, places[name], str(pid), str(_short(platform.home.logs / f"{name}.log")))
+        table.add_row(name, places[name], str(pid))
     console.print(table)
+    _plain(f"Logs are in {_short(platform.home.logs)}.")
     console.print("\nIn another shell:\n", style="bold")
     _plain(f"source {_short(platform.home.exports)}; TOKEN=$(artificien local token)\n")
     for curl in curls():

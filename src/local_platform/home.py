@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 NAME = "local.env"
 
@@ -39,9 +40,8 @@ class Home:
 
     @contextmanager
     def occupied(self) -> Iterator[None]:
-        """Keep other platforms out, and begin empty as AWS does. Raises HomeError if one is in."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("w") as lock:
+        """Keep other platforms out, and begin empty as AWS does. Raises HomeError."""
+        with self._lock() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -51,8 +51,15 @@ class Home:
             self.withdraw()
             for folder in (self.logs, self.nodes):
                 shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir()
+                folder.mkdir(exist_ok=True)
             yield
+
+    def _lock(self) -> IO[str]:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            return (self.path / "lock").open("w")
+        except OSError as error:
+            raise HomeError(f"{self.path} can't be used: {error.strerror}.") from error
 
     def publish(self, environment: Mapping[str, str]) -> None:
         """Write the exports for the owner's eyes only, whole or not at all."""

@@ -15,7 +15,7 @@ from local_platform.clients import LocalAws, kept
 from local_platform.environments import CLUSTER_STACK, exports, service_environment
 from local_platform.home import Home
 from local_platform.logins import access_token, make_pool
-from local_platform.network import LOOPBACK, answers, claim_port, direct
+from local_platform.network import LOOPBACK, answers, claim_port, direct, free_address
 from local_platform.processes import NotStartedError, Program, Supervisor
 from orchestration.provisioning.deploy import deploy_cluster, deploy_data
 
@@ -37,7 +37,8 @@ class Options:
 class Platform:
     """A context: up inside `with`, gone after it. Processes: `aws`, `service`, `reconciler`, `agent`.
 
-    Entering raises HomeError, PortTakenError, NotStartedError or StackFailed, and stops what was up.
+    Entering raises HomeError, PortTakenError, NoAddressError, NotStartedError or StackFailed; nothing
+    stays up then.
     Enter it in the main thread, to which its processes are tied.
     """
 
@@ -86,6 +87,7 @@ class Platform:
 
     def _claim(self, leaving: ExitStack) -> None:
         leaving.enter_context(self.home.occupied())
+        free_address(())  # a node would find none either, and much later
         self.url = f"http://{LOOPBACK}:{claim_port(self.options.port, '--port')}"
         aws_url = f"http://{LOOPBACK}:{claim_port(self.options.aws_port, '--aws-port')}"
         self.aws = LocalAws(aws_url, self.options.region)

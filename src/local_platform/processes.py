@@ -77,10 +77,18 @@ class Child:
         """Notice a death, and start again when the pause is over."""
         if self._process is None:
             if not self.is_lost and time.monotonic() >= self._due:
-                self._start()
-                log.info("started again", program=self.program.name, pid=self.pid)
+                self._start_again()
         elif _has_ended(self._process.pid):
             self._bury(self._process)
+
+    def _start_again(self) -> None:
+        try:
+            self._start()
+        except OSError as error:  # somebody has cleaned up the logs' directory, or the disk is full
+            self._due = time.monotonic() + LONGEST_PAUSE
+            log.warning("can't be started again", program=self.program.name, reason=str(error))
+        else:
+            log.info("started again", program=self.program.name, pid=self.pid)
 
     def _bury(self, process: subprocess.Popen[bytes]) -> None:
         _kill_group(process.pid)  # workers that outlived it would keep its port

@@ -77,3 +77,14 @@ def test_withdrawn_exports_are_gone(home):
 
         with pytest.raises(HomeError, match="make up"):
             home.published()
+
+
+def test_directory_that_cannot_be_made_is_named(tmp_path):
+    """In one line."""
+    (tmp_path / "file").touch()
+
+    with (
+        pytest.raises(HomeError, match="can't be used: Not a directory"),
+        Home(tmp_path / "file" / "x").occupied(),
+    ):
+        pass

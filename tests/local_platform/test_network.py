@@ -1,10 +1,20 @@
+import ipaddress
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from local_platform.network import PortTakenError, answers, claim_port, direct
+from local_platform import network
+from local_platform.network import (
+    NODE_PORT,
+    NoAddressError,
+    PortTakenError,
+    answers,
+    claim_port,
+    direct,
+    free_address,
+)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -64,3 +74,37 @@ def test_operators_proxy_is_not_used(url, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     with direct() as session:
         assert session.get(url, timeout=5).ok
+
+
+def test_first_block_of_loopback_is_left_alone():
+    """127.0.0.x is where everything else on a machine listens."""
+    drawn = [ipaddress.ip_address(free_address(())) for _ in range(50)]
+
+    assert all(address.is_loopback for address in drawn)
+    assert not any(address in ipaddress.ip_network("127.0.0.0/24") for address in drawn)
+
+
+def test_taken_addresses_are_not_drawn_again():
+    """Two balancers of one AWS must differ even while neither has a node."""
+
+    class All:
+        def __contains__(self, _address):
+            return True
+
+    with pytest.raises(NoAddressError):
+        free_address(All())
+
+
+def test_address_in_use_is_not_drawn(monkeypatch):
+    """Where somebody listens on 0.0.0.0:5000, no address is left, and the message says what to look for."""
+    monkeypatch.setattr(network, "_is_free", lambda _address: False)
+
+    with pytest.raises(NoAddressError, match=r"0\.0\.0\.0"):
+        free_address(())
+
+
+def test_port_in_use_is_noticed():
+    """By trying it."""
+    address = free_address(())
+    with socket.create_server((address, NODE_PORT)):
+        assert not network._is_free(address)

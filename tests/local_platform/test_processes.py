@@ -1,6 +1,8 @@
 import os
+import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,23 @@ def test_pause_grows_while_a_program_keeps_dying(supervisor, sleeper, monkeypatc
     time.sleep(1.5)
 
     assert 2 <= text_of(program).count("x") <= 4
+
+
+def test_program_is_started_again_once_its_log_can_be_written(supervisor, sleeper, monkeypatch, tmp_path):
+    """Somebody may have cleaned up under it; the others are looked after meanwhile."""
+    monkeypatch.setattr(processes, "LONGEST_PAUSE", 0.1)
+    (tmp_path / "logs").mkdir()
+    program = replace(sleeper(), log=tmp_path / "logs" / "sleeper.log")
+    supervisor.start(program)
+    first = supervisor.running()["sleeper"]
+    shutil.rmtree(tmp_path / "logs")
+    os.kill(first, signal.SIGKILL)
+    time.sleep(1)
+    meanwhile = supervisor.running()["sleeper"]
+    (tmp_path / "logs").mkdir()
+
+    assert meanwhile is None
+    assert until(lambda: supervisor.running()["sleeper"])
 
 
 def test_what_a_dead_program_left_is_killed(supervisor, sleeper):

@@ -21,3 +21,4 @@ secure_scheme_headers: dict[str, str] = {}
 
 accesslog = os.environ.get("ACCESS_LOG") or None
 errorlog = "-"
+control_socket_disable = True  # it would be a file in the home of a user that has none

@@ -1,13 +1,21 @@
 """Fixtures for all tests of the service."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from functools import cache
 
+import boto3
 import pytest
 import structlog
+from boto3.dynamodb.types import DYNAMODB_CONTEXT
 
+from orchestration.adapters.dynamo import Table
+from orchestration.provisioning.synthesizer import TemplateName, load_template
 from tests.builders import a_dataset, a_developer, a_user
 from tests.fakes import World
+
+REGION = "us-east-1"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -35,3 +43,55 @@ def world() -> World:
     world.users.add(a_user())
     world.users.add(a_developer())
     return world
+
+
+@pytest.fixture
+def aws(monkeypatch) -> Iterator[boto3.Session]:
+    """An empty AWS in this process; nothing gets out."""
+    from moto import mock_aws
+    from moto.dynamodb.models.dynamo_type import DDBType, DynamoType
+
+    def added(self: DynamoType, other: DynamoType) -> DynamoType:
+        """DynamoDB adds any two numbers, to 38 digits; moto takes one without a point for a whole number."""
+        total = DYNAMODB_CONTEXT.copy()
+        total.clear_traps()
+        return DynamoType({DDBType.NUMBER: str(total.add(Decimal(self.value), Decimal(other.value)))})
+
+    monkeypatch.setattr(DynamoType, "__add__", added)
+    for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with mock_aws():
+        yield _session()
+
+
+@cache
+def _session() -> boto3.Session:
+    """One for all tests: it reads boto3's large descriptions of the services once."""
+    return boto3.Session("testing", "testing", region_name=REGION)
+
+
+@pytest.fixture
+def table_of(aws) -> Callable[[str], Table]:
+    """Make a table of the data stack, with its indexes, and return it."""
+    client = aws.resource("dynamodb").meta.client
+
+    def make(name: str) -> Table:
+        client.create_table(**table_definitions()[name])
+        return Table(client, name)
+
+    return make
+
+
+@cache
+def table_definitions() -> dict[str, dict]:
+    """The tables as the data stack declares them."""
+    template = load_template(TemplateName.DATA)
+    declared = [
+        resource["Properties"]
+        for resource in template["Resources"].values()
+        if resource["Type"] == "AWS::DynamoDB::Table"
+    ]
+    wanted = ("TableName", "KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes", "BillingMode")
+    return {table["TableName"]: {name: table[name] for name in wanted if name in table} for table in declared}

@@ -10,7 +10,7 @@ from boto3.dynamodb.conditions import Attr, ConditionBase, Key
 from pydantic import ValidationError
 
 from orchestration.adapters.dynamo.rows import ModelRow
-from orchestration.adapters.dynamo.table import ConditionFailed, Table
+from orchestration.adapters.dynamo.table import ConditionFailed, Item, Table
 from orchestration.domain.cycle import Progress, Report, Tally
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import Conflict, NotFound
@@ -48,12 +48,7 @@ class DynamoModels:
         """Return the model; its id is tried as sent, then in lower case."""
         for candidate in _spellings(model_id):
             if item := self.table.get(model_id=candidate):
-                try:
-                    return ModelRow.model_validate(item).entity()
-                except ValidationError as error:
-                    raise Conflict(
-                        f"The item of model {candidate!r} is malformed: {_faults(error)}."
-                    ) from error
+                return _row(item).entity()
         raise NotFound(f"There is no model {model_id!r}.")
 
     def accept(self, model: Model, features: Sequence[str], labels: Sequence[str], hosted_as: str) -> Model:
@@ -67,7 +62,7 @@ class DynamoModels:
             item = self._update(model.model_id, TRAINS & Attr("owner_name").eq(model.owner), put=changes)
         except ConditionFailed as error:
             raise Conflict(f"Model {model.model_id!r} is complete or withdrawn.") from error
-        return ModelRow.model_validate(item).entity()
+        return _row(item).entity()
 
     def on_dataset(self, dataset_id: str) -> Sequence[Model]:
         """Return the dataset's active models."""
@@ -94,7 +89,7 @@ class DynamoModels:
                 if error.item is None:
                     continue
                 return None
-            tally = ModelRow.model_validate(item).tally()
+            tally = _row(item).tally()
             counted = Attr("devices_trained_this_cycle").eq(tally.devices)
             self._show_means(candidate, tally, _in_cycle(tally.cycle) & counted)
             return tally
@@ -123,7 +118,7 @@ class DynamoModels:
             item = self._update(model.model_id, unsealed, put=changes, move=SEALED)
         except ConditionFailed:
             return False
-        self.settle(ModelRow.model_validate(item).entity())
+        self.settle(_row(item).entity())
         return True
 
     def settle(self, model: Model) -> None:
@@ -194,6 +189,13 @@ class DynamoModels:
             except ValidationError as error:
                 log.warning("model.malformed", model_id=item.get("model_id"), faults=_faults(error))
         return models
+
+
+def _row(item: Item) -> ModelRow:
+    try:
+        return ModelRow.model_validate(item)
+    except ValidationError as error:
+        raise Conflict(f"The item of model {item['model_id']!r} is malformed: {_faults(error)}.") from error
 
 
 def _in_cycle(cycle: int) -> ConditionBase:

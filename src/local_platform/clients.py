@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 """Anything will do."""
-KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "COVERAGE_PROCESS_START")
+KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "COVERAGE_PROCESS_CONFIG")
 """What children see of the operator's environment: no AWS profile, no proxy, no setting of a service."""
 
 _QUICK = Config(proxies={}, connect_timeout=5, read_timeout=60, retries={"total_max_attempts": 2})

@@ -142,7 +142,9 @@ def test_lost_aws_ends_it_with_an_error(running, tmp_path):
 @pytest.mark.moto
 def test_shown_curls_can_be_pasted(running, tmp_path):
     """Each works as it stands; one needs a node's credential, and says so."""
-    output = (tmp_path / "output").read_text()
+    deadline = time.monotonic() + 10
+    while "Ctrl-C" not in (output := (tmp_path / "output").read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)  # it is written after the exports
     exports = Home(tmp_path / "home").published()
     token = run("token", "--directory", tmp_path / "home").output.strip()
     shell = {**os.environ, **exports, "TOKEN": token}

@@ -116,9 +116,38 @@ def test_senseless_public_value_is_refused(cognito, pool, public):
 
 def test_user_without_a_password_is_refused(cognito, pool, srp_client, begin):
     """There is nothing that they could prove."""
-    cognito.sign_up(ClientId=pool.client_id, Username="eve", Password="Passw0rd-of-eve")
+    cognito.admin_create_user(UserPoolId=pool.pool_id, Username="eve")
 
-    assert refusal(begin, srp_client(pool.pool_id, "eve", "x"), "eve") == "UserNotConfirmedException"
+    assert refusal(begin, srp_client(pool.pool_id, "eve", "None"), "eve") == "NotAuthorizedException"
+
+
+def test_login_by_the_password_itself_goes_on_as_before(cognito, pool):
+    """Only the exchange is replaced."""
+    login = {"USERNAME": "ada", "PASSWORD": ADA.password}
+    arguments = {"ClientId": pool.client_id, "AuthFlow": "USER_PASSWORD_AUTH", "AuthParameters": login}
+
+    assert "AuthenticationResult" in cognito.initiate_auth(**arguments)
+
+
+def test_temporary_password_must_be_changed_after_it_was_proved(cognito, pool, srp_client, begin):
+    """The other challenges are moto's, and find the session of ours."""
+    temporary = "Passw0rd-for-now"
+    cognito.admin_create_user(UserPoolId=pool.pool_id, Username="new", TemporaryPassword=temporary)
+    client = srp_client(pool.pool_id, "new", temporary)
+    answer = cognito.respond_to_auth_challenge(
+        ClientId=pool.client_id,
+        ChallengeName="PASSWORD_VERIFIER",
+        ChallengeResponses=client.claim(begin(client, "new")),
+    )
+    changed = cognito.respond_to_auth_challenge(
+        ClientId=pool.client_id,
+        ChallengeName=answer["ChallengeName"],
+        Session=answer["Session"],
+        ChallengeResponses={"USERNAME": "new", "NEW_PASSWORD": "Passw0rd-of-new"},
+    )
+
+    assert answer["ChallengeName"] == "NEW_PASSWORD_REQUIRED"
+    assert changed["AuthenticationResult"]["AccessToken"]
 
 
 def test_access_token_verifies_against_the_pools_keys(aws, pool, log_in):

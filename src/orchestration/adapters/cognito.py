@@ -24,6 +24,9 @@ LEEWAY = 30.0
 LONGEST_TOKEN = 8192
 """Characters; Cognito's access tokens have about 1,100, custom scopes and groups included rarely 4,000."""
 
+LATEST_TIME = 1e12
+"""Seconds since the epoch: beyond it, a claim is no time, and no number to calculate with either."""
+
 PARTS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)", re.ASCII)
 
 Claims = Mapping[str, Any]
@@ -50,7 +53,9 @@ class CognitoTokens:
         now = self.now()
         _require(claims.get("iss") == self.issuer, "The token is of another user pool.")
         _require(claims.get("token_use") == "access", "Send the access token, not the ID token.")
-        _require(claims.get("client_id") in self.client_ids, "The token was issued to another app.")
+        client_id = claims.get("client_id")
+        is_ours = isinstance(client_id, str) and client_id in self.client_ids
+        _require(is_ours, "The token was issued to another app.")
         _require(_is_time(claims.get("exp")) and _is_time(claims.get("iat")), "The token has no valid times.")
         _require(now < claims["exp"] + LEEWAY, "The token has expired. Log in again.")
         _require(claims["iat"] <= now + LEEWAY, "The token is from the future.")
@@ -118,7 +123,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LATEST_TIME
 
 
 def _require(holds: bool, sentence: str) -> None:

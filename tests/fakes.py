@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
+from urllib.parse import quote
 
 from orchestration.domain.credentials import StoredKey, hash_of
 from orchestration.domain.cycle import NO_REPORTS, Progress, Report, SealedCycle, Tally
@@ -437,7 +438,7 @@ class FakeBucket:
         self.files[model.model_id] = state
 
     def fresh_url(self, model_id: str) -> str:
-        return f"https://bucket.test/{model_id}?presigned"
+        return f"https://bucket.test/{quote(model_id, safe='')}?presigned"
 
 
 class Crash(BaseException):

@@ -11,6 +11,7 @@ __all__ = ["Services", "register"]
 def register(app: Flask, services: Services) -> None:
     """Hang every route and every error into the app."""
     services.bind(app)
+    app.url_map.converters["free_text"] = downloads.FreeText
     errors.register(app)
     for module in (status, nodes, training, devices, accounts, downloads):
         app.register_blueprint(module.bp)

@@ -1,0 +1,112 @@
+"""POST /info: the pod counts keys and casts by force."""
+
+import pytest
+
+from orchestration.adapters.dynamo import DynamoModels
+from tests.builders import DATASET, MODEL, a_dataset, a_model, a_node, model_item, submitted_item
+from tests.orchestration.api.conftest import API_KEY, services_on
+
+
+@pytest.fixture
+def info(post):
+    return lambda headers=API_KEY, dataset_id=DATASET: post("/info", {"dataset_id": dataset_id}, headers)
+
+
+def test_the_first_contact_has_one_key(info, world):
+    """The exact sentence that the pod knows."""
+    world.datasets.add(a_dataset(is_set_up=False))
+    answer = info()
+
+    assert answer.status_code == 200
+    assert answer.json == {"success": f"{DATASET} is properly configured"}
+    assert world.datasets.get(DATASET).is_set_up
+
+
+def test_without_a_node_it_waits(info):
+    """One key: nothing to do."""
+    assert info().json == {"wait": "no node available yet"}
+
+
+@pytest.mark.usefixtures("node")
+def test_with_a_node_it_lists_models_and_where(info, world):
+    """`[model_id, version, features, labels]`, all of them text; `nodeURL` a bare host."""
+    world.models.add(a_model(hosted_as="Net-1-Ada"))
+    answer = info()
+
+    assert answer.status_code == 200
+    assert answer.content_type == "application/json"
+    assert answer.json == {
+        "models": [["Net-1-Ada", "1", ["age", "bmi"], ["progression"]]],
+        "nodeURL": "node.test",
+    }
+
+
+@pytest.mark.usefixtures("node")
+def test_without_models_the_list_is_empty(info):
+    """Two keys all the same."""
+    assert info().json == {"models": [], "nodeURL": "node.test"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"api_key": ""},
+        {"api_key": "wrong"},
+        {"api_key": "art_…cafe".encode().decode("latin-1")},
+        {"api-key": "x"},
+    ],
+    ids=["none", "empty", "wrong", "a hint", "with a hyphen"],
+)
+def test_without_a_key_there_is_nothing(info, headers):
+    """401: the pod takes it for nothing to do."""
+    answer = info(headers)
+
+    assert answer.status_code == 401
+    assert "error" in answer.json
+
+
+def test_an_unknown_dataset_is_not_found(info):
+    """404, in JSON."""
+    assert info(dataset_id="nowhere").status_code == 404
+
+
+@pytest.mark.moto
+@pytest.mark.usefixtures("node")
+def test_malformed_rows_never_reach_a_phone_and_never_spoil_the_others(
+    table_of, world, shared_app, monkeypatch
+):
+    """One null or one number where a text belongs crashes the host app on the phone."""
+    table = table_of("model_table")
+    rows = {
+        "null version": {"version": None},
+        "numeric version": {"version": 3},
+        "numeric feature": {"features": ["age", 7]},
+        "null feature": {"features": ["age", None]},
+        "missing labels": {"labels": None},
+        "labels as text": {"labels": "y"},
+        "no features at all": {"features": []},
+        "percent as text": {"percent_complete": "half"},
+        "percent above 100": {"percent_complete": 150},
+    }
+    for name, faulty in rows.items():
+        item = model_item(a_model(model_id=name)) | faulty
+        table.client.put_item(TableName=table.name, Item=item)
+    half_written = submitted_item(model_id="half-written")
+    del half_written["version"]
+    table.put(half_written)
+    table.put(submitted_item(model_id="left behind"))
+    table.put(model_item())
+    world.models = DynamoModels(table)
+    services_on(world).bind(shared_app)
+    answer = shared_app.test_client().post("/info", json={"dataset_id": DATASET}, headers=API_KEY)
+
+    assert answer.status_code == 200
+    assert answer.json == {"models": [[MODEL, "1", ["age", "bmi"], ["progression"]]], "nodeURL": "node.test"}
+
+
+def test_a_phone_is_not_told_of_a_node_that_was_wished_down(info, world):
+    """It would train for nothing."""
+    world.nodes.add(a_node(status="ready", address="node.test"))
+
+    assert info().json == {"wait": "no node available yet"}

@@ -1,0 +1,268 @@
+"""Bad input on every route: JSON with `error`, the right status, never a 500, nothing changed."""
+
+import copy
+import json
+import re
+
+import pytest
+
+from orchestration.api.errors import STATUS
+from orchestration.domain import errors
+from tests.builders import DATASET, MODEL, a_model, a_node
+from tests.orchestration.api.conftest import API_KEY, basic, bearer
+
+NODE = basic(a_node().node_id)
+ROUTES = {
+    "/create": (bearer(), {"dataset_id": DATASET, "model_id": MODEL, "features": ["a"], "labels": ["b"]}),
+    "/delete": (bearer("devi"), {"dataset_id": DATASET}),
+    "/info": (API_KEY, {"dataset_id": DATASET}),
+    "/model_loss": ({}, {"model_id": MODEL, "loss": 0.5, "acc": -1}),
+    "/model_progress": (NODE, {"model_id": MODEL, "percent_complete": 10}),
+    "/generate_key": (bearer("devi"), {"user_id": "devi"}),
+    "/get_datasets": (bearer(), {"user_id": "ada"}),
+}
+BODIES = {
+    "no body": b"",
+    "a space": b" ",
+    "an empty object": b"{}",
+    "a list": b"[]",
+    "a list of an object": b'[{"dataset_id": "x"}]',
+    "null": b"null",
+    "true": b"true",
+    "a number": b"1e400",
+    "a text": b'"dataset_id"',
+    "half an object": b'{"dataset_id": "x"',
+    "two objects": b"{}{}",
+    "a form": b"dataset_id=x&model_id=y&user_id=z",
+    "deep lists": b"[" * 100_000,
+    "deep objects": b'{"dataset_id":' * 15_000,
+    "invalid UTF-8": b'{"dataset_id": "\xff\xfe", "model_id": "\xff", "user_id": "\xff"}',
+    "UTF-16": '{"dataset_id": "x"}'.encode("utf-16"),
+    "a NUL": b"\x00",
+    "NaN": b"NaN",
+    "200 kB of letters": b"x" * 200_000,
+    "a name of 5,000 digits": b'{"dataset_id": ' + b"9" * 5000 + b"}",
+}
+VALUES = {
+    "null": None,
+    "true": True,
+    "false": False,
+    "a number": 7,
+    "a negative number": -1,
+    "a huge number": 10**400,
+    "a fraction": 1.5,
+    "NaN": float("nan"),
+    "infinity": float("inf"),
+    "minus infinity": float("-inf"),
+    "an empty text": "",
+    "a text": "50",
+    "a long text": "x" * 5000,
+    "a lone surrogate": "\ud800",
+    "an empty list": [],
+    "a list": [1, 2],
+    "a list of nothing": [None],
+    "a list of an empty text": [""],
+    "lists in lists": [["a"]],
+    "an object": {"a": "b"},
+    "an empty object": {},
+}
+NUMBERS = {"a number", "a negative number", "a fraction"}
+FITTING = {"loss": NUMBERS, "acc": NUMBERS, "percent_complete": {"a number"}}
+
+
+def state_of(world):
+    parts = (world.models, world.nodes, world.datasets, world.users, world.keys, world.secrets, world.stacks)
+    return copy.deepcopy([vars(part) for part in parts])
+
+
+@pytest.fixture
+def send(client, world, node):
+    world.models.add(a_model())
+
+    def sender(path, body):
+        before = state_of(world)
+        answer = client.post(path, data=body, headers=ROUTES[path][0], content_type="application/json")
+        assert answer.status_code < 500
+        return answer, state_of(world) == before
+
+    return sender
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_body_that_can_not_be_read_is_a_400(send, path, body):
+    """Whatever it is, on every route."""
+    answer, is_unchanged = send(path, body)
+
+    assert answer.status_code == 400
+    assert answer.content_type == "application/json"
+    assert answer.json["error"]
+    assert is_unchanged
+
+
+MISFITS = [
+    (path, field, value)
+    for path, (_, body) in ROUTES.items()
+    for field in body
+    for value in VALUES
+    if value not in FITTING.get(field, ())
+]
+
+
+@pytest.mark.parametrize(("path", "field", "value"), MISFITS)
+def test_a_field_of_a_wrong_type_is_refused(send, path, field, value):
+    """Text where text belongs, numbers where numbers do; unknown ids are not found."""
+    body = json.dumps(ROUTES[path][1] | {field: VALUES[value]}).encode()
+    answer, is_unchanged = send(path, body)
+    may_be_unknown = value == "a text" and field.endswith("_id")
+
+    assert answer.status_code in ((400, 403, 404) if may_be_unknown else (400,))
+    assert answer.json["error"]
+    assert is_unchanged
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [(path, field) for path, (_, body) in ROUTES.items() for field in body if field != "acc"],
+)
+def test_a_field_that_is_missing_is_named(send, path, field):
+    """A sentence for a human."""
+    body = {name: value for name, value in ROUTES[path][1].items() if name != field}
+    answer, is_unchanged = send(path, json.dumps(body).encode())
+
+    assert answer.status_code == 400
+    assert field in answer.json["error"]
+    assert is_unchanged
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"dataset_id": DATASET, "model_id": MODEL},
+        {"force": True},
+        {"dataset_id": DATASET, "force": "yes"},
+        {"dataset_id": DATASET, "force": 1},
+        {"dataset_id": DATASET, "force": None},
+    ],
+)
+def test_what_to_delete_must_be_clear(send, body):
+    """A dataset's node or a model, not both, not neither."""
+    answer, is_unchanged = send("/delete", json.dumps(body).encode())
+
+    assert answer.status_code == 400
+    assert is_unchanged
+
+
+@pytest.mark.parametrize("cycle", [0, -1, 1.5, "1", True, 10**10, [1]])
+def test_a_cycle_is_a_number_from_one(send, cycle):
+    """Or isn't sent."""
+    body = {"model_id": MODEL, "percent_complete": 10, "cycle": cycle}
+    answer, is_unchanged = send("/model_progress", json.dumps(body).encode())
+
+    assert answer.status_code == 400
+    assert is_unchanged
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_megabyte_of_junk_is_too_large(send, path):
+    """413, in JSON, on every route."""
+    answer, is_unchanged = send(path, b"x" * (1 << 20))
+
+    assert answer.status_code == 413
+    assert answer.json["error"]
+    assert is_unchanged
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+def test_another_method_is_a_405_that_says_which(client, path, method):
+    """Also without a credential."""
+    answer = client.open(path, method=method)
+
+    assert answer.status_code == 405
+    assert "POST" in answer.headers["Allow"]
+    assert answer.json["error"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/nowhere", "/create/", "/Create", "/download/", "/static/x", "/%ff", "/.env"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_unknown_path_is_a_404(client, path, method):
+    """In JSON too: a body that isn't kills the library."""
+    answer = client.open(path, method=method)
+
+    assert answer.status_code == 404
+    assert answer.json["error"]
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", "", "a/b; charset=x"]
+)
+def test_the_content_type_does_not_matter(client, world, node, path, content_type):
+    """Not every caller sends one."""
+    world.models.add(a_model())
+    headers, body = ROUTES[path]
+    answer = client.post(path, data=json.dumps(body), headers=headers, content_type=content_type)
+
+    assert answer.status_code < 300 or (path, answer.status_code) == ("/delete", 409)
+
+
+@pytest.mark.parametrize("path", ["/", *ROUTES, "/nowhere"])
+def test_browsers_may_call_from_anywhere(client, path):
+    """CORS, on errors too."""
+    answer = client.get(path, headers={"Origin": "https://marketplace.test"})
+
+    assert answer.headers["Access-Control-Allow-Origin"] in ("*", "https://marketplace.test")
+
+
+def test_a_preflight_allows_what_callers_send(client):
+    """`Authorization` and JSON."""
+    answer = client.options(
+        "/create",
+        headers={
+            "Origin": "https://marketplace.test",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization, content-type",
+        },
+    )
+
+    assert answer.status_code == 200
+    assert "POST" in answer.headers["Access-Control-Allow-Methods"]
+    assert "authorization" in answer.headers["Access-Control-Allow-Headers"].lower()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyError, ValueError, RecursionError, MemoryError])
+def test_what_nobody_thought_of_is_a_500_that_leaks_nothing(client, world, logs, monkeypatch, error):
+    """The trace is in the log, not in the answer."""
+
+    def crash(_):
+        raise error("password=hunter2")
+
+    monkeypatch.setattr(world.users, "named", crash)
+    answer = client.post("/get_datasets", json={"user_id": "ada"}, headers=bearer())
+
+    assert answer.status_code == 500
+    assert answer.json == {"error": "Something went wrong here; it has been logged."}
+    assert [entry["event"] for entry in logs] == ["request.crashed"]
+
+
+def test_every_error_of_the_domain_has_a_status():
+    """One table; an error that is missing from it would be a 500."""
+    declared = {
+        error
+        for error in vars(errors).values()
+        if isinstance(error, type)
+        and issubclass(error, errors.OrchestrationError)
+        and error is not errors.OrchestrationError
+    }
+
+    assert STATUS.keys() == declared
+
+
+def test_a_sentence_ends_with_a_dot(send):
+    """It is shown to humans."""
+    answer, _ = send("/create", b'{"dataset_id": 1, "features": "x"}')
+
+    assert re.search(r"dataset_id: .+; model_id: .+; features: .+\.$", answer.json["error"])

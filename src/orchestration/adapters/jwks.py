@@ -8,8 +8,11 @@ from typing import Any
 
 import requests
 import structlog
+from jose import jwk
+from jose.backends.base import Key
 from jose.utils import base64url_decode
 
+from orchestration.adapters.jws import ALGORITHM
 from orchestration.domain.errors import Unauthenticated, Upstream
 
 log = structlog.get_logger(__name__)
@@ -41,10 +44,10 @@ class KeySet:
         self._local_mode = local_mode
         self._clock = clock
         self._lock = threading.Lock()
-        self._keys: dict[str, Jwk] = {}
+        self._keys: dict[str, Key] = {}
         self._asked_at = -REFETCH_AFTER
 
-    def key(self, kid: str) -> Jwk:
+    def key(self, kid: str) -> Key:
         """Return the key. Raises Unauthenticated if the pool has no such key, Upstream if we can't know."""
         if kid not in self._keys:
             self._refresh(kid)
@@ -60,21 +63,23 @@ class KeySet:
                 return
             self._asked_at = self._clock()
             try:
-                self._keys = self._usable(self._fetch())
+                self._keys = usable_keys(self._fetch(), local_mode=self._local_mode)
             except Upstream:
                 if not self._keys:  # nobody gets in: try again sooner, but not every waiting thread in turn
                     self._asked_at += RETRY_AFTER - REFETCH_AFTER
                 log.warning("jwks.unreachable", kept=len(self._keys))
 
-    def _usable(self, key_set: Jwk) -> dict[str, Jwk]:
-        keys = key_set.get("keys")
-        if not isinstance(keys, list):
-            raise Upstream("The user pool's key set is not a key set.")
-        return {
-            key["kid"]: key
-            for key in keys
-            if is_verification_key(key) and (self._local_mode or not has_public_private_half(key))
-        }
+
+def usable_keys(key_set: Jwk, *, local_mode: bool) -> dict[str, Key]:
+    """Return the keys of a key set that may verify a token, by their `kid`. Raises Upstream if it is none."""
+    keys = key_set.get("keys")
+    if not isinstance(keys, list):
+        raise Upstream("The user pool's key set is not a key set.")
+    return {
+        key["kid"]: jwk.construct(key, ALGORITHM)
+        for key in keys
+        if is_verification_key(key) and (local_mode or not has_public_private_half(key))
+    }
 
 
 def fetcher(url: str) -> Callable[[], Jwk]:
@@ -99,10 +104,14 @@ def is_verification_key(key: object) -> bool:
         and key.get("kty") == "RSA"
         and isinstance(key.get("kid"), str)
         and key.get("use", "sig") == "sig"
-        and key.get("alg", "RS256") == "RS256"
-        and "verify" in key.get("key_ops", ["verify"])
+        and key.get("alg", ALGORITHM) == ALGORITHM
+        and _may_verify(key.get("key_ops", ["verify"]))
         and _modulus(key).bit_length() >= SMALLEST_MODULUS
     )
+
+
+def _may_verify(operations: object) -> bool:
+    return isinstance(operations, list) and "verify" in operations
 
 
 def has_public_private_half(key: Jwk) -> bool:

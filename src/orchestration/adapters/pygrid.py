@@ -1,11 +1,14 @@
 """A PyGrid node over HTTP. Its bytes are a stranger's: their size, time and shapes are checked here."""
 
+import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import requests
 import structlog
+from urllib3.exceptions import HTTPError
 
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import NodeUnreachable, UnusableModel
@@ -23,6 +26,11 @@ UPLOADED = "1"
 """The checkpoint that a node makes of the upload itself."""
 
 CHUNK = 1 << 20
+LARGEST_IDENTITY = 4096
+"""Bytes."""
+
+UNREACHABLE = (requests.RequestException, HTTPError)
+"""What requests raises, and what urllib3 raises while a body is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +44,14 @@ class PygridServer:
     def answers(self, address: str, node_id: str) -> bool:
         """Whether the node there says that it is this one: an address may have gone to another's."""
         try:
-            answer = requests.get(
-                f"http://{address}:{PORT}/data-centric/identity/",
-                timeout=self.probe_timeout,
-                allow_redirects=False,
-            )
-            identity = answer.json()
-        except (requests.RequestException, ValueError) as error:
+            with self._asked(address, "/data-centric/identity/", self.probe_timeout) as answer:
+                body = _body(answer, seconds=self.probe_timeout, largest=LARGEST_IDENTITY)
+                identity = json.loads(body)
+        except (*UNREACHABLE, NodeUnreachable, UnusableModel, ValueError, RecursionError) as error:
             log.debug("node.silent", node_id=node_id, cause=type(error).__name__)
             return False
-        return answer.ok and isinstance(identity, dict) and identity.get("identity") == node_id
+        is_answer = answer.status_code == requests.codes.ok and isinstance(identity, dict)
+        return is_answer and identity.get("identity") == node_id
 
     def trained_model(self, address: str, model: Model) -> bytes:
         """Return the newest checkpoint, provided its shapes are those of the first."""
@@ -57,38 +63,44 @@ class PygridServer:
 
     def _checkpoint(self, address: str, model: Model, checkpoint: str) -> bytes:
         query = {"name": model.name_on_node, "version": model.version, "checkpoint": checkpoint}
+        path = f"/model-centric/retrieve-model?{urlencode(query)}"
         try:
-            with requests.get(
-                f"http://{address}:{PORT}/model-centric/retrieve-model",
-                params=query,
-                timeout=self.probe_timeout * 5,
-                allow_redirects=False,
-                stream=True,
-            ) as answer:
+            with self._asked(address, path, self.probe_timeout * 5) as answer:
                 if answer.status_code != requests.codes.ok:
                     raise UnusableModel(f"The node answered {answer.status_code} for the trained model.")
-                return self._body(answer)
-        except requests.RequestException as error:
+                return _body(answer, seconds=self.download_timeout, largest=self.largest_model)
+        except UNREACHABLE as error:
             raise NodeUnreachable("The node did not hand over the trained model.") from error
 
-    def _body(self, answer: requests.Response) -> bytes:
-        """Read no more and no longer than allowed: a time-out per read would let a node trickle for ever."""
-        deadline = time.monotonic() + self.download_timeout
-        body = bytearray()
-        for chunk in answer.iter_content(CHUNK):
-            body += chunk
-            if len(body) > self.largest_model:
-                raise UnusableModel(f"The node's trained model is larger than {self.largest_model} bytes.")
-            if time.monotonic() > deadline:
-                raise NodeUnreachable(f"The node took longer than {self.download_timeout:.0f} s.")
-        return bytes(body)
+    @staticmethod
+    def _asked(address: str, path: str, timeout: float) -> requests.Response:
+        return requests.get(
+            f"http://{address}:{PORT}{path}",
+            headers={"Accept-Encoding": "identity"},
+            timeout=timeout,
+            allow_redirects=False,
+            stream=True,
+        )
 
     @staticmethod
     def _decoded(state: bytes) -> "list[np.ndarray]":
         # Only the reconciler comes here; a web worker never pays for NumPy.
-        from pygrid_wire.state import MalformedState, decode_state
+        from pygrid_wire.state import decode_state
 
         try:
             return decode_state(state)
-        except MalformedState as error:
+        except ValueError as error:  # MalformedState, or NumPy's own word on a shape that no array can have
             raise UnusableModel(f"The node's trained model can't be read: {error}") from error
+
+
+def _body(answer: requests.Response, *, seconds: float, largest: int) -> bytes:
+    """Read no more and no longer than allowed: a time-out per read would let a node trickle for ever."""
+    deadline = time.monotonic() + seconds
+    body = bytearray()
+    while chunk := answer.raw.read1(CHUNK):  # what is there, without waiting for a whole chunk
+        body += chunk
+        if len(body) > largest:
+            raise UnusableModel(f"The node's answer is larger than {largest} bytes.")
+        if time.monotonic() > deadline:
+            raise NodeUnreachable(f"The node took longer than {seconds:.0f} s.")
+    return bytes(body)

@@ -1,0 +1,58 @@
+"""Outside systems on this machine: a tiny HTTP server, and AWS clients that reach nobody."""
+
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import boto3
+import pytest
+
+from tests.conftest import REGION
+
+
+class Request(BaseHTTPRequestHandler):
+    """One request; `answer` sends a whole answer."""
+
+    def do_GET(self) -> None:
+        try:
+            self.server.handle_one(self)  # type: ignore[attr-defined]
+        except OSError:
+            self.close_connection = True  # the client has had enough
+
+    def answer(self, status: int, body: bytes, **headers: str) -> None:
+        self.begin(status, **{"Content-Length": str(len(body))} | headers)
+        self.wfile.write(body)
+
+    def begin(self, status: int, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Callable[[Request], None]], str]]:
+    """Serve HTTP on a free port of 127.0.0.1 until the test is over; returns the URL."""
+    servers = []
+
+    def start(handle: Callable[[Request], None]) -> str:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Request)
+        server.handle_one = handle
+        server.daemon_threads = True
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="session")
+def session() -> boto3.Session:
+    """Clients of it reach nobody: use them with a Stubber."""
+    return boto3.Session("testing", "testing", region_name=REGION)

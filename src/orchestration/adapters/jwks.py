@@ -10,6 +10,7 @@ import requests
 import structlog
 from jose import jwk
 from jose.backends.base import Key
+from jose.exceptions import JOSEError
 from jose.utils import base64url_decode
 
 from orchestration.adapters.jws import ALGORITHM
@@ -75,11 +76,19 @@ def usable_keys(key_set: Jwk, *, local_mode: bool) -> dict[str, Key]:
     keys = key_set.get("keys")
     if not isinstance(keys, list):
         raise Upstream("The user pool's key set is not a key set.")
-    return {
-        key["kid"]: jwk.construct(key, ALGORITHM)
-        for key in keys
-        if is_verification_key(key) and (local_mode or not has_public_private_half(key))
-    }
+    wanted = [
+        key for key in keys if is_verification_key(key) and (local_mode or not has_public_private_half(key))
+    ]
+    built = ((key["kid"], _built(key)) for key in wanted)
+    return {kid: key for kid, key in built if key is not None}
+
+
+def _built(key: Jwk) -> Key | None:
+    try:
+        return jwk.construct(dict(key), ALGORITHM)
+    except (JOSEError, ValueError, TypeError):  # a modulus or an exponent that is none
+        log.warning("jwks.unusable_key", kid=key["kid"])
+        return None
 
 
 def fetcher(url: str) -> Callable[[], Jwk]:
@@ -103,6 +112,7 @@ def is_verification_key(key: object) -> bool:
         isinstance(key, dict)
         and key.get("kty") == "RSA"
         and isinstance(key.get("kid"), str)
+        and isinstance(key.get("e"), str)
         and key.get("use", "sig") == "sig"
         and key.get("alg", ALGORITHM) == ALGORITHM
         and _may_verify(key.get("key_ops", ["verify"]))

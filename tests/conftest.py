@@ -9,11 +9,14 @@ import boto3
 import pytest
 import structlog
 from boto3.dynamodb.types import DYNAMODB_CONTEXT
+from flask import Flask
 
 from orchestration.adapters.dynamo import Table
 from orchestration.provisioning.synthesizer import TemplateName, load_template
+from orchestration.pygrid_orchestration import create_app
 from tests.builders import a_dataset, a_developer, a_user
 from tests.fakes import World
+from tests.web import settings
 
 REGION = "us-east-1"
 
@@ -43,6 +46,23 @@ def world() -> World:
     world.users.add(a_user())
     world.users.add(a_developer())
     return world
+
+
+@pytest.fixture
+def own_logs() -> Iterator[None]:
+    """For tests that build the app: it sets up the logs of the whole process, which ends with the test."""
+    logs = structlog.get_config()
+    yield
+    structlog.configure(**logs)
+
+
+@pytest.fixture(scope="session")
+def shared_app() -> Flask:
+    """As the composition root builds it; only its logs go where the tests can hear them."""
+    logs = structlog.get_config()
+    app = create_app(settings())
+    structlog.configure(**logs)
+    return app
 
 
 @pytest.fixture

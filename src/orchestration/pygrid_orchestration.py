@@ -153,7 +153,9 @@ class Parts:
 
     @cached_property
     def bucket(self) -> S3ModelBucket:
-        return S3ModelBucket(self._session.client("s3", config=AWS), self.settings.model_bucket)
+        # Left to itself, boto3 presigns with version 2 in some regions; new buckets take version 4 only.
+        config = AWS.merge(Config(signature_version="s3v4"))
+        return S3ModelBucket(self._session.client("s3", config=config), self.settings.model_bucket)
 
     @cached_property
     def secrets(self) -> SecretsManagerNodeSecrets:

@@ -4,7 +4,7 @@ import pytest
 
 from orchestration.domain.credentials import hash_of
 from tests.builders import DATASET, LEGACY_KEY, a_user
-from tests.orchestration.api.conftest import API_KEY, bearer
+from tests.web import API_KEY, bearer
 
 
 def test_purchases_are_listed(post):

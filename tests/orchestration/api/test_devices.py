@@ -4,7 +4,7 @@ import pytest
 
 from orchestration.adapters.dynamo import DynamoModels
 from tests.builders import DATASET, MODEL, a_dataset, a_model, a_node, model_item, submitted_item
-from tests.orchestration.api.conftest import API_KEY, services_on
+from tests.web import API_KEY, services_on
 
 
 @pytest.fixture

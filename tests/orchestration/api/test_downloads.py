@@ -3,7 +3,7 @@
 import pytest
 
 from tests.builders import MODEL, a_model
-from tests.orchestration.api.conftest import LINKS, PUBLIC_URL
+from tests.web import LINKS, PUBLIC_URL
 
 
 def path_of(link: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from orchestration.api.errors import STATUS
 from orchestration.domain import errors
 from tests.builders import DATASET, MODEL, a_model, a_node
-from tests.orchestration.api.conftest import API_KEY, basic, bearer
+from tests.web import API_KEY, basic, bearer
 
 NODE = basic(a_node().node_id)
 ROUTES = {

@@ -4,8 +4,8 @@ import pytest
 
 from orchestration.domain.node import Wish, node_id_of
 from tests.builders import DATASET, DEVELOPER, MODEL, a_model, a_submission
-from tests.orchestration.api.conftest import bearer
 from tests.processes import settle
+from tests.web import bearer
 
 CREATE = {"dataset_id": DATASET, "model_id": MODEL, "features": ["age", "bmi"], "labels": ["y"]}
 NODE = node_id_of(DATASET)

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.builders import MODEL, a_model, a_node
-from tests.orchestration.api.conftest import NODE_SECRET, basic, bearer
+from tests.web import NODE_SECRET, basic, bearer
 
 
 @pytest.fixture(autouse=True)

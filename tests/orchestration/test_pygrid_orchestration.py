@@ -1,0 +1,86 @@
+"""The composition root: everything wired as in production, on the AWS of this process."""
+
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from orchestration.adapters.cognito import CognitoTokens
+from orchestration.pygrid_orchestration import Parts, create_app, create_reconciler
+from tests.builders import DATASET, LEGACY_KEY, MODEL, a_developer, dataset_item, submitted_item, user_item
+from tests.web import settings
+
+pytestmark = [pytest.mark.moto, pytest.mark.usefixtures("own_logs")]
+SETTINGS = settings()
+
+
+@pytest.fixture
+def table(table_of):
+    return {name: table_of(f"{name}_table") for name in ("model", "dataset", "user", "node", "key")}
+
+
+@pytest.fixture
+def parts(aws):
+    return Parts(SETTINGS)
+
+
+def test_each_part_is_made_once(parts):
+    """Two stores of one table would do no harm, two pools of connections would."""
+    assert parts.services is parts.services
+    assert parts.services.nodes.models is parts.reconciler.models
+    assert parts.services.nodes.lifecycle is parts.reconciler.lifecycle
+
+
+def test_settings_reach_the_parts(parts):
+    """Seconds where seconds belong."""
+    tokens = parts.tokens
+
+    assert isinstance(tokens, CognitoTokens)
+    assert tokens.issuer == "https://cognito-idp.us-east-1.amazonaws.com/us-east-1_Pool"
+    assert tokens.client_ids == {"app-client", "another-client"}
+    assert parts.accounts.overlap == 30 * 86_400
+    assert (parts.lifecycle.deadline, parts.reconciler.grace) == (1200, 900)
+
+
+def test_a_download_is_signed_as_new_buckets_want_it(parts):
+    """Signature version 4: buckets made since 2020 take no other. Good for minutes."""
+    query = parse_qs(urlsplit(parts.bucket.fresh_url(MODEL)).query)
+
+    assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+    assert query["X-Amz-Expires"] == ["300"]
+
+
+def test_a_phone_is_served_from_the_tables(table):
+    """Key, first contact, no node: three tables."""
+    table["dataset"].put(dataset_item(properlySetUp=False))
+    table["user"].put(user_item(a_developer()))
+    client = create_app(SETTINGS).test_client()
+    send = {"json": {"dataset_id": DATASET}, "headers": {"api_key": LEGACY_KEY}}
+    answers = [client.post("/info", **send).json for _ in range(2)]
+
+    assert answers == [{"success": f"{DATASET} is properly configured"}, {"wait": "no node available yet"}]
+
+
+def test_a_loss_is_counted_in_the_table(table):
+    """Through the whole service."""
+    table["model"].put(submitted_item())
+    client = create_app(SETTINGS).test_client()
+    answer = client.post("/model_loss", json={"model_id": MODEL, "loss": 0.1, "acc": -1})
+
+    assert answer.status_code == 200
+    assert float(table["model"].get(model_id=MODEL)["loss_this_cycle"]) == 0.1
+
+
+def test_the_reconciler_sweeps_empty_tables(table):
+    """Nothing to do is no trouble."""
+    waits = iter([False, True])
+    create_reconciler(SETTINGS).run(lambda: next(waits))
+
+    assert next(waits, "over") == "over"
+
+
+def test_tables_that_are_missing_are_a_502(aws):
+    """Told in JSON."""
+    answer = create_app(SETTINGS).test_client().post("/model_loss", json={"model_id": "m", "loss": 1})
+
+    assert answer.status_code == 502
+    assert answer.json == {"error": "DynamoDB refused a call: ResourceNotFoundException."}

@@ -1,0 +1,45 @@
+"""The port ApiKeys, on the fake and on DynamoDB."""
+
+import pytest
+
+from orchestration.adapters.dynamo import DynamoApiKeys
+from orchestration.domain.credentials import StoredKey
+from tests.builders import NOON
+from tests.fakes import FakeApiKeys
+
+KEY = StoredKey("hash", "devi", NOON + 0.5)
+
+
+@pytest.fixture
+def keys(shelf_of):
+    class Addable(FakeApiKeys):
+        add = FakeApiKeys.put
+
+    return shelf_of(Addable, DynamoApiKeys, "key_table", None).port
+
+
+@pytest.mark.parametrize("key", [KEY, StoredKey("other", "devi", 0.0, expires_at=NOON)])
+def test_a_key_is_found_by_its_hash(keys, key):
+    """As it was put."""
+    keys.put(key)
+
+    assert keys.find(key.key_hash) == key
+    assert keys.find("unknown") is None
+
+
+def test_putting_again_gives_a_key_its_end(keys):
+    """The hash stays, the expiry is new."""
+    keys.put(KEY)
+    ending = StoredKey(KEY.key_hash, KEY.owner, KEY.created_at, expires_at=NOON + 60)
+    keys.put(ending)
+
+    assert keys.find(KEY.key_hash) == ending
+
+
+def test_keys_are_listed_by_their_owner(keys):
+    """Nobody else's."""
+    for key in (KEY, StoredKey("second", "devi", NOON), StoredKey("third", "ada", NOON)):
+        keys.put(key)
+
+    assert {key.key_hash for key in keys.of("devi")} == {"hash", "second"}
+    assert keys.of("nobody") == []

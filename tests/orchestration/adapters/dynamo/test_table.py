@@ -1,0 +1,133 @@
+"""One table: conditional updates, and Python's numbers in DynamoDB's."""
+
+from decimal import Decimal
+
+import pytest
+from boto3.dynamodb.conditions import Attr, Key
+from botocore.config import Config
+from botocore.stub import Stubber
+
+from orchestration.adapters.dynamo.table import ConditionFailed, Table, stored
+from orchestration.domain.errors import Upstream
+
+KEY = {"node_id": "n1"}
+IMPATIENT = Config(connect_timeout=0.2, read_timeout=0.2, retries={"total_max_attempts": 1})
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (0.1, Decimal("0.1")),
+        (1 / 3, Decimal("0.3333333333333333")),
+        (1e100, Decimal("1e100")),
+        (5.0, Decimal("5.0")),
+        ([0.5, "a"], [Decimal("0.5"), "a"]),
+        ((0.5,), [Decimal("0.5")]),
+        ({"a": {"b": 0.5}}, {"a": {"b": Decimal("0.5")}}),
+        (7, 7),
+        (True, True),
+        (None, None),
+    ],
+)
+def test_floats_are_kept_as_their_shortest_decimal(value, kept):
+    """A binary float has up to 53 digits, DynamoDB takes 38."""
+    assert stored(value) == kept
+
+
+@pytest.mark.moto
+class TestMoto:
+    @pytest.fixture
+    def table(self, table_of):
+        return table_of("node_table")
+
+    def test_what_is_not_there_is_none(self, table):
+        """No error."""
+        assert table.get(node_id="n1") is None
+
+    def test_an_update_answers_with_the_item_as_it_is_then(self, table):
+        """All its attributes."""
+        table.put({**KEY, "a": 1, "gone": 2, "nothing": None})
+        item = table.update(
+            KEY,
+            put={"b": 0.1, "gone": None},
+            default={"a": 7, "c": 8},
+            add={"n": 0.5},
+            remove=("unknown",),
+        )
+
+        assert item == {**KEY, "a": 1, "b": Decimal("0.1"), "c": 8, "n": Decimal("0.5")}
+        assert table.get(**KEY) == item
+
+    def test_counters_move_and_leave_nothing_behind(self, table):
+        """Where there is none, an empty value moves."""
+        table.put({**KEY, "a": 5})
+        item = table.update(KEY, move={"a": "old_a", "b": "old_b"})
+
+        assert item == {**KEY, "a": 0, "old_a": 5, "b": 0, "old_b": 0}
+
+    def test_a_condition_that_fails_says_what_is_there(self, table):
+        """And writes nothing."""
+        table.put({**KEY, "a": 1})
+        with pytest.raises(ConditionFailed) as failed:
+            table.update(KEY, put={"a": 2}, when=Attr("a").eq(7))
+
+        assert failed.value.item
+        assert table.get(**KEY)["a"] == 1
+
+    def test_a_condition_on_nothing_says_that_there_is_nothing(self, table):
+        """No item is made."""
+        with pytest.raises(ConditionFailed) as failed:
+            table.update(KEY, put={"a": 2}, when=Attr("node_id").exists())
+
+        assert failed.value.item is None
+        assert table.get(**KEY) is None
+
+    def test_names_that_dynamodb_reserves_are_names_like_others(self, table):
+        """`status`, `owner` and 570 more."""
+        table.update(KEY, put={"status": "x", "owner": "y", "a-b.c": 1})
+
+        assert table.get(**KEY) == {**KEY, "status": "x", "owner": "y", "a-b.c": 1}
+
+    def test_a_scan_reads_every_item(self, table):
+        """Page by page."""
+        for number in range(30):
+            table.put({"node_id": f"n{number}", "text": "x" * 50_000})
+
+        assert len(list(table.scan())) == 30
+
+    @pytest.mark.parametrize("text", ["ü" * 100, " ", "\x00", "a\nb", "🙂"])
+    def test_a_key_is_free_text(self, table, text):
+        """An app developer typed it."""
+        table.put({"node_id": text})
+
+        assert table.get(node_id=text) == {"node_id": text}
+
+
+@pytest.mark.moto
+@pytest.mark.parametrize(
+    "code", ["ThrottlingException", "ResourceNotFoundException", "AccessDeniedException"]
+)
+@pytest.mark.parametrize("operation", ["get_item", "put_item", "update_item", "query", "scan"])
+def test_what_dynamodb_refuses_is_upstream_with_its_code(session, operation, code):
+    """502 for the caller; the code for the operator, and no names of ours."""
+    client = session.resource("dynamodb").meta.client
+    calls = {
+        "get_item": lambda table: table.get(**KEY),
+        "put_item": lambda table: table.put(KEY),
+        "update_item": lambda table: table.update(KEY, put={"a": 1}),
+        "query": lambda table: list(table.query("index", Key("a").eq(1))),
+        "scan": lambda table: list(table.scan()),
+    }
+    with Stubber(client) as stubber:
+        stubber.add_client_error(operation, code)
+        with pytest.raises(Upstream, match=f"DynamoDB refused a call: {code}"):
+            calls[operation](Table(client, "node_table"))
+
+
+@pytest.mark.moto
+def test_dynamodb_that_does_not_answer_is_upstream(session):
+    """Nobody listens there."""
+    client = session.resource("dynamodb", endpoint_url="http://127.0.0.1:1", config=IMPATIENT).meta.client
+
+    with pytest.raises(Upstream, match="DynamoDB did not answer"):
+        Table(client, "node_table").get(**KEY)

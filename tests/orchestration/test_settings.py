@@ -1,0 +1,88 @@
+"""Settings: read once, all that is missing reported together."""
+
+import pytest
+from pydantic import ValidationError
+
+from orchestration.settings import Settings
+
+COMPLETE = {
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "USER_POOL_ID": "eu-west-1_Abc",
+    "APP_CLIENT_IDS": "one, two,",
+    "MODEL_BUCKET": "models",
+    "NODE_IMAGE": "pygrid:1",
+    "NODE_DATABASE_URL": "postgres://u:hunter2@db/",
+    "CALLBACK_ADDRESS": "orchestration.test:5001",
+    "PUBLIC_URL": "https://orchestration.test",
+    "DOWNLOAD_SECRET": "hunter3" * 6,
+}
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    for field in Settings.model_fields:
+        monkeypatch.delenv(field.upper(), raising=False)
+    for name, value in COMPLETE.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_complete_environment_is_read():
+    """Lists are separated by commas; the rest has its default."""
+    settings = Settings.from_environment()
+
+    assert settings.app_client_ids == {"one", "two"}
+    assert settings.issuer == "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_Abc"
+    assert settings.model_table == "model_table"
+    assert settings.local_mode is False
+
+
+def test_all_that_is_missing_is_reported_together(environment):
+    """An operator doesn't want to find out one by one."""
+    for name in COMPLETE:
+        environment.delenv(name)
+    with pytest.raises(ValidationError) as failed:
+        Settings.from_environment()
+
+    assert {str(fault["loc"][0]).upper() for fault in failed.value.errors()} == COMPLETE.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CALLBACK_ADDRESS", "http://orchestration.test:5001"),
+        ("CALLBACK_ADDRESS", "orchestration.test"),
+        ("CALLBACK_ADDRESS", "user:secret@host:5001"),
+        ("PUBLIC_URL", "orchestration.test"),
+        ("PUBLIC_URL", "https://orchestration.test/"),
+        ("DOWNLOAD_SECRET", "short"),
+        ("APP_CLIENT_IDS", " , "),
+        ("NODE_STACK_PREFIX", "9-node"),
+        ("NODE_GRACE", "-1"),
+        ("NODE_DEADLINE", "0"),
+        ("LEGACY_KEY_DAYS", "many"),
+        ("LOG_LEVEL", "loud"),
+        ("MAX_BODY_BYTES", "0"),
+    ],
+)
+def test_what_can_not_work_is_refused_at_start(environment, name, value):
+    """And named."""
+    environment.setenv(name, value)
+    with pytest.raises(ValidationError) as failed:
+        Settings.from_environment()
+
+    assert [str(fault["loc"][0]).upper() for fault in failed.value.errors()] == [name]
+
+
+@pytest.mark.usefixtures("environment")
+def test_secrets_are_not_shown():
+    """Neither in a log nor in a trace."""
+    assert "hunter" not in repr(Settings.from_environment())
+
+
+@pytest.mark.usefixtures("environment")
+def test_settings_do_not_change():
+    """They are read once."""
+    with pytest.raises(ValidationError):
+        Settings.from_environment().local_mode = True

@@ -297,10 +297,31 @@ class FakeSecrets:
         if name not in self.passwords:
             self.made += 1
             self.passwords[name] = f"secret {self.made} of {name}"
-        return NodeSecret(f"arn:secret:{name}", hash_of(self.passwords[name]))
+        url = f"postgresql://{self.passwords[name]}@cluster.test/"
+        return NodeSecret(f"arn:secret:{name}", hash_of(self.passwords[name]), url)
 
     def discard(self, node: Node) -> None:
         self.passwords.pop((node.node_id, node.generation), None)
+
+
+class FakeTenants:
+    """The nodes' databases: generation and URL that open each. `trouble` is raised as long as it is there."""
+
+    def __init__(self) -> None:
+        self.logins: dict[str, tuple[int, str]] = {}
+        self.trouble: Exception | None = None
+
+    def new_url(self, node: Node) -> str:
+        return f"postgresql://{node.node_id}:{node.generation}@cluster.test/"
+
+    def ensure(self, node: Node, database_url: str) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+        known = self.logins.get(node.node_id, (0, ""))
+        self.logins[node.node_id] = max(known, (node.generation, database_url))
+
+    def discard(self, node: Node) -> None:
+        self.logins.pop(node.node_id, None)
 
 
 @dataclass
@@ -485,6 +506,7 @@ class World:
     models: FakeModels = field(default_factory=FakeModels)
     nodes: FakeNodes = field(default_factory=FakeNodes)
     secrets: FakeSecrets = field(default_factory=FakeSecrets)
+    tenants: FakeTenants = field(default_factory=FakeTenants)
     stacks: FakeStacks = field(default_factory=FakeStacks)
     bucket: FakeBucket = field(default_factory=FakeBucket)
     server: Any = None

@@ -22,6 +22,7 @@ def a_lifecycle(world: World) -> Lifecycle:
         nodes=world.nodes,
         stacks=world.stacks,
         secrets=world.secrets,
+        tenants=world.tenants,
         server=world.server,
         datasets=world.datasets,
         models=world.models,

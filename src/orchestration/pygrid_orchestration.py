@@ -24,7 +24,11 @@ from orchestration.adapters.jwks import KeySet, fetcher
 from orchestration.adapters.model_bucket import S3ModelBucket
 from orchestration.adapters.node_secrets import SecretsManagerNodeSecrets
 from orchestration.adapters.pygrid import PygridServer
+from orchestration.adapters.tenants import OneDirectory, SharedCluster
+from orchestration.adapters.tenants_data_api import DataApi
+from orchestration.api.limits import Rates, RateLimits
 from orchestration.api.links import DownloadLinks
+from orchestration.domain.ports import Tenants
 from orchestration.logs import configure_logs
 from orchestration.provisioning.orchestration_helper import CloudFormationNodeStacks
 from orchestration.services.accounts import AccountService
@@ -112,6 +116,7 @@ class Parts:
             nodes=self.nodes,
             stacks=self.stacks,
             secrets=self.secrets,
+            tenants=self.tenants,
             server=PygridServer(),
             datasets=self.datasets,
             models=self.models,
@@ -162,8 +167,19 @@ class Parts:
         return SecretsManagerNodeSecrets(
             self._session.client("secretsmanager", config=AWS),
             self.settings.callback_address,
-            self.settings.node_database_url.get_secret_value(),
+            self.tenants.new_url,
         )
+
+    @cached_property
+    def tenants(self) -> Tenants:
+        settings = self.settings
+        if settings.node_database_url is not None:
+            return OneDirectory(settings.node_database_url.get_secret_value())
+        # No retries: they would sleep in a request, and the reconciler comes again.
+        impatient = AWS.merge(Config(retries={"mode": "standard", "total_max_attempts": 1}))
+        client = self._session.client("rds-data", config=impatient)
+        api = DataApi(client, settings.database_cluster_arn, settings.database_secret_arn)
+        return SharedCluster(api, f"{settings.database_endpoint}:5432")
 
     @cached_property
     def stacks(self) -> CloudFormationNodeStacks:

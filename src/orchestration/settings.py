@@ -2,8 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+_CLUSTER = ("database_cluster_arn", "database_secret_arn", "database_endpoint")
 
 
 class StackSettings(BaseSettings):
@@ -34,8 +37,15 @@ class Settings(StackSettings):
 
     node_image: str
     """Container image that node stacks run."""
-    node_database_url: SecretStr
-    """Where nodes keep their state; ends in a slash, the node appends its database's name."""
+    node_stack_role_arn: Annotated[str, Field(pattern=r"^(arn:\S+)?$")] = ""
+    """With which CloudFormation makes and deletes node stacks; by default with the service's own rights."""
+    database_cluster_arn: Annotated[str, Field(pattern=r"^(arn:\S+)?$")] = ""
+    database_secret_arn: Annotated[str, Field(pattern=r"^(arn:\S+)?$")] = ""
+    """Of the administrator that makes each node a database of its own, on the cluster all nodes share."""
+    database_endpoint: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]*$")] = ""
+    """The cluster's name in the network. These three are outputs of the cluster stack."""
+    node_database_url: Annotated[SecretStr | None, Field(validate_default=True)] = None
+    """In place of these three, on one machine: one directory for all nodes, `sqlite:///.../`."""
     callback_address: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]+:\d+$")]
     """`host:port` under which nodes reach this service; they call it by plain http."""
     public_url: Annotated[str, Field(pattern=r"^https?://[^/]+$")]
@@ -59,6 +69,15 @@ class Settings(StackSettings):
     @classmethod
     def _split(cls, value: str) -> frozenset[str]:
         return frozenset(filter(None, (part.strip() for part in value.split(","))))
+
+    @field_validator("node_database_url")
+    @classmethod
+    def _one_kind_of_database(cls, url: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
+        cluster = [others.data.get(name, "") for name in _CLUSTER]
+        if any(cluster) if url else not all(cluster):
+            names = ", ".join(_CLUSTER).upper()
+            raise ValueError(f"Either this must be given, or all of {names}; never both.")
+        return url
 
     @classmethod
     def from_environment(cls) -> "Settings":

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,24 +26,24 @@ class SecretsManagerNodeSecrets:
 
     client: "SecretsManagerClient"
     callback_address: str
-    database_url: str
+    new_database_url: Callable[[Node], str]
+    """Makes up the URL of a node's own database, with a new password."""
 
     def ensure(self, node: Node) -> NodeSecret:
         """Make the secret; where another process has, its secret is the one that counts."""
-        name = _name(node)
         password = secrets.token_urlsafe(32)
-        with upstream_errors("Secrets Manager"):
-            reference = self._create(name, node, password)
-            return NodeSecret(reference, hash_of(password)) if reference else self._existing(name)
-
-    def _create(self, name: str, node: Node, password: str) -> str | None:
         content = {
             "MASTER_NODE_URL": f"{node.node_id}:{password}@{self.callback_address}",
-            "DATABASE_URL": self.database_url,
+            "DATABASE_URL": self.new_database_url(node),
         }
+        with upstream_errors("Secrets Manager"):
+            reference = self._create(node, content)
+            return _secret(reference, content) if reference else self._existing(node)
+
+    def _create(self, node: Node, content: dict[str, str]) -> str | None:
         try:
             answer = self.client.create_secret(
-                Name=name,
+                Name=_name(node),
                 SecretString=json.dumps(content),
                 Description="Credential and database of a PyGrid node",
                 Tags=[{"Key": "artificien:node-id", "Value": node.node_id}],
@@ -53,10 +54,9 @@ class SecretsManagerNodeSecrets:
             raise
         return answer["ARN"]
 
-    def _existing(self, name: str) -> NodeSecret:
-        answer = self.client.get_secret_value(SecretId=name)
-        credential, _, _ = json.loads(answer["SecretString"])["MASTER_NODE_URL"].rpartition("@")
-        return NodeSecret(answer["ARN"], hash_of(credential.partition(":")[2]))
+    def _existing(self, node: Node) -> NodeSecret:
+        answer = self.client.get_secret_value(SecretId=_name(node))
+        return _secret(answer["ARN"], json.loads(answer["SecretString"]))
 
     def discard(self, node: Node) -> None:
         """Delete it at once: a name that waits to be forgotten could not be made again."""
@@ -70,3 +70,8 @@ class SecretsManagerNodeSecrets:
 
 def _name(node: Node) -> str:
     return f"{NAME_PREFIX}{node.node_id}/{node.generation}"
+
+
+def _secret(reference: str, content: dict[str, str]) -> NodeSecret:
+    credential, _, _ = content["MASTER_NODE_URL"].rpartition("@")
+    return NodeSecret(reference, hash_of(credential.partition(":")[2]), content["DATABASE_URL"])

@@ -33,6 +33,10 @@ class Upstream(OrchestrationError):
     """AWS or a node didn't answer, or answered something we can't use."""
 
 
+class DatabaseWaking(Upstream):
+    """The nodes' database was paused and is resuming; trying again in half a minute will help."""
+
+
 class StackFailed(Upstream):
     """CloudFormation refused or failed to do what was asked."""
 

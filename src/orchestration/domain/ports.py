@@ -4,7 +4,7 @@ Every method may raise `Upstream` when the outside system doesn't answer; only o
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from orchestration.domain.credentials import StoredKey
@@ -133,6 +133,8 @@ class NodeSecret:
 
     reference: str
     secret_hash: str
+    database_url: str = field(repr=False)
+    """Of the node's own database, with the password of this generation."""
 
 
 class NodeSecrets(Protocol):
@@ -143,6 +145,33 @@ class NodeSecrets(Protocol):
 
     def discard(self, node: Node) -> None:
         """Delete the secret of this generation; no error if there is none."""
+
+
+class Tenants(Protocol):
+    """The nodes' databases: one each, and one login each that opens no other.
+
+    A node's state is in its database, so that outlives its stack: a node that goes idle, or is retired with
+    unfinished models, finds them in its next generation. Only the password is of a generation.
+    """
+
+    def new_url(self, node: Node) -> str:
+        """Make up the URL that this generation is to be given, with a new password; nothing is asked or made.
+
+        It ends in a slash; the node appends its database's name.
+        """
+
+    def ensure(self, node: Node, database_url: str) -> None:
+        """See to it that the database is there and `database_url`, of this generation, opens it; never waits.
+
+        Again is the same, and a generation that is over takes nothing back. Raises DatabaseWaking.
+        """
+
+    def discard(self, node: Node) -> None:
+        """Drop the database with all models in it, and the login; no error if there are none.
+
+        For the node of a dataset that is gone for good; retiring a node never calls this. Raises
+        DatabaseWaking.
+        """
 
 
 class NodeStacks(Protocol):

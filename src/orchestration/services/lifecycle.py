@@ -11,9 +11,18 @@ from dataclasses import dataclass
 import structlog
 
 from orchestration.domain.entities import Model
-from orchestration.domain.errors import NotFound, StackFailed
+from orchestration.domain.errors import NotFound, StackFailed, Upstream
 from orchestration.domain.node import Action, Node, NodeStack, NodeStatus, Wish, decide
-from orchestration.domain.ports import Datasets, Models, Nodes, NodeSecrets, NodeServer, NodeStacks
+from orchestration.domain.ports import (
+    Datasets,
+    Models,
+    Nodes,
+    NodeSecret,
+    NodeSecrets,
+    NodeServer,
+    NodeStacks,
+    Tenants,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +36,7 @@ class Lifecycle:
     nodes: Nodes
     stacks: NodeStacks
     secrets: NodeSecrets
+    tenants: Tenants
     server: NodeServer
     datasets: Datasets
     models: Models
@@ -59,7 +69,17 @@ class Lifecycle:
                 return self.nodes.get(node.node_id) or node
             node = claimed
         secret = self.secrets.ensure(node)
-        noted = self.nodes.change(node, {"secret_hash": secret.secret_hash, "reason": reason})
+        try:
+            self.tenants.ensure(node, secret.database_url)
+        except Upstream as error:  # asleep, most of the time; whoever comes next tries again
+            log.warning("node.database_not_ready", node_id=node.node_id, cause=str(error))
+            return self._note(node, reason=str(error))
+        return self._create_stack(node, secret, reason)
+
+    def _create_stack(self, node: Node, secret: NodeSecret, reason: str) -> Node:
+        """The time is noted again: a database may have taken long to wake, and `decide` counts from here."""
+        news = {"secret_hash": secret.secret_hash, "reason": reason, "launched_at": self.clock()}
+        noted = self.nodes.change(node, news)
         if noted is None:
             return self.nodes.get(node.node_id) or node
         try:

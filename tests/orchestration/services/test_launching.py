@@ -1,0 +1,91 @@
+"""A launch and the node's database: it comes first, may be asleep, and outlives its node."""
+
+import pytest
+
+from orchestration.domain.errors import DatabaseWaking, Upstream
+from orchestration.domain.node import LAUNCH_SETTLES, NodeStatus, node_id_of
+from tests.builders import DATASET, DEVELOPER, SCIENTIST, a_submission
+from tests.fakes import Wire
+from tests.processes import a_node_service, a_reconciler, a_request, settle
+
+NODE = node_id_of(DATASET)
+
+
+@pytest.fixture
+def asked(world):
+    """A world whose data scientist can ask for a node."""
+    world.models.add(a_submission())
+    return world
+
+
+def ask(world):
+    return a_node_service(world).request(a_request(), caller=SCIENTIST)
+
+
+def test_a_database_that_sleeps_is_not_waited_for_in_a_request(asked):
+    """The answer comes at once, with the reason; no stack is launched for a node that couldn't start."""
+    asked.tenants.trouble = DatabaseWaking("The nodes' database is waking up.")
+    answer = ask(asked)
+
+    assert (answer.address, answer.reason) == (None, "The nodes' database is waking up.")
+    assert asked.nodes.get(NODE).status is NodeStatus.DEPLOYING
+    assert asked.stacks.launched == []
+
+
+def test_a_launch_goes_on_once_the_database_is_awake(asked):
+    """In the same generation, with the same secret; the reconciler alone is enough."""
+    asked.tenants.trouble = DatabaseWaking("The nodes' database is waking up.")
+    ask(asked)
+    a_reconciler(asked).sweep()
+    asked.tenants.trouble = None
+    settle(asked, sweeps=4)
+
+    assert asked.nodes.get(NODE).status is NodeStatus.READY
+    assert asked.stacks.launched == [(NODE, 1)]
+    assert asked.secrets.made == 1
+    assert asked.nodes.get(NODE).reason == ""
+
+
+def test_a_database_in_trouble_is_told_about_and_tried_again(asked, logs):
+    """A wrong secret, say: the operator reads it in the log, the data scientist in the answer."""
+    asked.tenants.trouble = Upstream("The nodes' database refused a call: InvalidSecretException.")
+    answer = ask(asked)
+
+    assert answer.reason == "The nodes' database refused a call: InvalidSecretException."
+    assert [entry["event"] for entry in logs] == ["node.database_not_ready"]
+
+
+def test_a_launch_that_waited_for_the_database_has_its_whole_time_left(asked):
+    """Its deadline, and the time in which its stack may not be seen yet, count from the stack's launch."""
+    asked.tenants.trouble = DatabaseWaking("The nodes' database is waking up.")
+    ask(asked)
+    asked.clock.tick(10 * LAUNCH_SETTLES)
+    asked.tenants.trouble = None
+    ask(asked)
+
+    assert asked.nodes.get(NODE).launched_at == asked.clock.now
+
+
+def test_the_database_is_there_before_the_stack(asked):
+    """A node that finds no database doesn't start, and ECS gives it up."""
+    wire = Wire()
+    ask(asked.through(wire))
+    order = [call for call in wire.calls if call in ("secrets.ensure", "tenants.ensure", "stacks.launch")]
+
+    assert order == ["secrets.ensure", "tenants.ensure", "stacks.launch"]
+
+
+def test_the_database_outlives_its_node(asked):
+    """A retired node's unfinished models are found by its next generation, under a new password."""
+    ask(asked)
+    settle(asked, sweeps=4)
+    first = asked.tenants.logins[NODE]
+    a_node_service(asked).retire(DATASET, caller=DEVELOPER, force=True)
+    settle(asked, sweeps=6)
+    kept = asked.tenants.logins[NODE]
+    ask(asked)
+    second = asked.tenants.logins[NODE]
+
+    assert kept == first
+    assert second != first
+    assert second[0] == 2

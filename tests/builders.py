@@ -39,8 +39,13 @@ def a_submission(**changes: Any) -> Model:
 
 
 def a_dataset(**changes: Any) -> Dataset:
-    """A dataset whose app has called once."""
-    usual: dict[str, Any] = {"dataset_id": DATASET, "owner": DEVELOPER.username, "is_set_up": True}
+    """A dataset whose app has called once, and just now."""
+    usual: dict[str, Any] = {
+        "dataset_id": DATASET,
+        "owner": DEVELOPER.username,
+        "is_set_up": True,
+        "device_seen_at": NOON,
+    }
     return Dataset(**usual | changes)
 
 
@@ -143,6 +148,7 @@ def dataset_item(dataset: Dataset | None = None, **changes: Any) -> dict[str, An
         "hasNode": dataset.node_address is not None,
         "nodeURL": dataset.node_address,
         "properlySetUp": dataset.is_set_up,
+        "device_seen_at": dataset.device_seen_at,
     }
     return _written(item | changes)
 

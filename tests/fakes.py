@@ -75,6 +75,9 @@ class FakeDatasets:
     def mark_set_up(self, dataset_id: str) -> None:
         self._update(dataset_id, is_set_up=True)
 
+    def device_seen(self, dataset_id: str, now: float) -> None:
+        self._update(dataset_id, device_seen_at=now)
+
     def publish_node(self, dataset_id: str, address: str) -> None:
         self._update(dataset_id, node_address=address)
 
@@ -124,6 +127,10 @@ class FakeApiKeys:
     def put(self, key: StoredKey) -> None:
         self.rows[key.key_hash] = key
 
+    def used(self, key: StoredKey, now: float) -> None:
+        if key.key_hash in self.rows:
+            self.rows[key.key_hash] = replace(self.rows[key.key_hash], last_used_at=now)
+
 
 class FakeModels:
     """The model table. `contention`: so many closings fail, as if another call were closing the cycle."""
@@ -133,6 +140,7 @@ class FakeModels:
         self.links: dict[str, str] = {}
         self.causes: dict[str, str] = {}
         self.withdrawn_at: dict[str, float] = {}
+        self.rejected: dict[str, int] = {}
         self.writes: list[str] = []
         self.contention = 0
 
@@ -161,16 +169,22 @@ class FakeModels:
     def to_retrieve(self, dataset_id: str) -> Sequence[Model]:
         return [row for row in self.rows.values() if row.dataset_id == dataset_id and row.retrieval_due]
 
-    def count(self, model_id: str, report: Report) -> Tally | None:
-        row = self.get(model_id)
+    def count(self, model: Model, report: Report) -> Tally | None:
+        row = self.get(model.model_id)
         if not row.is_active:
             return None
         tally = replace(
-            row.tally, devices=row.tally.devices + 1, loss_sum=float(row.tally.loss_sum + report.loss)
+            row.tally,
+            devices=row.tally.devices + 1,
+            loss_sum=float(row.tally.loss_sum + report.loss),
+            sample={**row.tally.sample, row.tally.place(): report.loss},
         )
         if report.acc is not None:
             tally = replace(tally, acc_sum=tally.acc_sum + report.acc, acc_devices=tally.acc_devices + 1)
         return self._update(row.model_id, tally=tally).tally
+
+    def reject(self, model: Model) -> None:
+        self.rejected[model.model_id] = self.rejected.get(model.model_id, 0) + 1
 
     def close_cycle(self, model: Model, progress: Progress, now: float) -> bool:
         row = self.rows.get(model.model_id)
@@ -186,6 +200,7 @@ class FakeModels:
             sealed=SealedCycle(cycle, progress.percent_complete, row.tally, now),
             tally=replace(NO_REPORTS, cycle=cycle),
             is_active=not progress.is_last,
+            ended_at=now if progress.is_last else 0.0,
             retrieval_due=progress.is_last,
         )
         self.settle(self.rows[row.model_id])
@@ -203,12 +218,21 @@ class FakeModels:
             self.links[model.model_id] = link
             self.causes.pop(model.model_id, None)
 
+    def relink(self, model: Model, download_key: str, link: str) -> bool:
+        if self.rows[model.model_id].download_key != model.download_key:
+            return False
+        self._update(model.model_id, download_key=download_key)
+        self.links[model.model_id] = link
+        return True
+
     def not_retrieved(self, model: Model, cause: str) -> None:
         if self.rows[model.model_id].retrieval_due:
             self.causes[model.model_id] = cause
 
     def withdraw(self, model: Model, now: float) -> None:
-        self._update_existing(model.model_id, is_active=False, retrieval_due=False, download_key=None)
+        self._update_existing(
+            model.model_id, is_active=False, ended_at=now, retrieval_due=False, download_key=None
+        )
         self.links.pop(model.model_id, None)
         self.causes.pop(model.model_id, None)
         self.withdrawn_at[model.model_id] = now

@@ -1,10 +1,15 @@
 """The service's processes on a fake world: wired as in production, each perhaps behind a wire of its own."""
 
+import sys
+from dataclasses import replace
+from typing import Any
+
 from orchestration.services.accounts import AccountService
 from orchestration.services.catalogue import CatalogueService
 from orchestration.services.lifecycle import Lifecycle
 from orchestration.services.nodes import NodeRequest, NodeService
 from orchestration.services.reconciler import Reconciler
+from orchestration.services.reports import ReportRules, ReportService
 from orchestration.services.retrieval import RetrievalService
 from orchestration.services.training import TrainingService
 from tests.builders import DATASET, MODEL
@@ -13,7 +18,9 @@ from tests.fakes import World
 DEADLINE = 600.0
 GRACE = 100.0
 SWEEP = 30.0
-OVERLAP = 30 * 86_400.0
+DAY = 86_400.0
+OVERLAP = 30 * DAY
+LATE = 600.0
 
 
 def a_lifecycle(world: World) -> Lifecycle:
@@ -43,8 +50,15 @@ def a_node_service(world: World) -> NodeService:
     )
 
 
+def a_report_service(world: World, **rules: Any) -> ReportService:
+    """What a web worker has for devices' reports."""
+    usual = ReportRules(bound=sys.float_info.max, late=LATE, device_seen_within=DAY, key_required=False)
+    accounts = an_account_service(world)
+    return ReportService(world.models, world.datasets, accounts, replace(usual, **rules), world.clock)
+
+
 def a_training_service(world: World) -> TrainingService:
-    """What a web worker has for reports."""
+    """What a web worker has for nodes' words."""
     return TrainingService(world.models, world.nodes, world.clock)
 
 
@@ -55,7 +69,8 @@ def an_account_service(world: World) -> AccountService:
 
 def a_catalogue(world: World) -> CatalogueService:
     """What a web worker has for phones."""
-    return CatalogueService(world.datasets, world.models, world.nodes, an_account_service(world))
+    accounts = an_account_service(world)
+    return CatalogueService(world.datasets, world.models, world.nodes, accounts, world.clock)
 
 
 def a_retrieval(world: World) -> RetrievalService:

@@ -2,11 +2,13 @@
 
 import base64
 
+from flask import Flask
 from pydantic import SecretStr
 
 from orchestration.adapters.cognito import CognitoTokens
 from orchestration.adapters.jwks import KeySet
 from orchestration.api import Services
+from orchestration.api.limits import RateLimits
 from orchestration.api.links import DownloadLinks
 from orchestration.services.retrieval import DownloadService
 from orchestration.settings import Settings
@@ -37,17 +39,35 @@ def settings(**changes: object) -> Settings:
     return Settings(**usual | changes)
 
 
-def services_on(world: World) -> Services:
+class Unlimited(RateLimits):
+    """Counts nothing, so that a thousand tests may call as one."""
+
+    def __init__(self) -> None:
+        """Needs no rates."""
+
+    def bind(self, app: Flask) -> None:
+        pass
+
+    def caller(self, name: str) -> None:
+        pass
+
+    def losses(self, model_id: str) -> None:
+        pass
+
+
+def services_on(world: World, limits: RateLimits | None = None) -> Services:
     """The use cases on fakes, behind the real verifier of tokens."""
     keys = KeySet(lambda: {"keys": [jwk_of()]}, local_mode=False)
     return Services(
         tokens=CognitoTokens(keys, ISSUER, frozenset({CLIENT}), world.clock),
         nodes=processes.a_node_service(world),
         training=processes.a_training_service(world),
+        reports=processes.a_report_service(world),
         catalogue=processes.a_catalogue(world),
         accounts=processes.an_account_service(world),
-        downloads=DownloadService(world.models, world.bucket.fresh_url),
+        downloads=DownloadService(world.models, world.bucket.fresh_url, LINKS.link),
         links=LINKS,
+        limits=limits or Unlimited(),
     )
 
 

@@ -9,6 +9,7 @@ import boto3
 from botocore.config import Config
 from flask import Flask
 from flask_cors import CORS
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from orchestration import api
 from orchestration.adapters.cognito import CognitoTokens
@@ -36,6 +37,7 @@ from orchestration.services.catalogue import CatalogueService
 from orchestration.services.lifecycle import Lifecycle
 from orchestration.services.nodes import NodeService
 from orchestration.services.reconciler import Reconciler
+from orchestration.services.reports import ReportRules, ReportService
 from orchestration.services.retrieval import DownloadService, RetrievalService
 from orchestration.services.training import TrainingService
 from orchestration.settings import Settings
@@ -61,6 +63,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask("orchestration", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    if settings.trusted_proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies)  # type: ignore[method-assign]
     CORS(app)
     api.register(app, Parts(settings).services)
     return app
@@ -91,13 +95,42 @@ class Parts:
                 clock=time.time,
             ),
             training=TrainingService(models=self.models, nodes=self.nodes, clock=time.time),
+            reports=self.reports,
             catalogue=CatalogueService(
-                datasets=self.datasets, models=self.models, nodes=self.nodes, accounts=self.accounts
+                datasets=self.datasets,
+                models=self.models,
+                nodes=self.nodes,
+                accounts=self.accounts,
+                clock=time.time,
             ),
             accounts=self.accounts,
-            downloads=DownloadService(self.models, self.bucket.fresh_url),
+            downloads=DownloadService(self.models, self.bucket.fresh_url, self.links.link),
             links=self.links,
+            limits=self.limits,
         )
+
+    @cached_property
+    def limits(self) -> RateLimits:
+        settings = self.settings
+        return RateLimits(
+            Rates(
+                per_address=settings.rate_per_address,
+                per_caller=settings.rate_per_caller,
+                losses_per_model=settings.rate_losses_per_model,
+                storage=settings.rate_storage,
+            )
+        )
+
+    @cached_property
+    def reports(self) -> ReportService:
+        settings = self.settings
+        rules = ReportRules(
+            bound=settings.loss_bound,
+            late=settings.loss_late,
+            device_seen_within=settings.device_seen_within,
+            key_required=settings.loss_needs_key,
+        )
+        return ReportService(self.models, self.datasets, self.accounts, rules, time.time)
 
     @cached_property
     def reconciler(self) -> Reconciler:
@@ -188,6 +221,7 @@ class Parts:
             prefix=self.settings.node_stack_prefix,
             cluster_stack=self.settings.cluster_stack,
             node_image=self.settings.node_image,
+            role_arn=self.settings.node_stack_role_arn,
         )
 
     @cached_property

@@ -1,5 +1,6 @@
 """Settings: read once from the environment, all that is missing reported together. No other file reads it."""
 
+import sys
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationInfo, field_validator
@@ -60,6 +61,22 @@ class Settings(StackSettings):
     reconcile_interval: PositiveFloat = 10
     legacy_key_days: Annotated[float, Field(ge=0)] = 30
     """How long a replaced API key goes on working."""
+    loss_bound: PositiveFloat = sys.float_info.max
+    """Largest loss that a report may have. What is sane depends on the losses in use; by default any is."""
+    loss_late: Annotated[float, Field(ge=0)] = 600
+    """How long after a model's last cycle a device's report is no offence."""
+    device_seen_within: PositiveFloat = 86_400
+    """How long a device's valid key vouches for the loss reports of its dataset."""
+    loss_needs_key: bool = False
+    """Take loss reports with the API key only; the pod of today doesn't send it."""
+    rate_per_address: str = "12000 per minute"
+    """Requests from one address; a whole mobile network may stand behind one."""
+    rate_per_caller: str = "120 per minute"
+    rate_losses_per_model: str = "12000 per minute"
+    rate_storage: str = "memory://"
+    """Where requests are counted: in each web process, or in a Redis that all share."""
+    trusted_proxies: Annotated[int, Field(ge=0)] = 0
+    """How many proxies stand in front: a load balancer is one, and names the caller's address."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_body_bytes: PositiveInt = 262_144
     local_mode: bool = False

@@ -15,3 +15,4 @@ def register(app: Flask, services: Services) -> None:
     errors.register(app)
     for module in (status, nodes, training, devices, accounts, downloads):
         app.register_blueprint(module.bp)
+    services.limits.bind(app)

@@ -5,7 +5,7 @@ from flask.typing import ResponseReturnValue
 
 from orchestration.api.auth import user_required
 from orchestration.api.context import services
-from orchestration.api.payloads import UserPayload, parsed
+from orchestration.api.payloads import KeyPayload, UserPayload, parsed
 
 bp = Blueprint("accounts", __name__)
 
@@ -16,8 +16,9 @@ NOTHING_PURCHASED = "no purchased datasets available"
 @user_required
 def generate_key() -> ResponseReturnValue:
     """Give the caller a new API key; it is shown this once."""
-    body = parsed(request, UserPayload)
-    return jsonify(api_key=services().accounts.generate_key(body.user_id, caller=g.caller))
+    body = parsed(request, KeyPayload)
+    key = services().accounts.generate_key(body.user_id, caller=g.caller, revoke=body.revoke)
+    return jsonify(api_key=key)
 
 
 @bp.post("/get_datasets")

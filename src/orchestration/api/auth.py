@@ -21,6 +21,7 @@ def user_required(view: View) -> View:
     @wraps(view)
     def checked(**arguments: object) -> ResponseReturnValue:
         g.caller = services().tokens.verify(_bearer_token())
+        services().limits.caller(g.caller.username)
         return view(**arguments)
 
     return _declared(checked, "user")

@@ -5,11 +5,13 @@ from typing import cast
 
 from flask import Flask, current_app
 
+from orchestration.api.limits import RateLimits
 from orchestration.api.links import DownloadLinks
 from orchestration.domain.ports import TokenVerifier
 from orchestration.services.accounts import AccountService
 from orchestration.services.catalogue import CatalogueService
 from orchestration.services.nodes import NodeService
+from orchestration.services.reports import ReportService
 from orchestration.services.retrieval import DownloadService
 from orchestration.services.training import TrainingService
 
@@ -23,10 +25,12 @@ class Services:
     tokens: TokenVerifier
     nodes: NodeService
     training: TrainingService
+    reports: ReportService
     catalogue: CatalogueService
     accounts: AccountService
     downloads: DownloadService
     links: DownloadLinks
+    limits: RateLimits
 
     def bind(self, app: Flask) -> None:
         """Make these the services of an app."""

@@ -1,11 +1,12 @@
 """Trained models, for whoever holds the link."""
 
-from flask import Blueprint, redirect, request
+from flask import Blueprint, g, jsonify, redirect, request
 from flask.typing import ResponseReturnValue
 from werkzeug.routing import PathConverter
 
-from orchestration.api.auth import anybody
+from orchestration.api.auth import anybody, user_required
 from orchestration.api.context import services
+from orchestration.api.payloads import ModelPayload, parsed
 
 bp = Blueprint("downloads", __name__)
 
@@ -25,3 +26,11 @@ def download(model_id: str) -> ResponseReturnValue:
     response = redirect(services().downloads.url(model_id, key))
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+@bp.post("/rotate_link")
+@user_required
+def rotate_link() -> ResponseReturnValue:
+    """Replace the download link of a model of the caller's: it has got into wrong hands."""
+    body = parsed(request, ModelPayload)
+    return jsonify(download_link=services().downloads.rotate(body.model_id, caller=g.caller))

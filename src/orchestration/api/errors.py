@@ -5,12 +5,13 @@ from http import HTTPStatus
 import structlog
 from flask import Flask, jsonify
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, TooManyRequests
 
 from orchestration.domain.errors import (
     AccessDenied,
     Conflict,
     Contended,
+    DatabaseWaking,
     InvalidRequest,
     NodeUnreachable,
     NotFound,
@@ -31,6 +32,7 @@ STATUS: dict[type[OrchestrationError], HTTPStatus] = {
     Conflict: HTTPStatus.CONFLICT,
     Contended: HTTPStatus.SERVICE_UNAVAILABLE,
     Upstream: HTTPStatus.BAD_GATEWAY,
+    DatabaseWaking: HTTPStatus.SERVICE_UNAVAILABLE,
     StackFailed: HTTPStatus.BAD_GATEWAY,
     NodeUnreachable: HTTPStatus.BAD_GATEWAY,
     UnusableModel: HTTPStatus.BAD_GATEWAY,
@@ -58,7 +60,10 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
     }
     if error.code is None or error.code < HTTPStatus.BAD_REQUEST:
         return response  # a redirect is an answer
-    return _rendered(error.description or error.name, HTTPStatus(error.code), headers)
+    sentence = error.description or error.name
+    if isinstance(error, TooManyRequests):
+        sentence = f"Too many requests: {sentence} are allowed. Try again later."
+    return _rendered(sentence, HTTPStatus(error.code), headers)
 
 
 def _unexpected(error: Exception) -> ResponseReturnValue:

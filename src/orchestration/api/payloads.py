@@ -48,18 +48,30 @@ class DatasetPayload(Payload):
     dataset_id: Id
 
 
+class ModelPayload(Payload):
+    """POST /rotate_link."""
+
+    model_id: Id
+
+
 class UserPayload(Payload):
-    """POST /generate_key and /get_datasets."""
+    """POST /get_datasets."""
 
     user_id: Id
+
+
+class KeyPayload(UserPayload):
+    """POST /generate_key. `revoke` ends all other keys at once."""
+
+    revoke: bool = False
 
 
 class LossPayload(Payload):
     """POST /model_loss. The pod's `acc` is always -1: not measured."""
 
     model_id: Id
-    loss: float
-    acc: float = -1.0
+    loss: Annotated[float, Field(allow_inf_nan=False)]
+    acc: Annotated[float, Field(allow_inf_nan=False)] = -1.0
 
 
 class ProgressPayload(Payload):

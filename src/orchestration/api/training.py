@@ -3,10 +3,10 @@
 from flask import Blueprint, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from orchestration.api.auth import anybody, node_required
+from orchestration.api.auth import API_KEY_HEADER, anybody, node_required
 from orchestration.api.context import services
 from orchestration.api.payloads import LossPayload, ProgressPayload, parsed
-from orchestration.domain.cycle import Progress, Report
+from orchestration.domain.cycle import Progress
 
 bp = Blueprint("training", __name__)
 
@@ -14,11 +14,13 @@ bp = Blueprint("training", __name__)
 @bp.post("/model_loss")
 @anybody
 def record_loss() -> ResponseReturnValue:
-    """Count a device's loss. The pod sends no credential; a report moves nothing but a mean that is shown."""
+    """Count a device's loss. The pod sends no credential: `services/reports.py` says what is believed."""
     body = parsed(request, LossPayload)
-    if services().training.record_loss(body.model_id, Report.of(body.loss, body.acc)):
+    services().limits.losses(body.model_id)
+    api_key = request.headers.get(API_KEY_HEADER, "")
+    if services().reports.record(body.model_id, body.loss, body.acc, api_key=api_key):
         return jsonify(status=f"Loss of model {body.model_id} is recorded.")
-    return jsonify(status=f"Model {body.model_id} no longer trains; the report is not counted.")
+    return jsonify(status=f"Model {body.model_id} is complete; the report is not counted.")
 
 
 @bp.post("/model_progress")

@@ -20,6 +20,8 @@ class StoredKey:
     owner: str
     created_at: float
     expires_at: float | None = None
+    last_used_at: float = 0.0
+    """To the hour; 0 for never."""
 
     @property
     def is_of_sign_up(self) -> bool:

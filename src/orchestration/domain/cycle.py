@@ -1,7 +1,11 @@
 """One round of training: the mean of what devices report, and how it closes."""
 
-from dataclasses import dataclass
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import isfinite
+from statistics import median
+from sys import float_info
 
 from orchestration.domain.errors import InvalidRequest
 
@@ -10,6 +14,9 @@ COMPLETE = 100
 
 UNMEASURED = -1.0
 """The marketplace's word for "no value yet" in `loss_this_cycle` and `acc_this_cycle`."""
+
+SAMPLE_SIZE = 31
+"""Losses kept of a cycle beside their sum. An item's write costs by the kB; these take about half of one."""
 
 LARGEST_COUNTED = 1e100
 """A DynamoDB number ends at 1e126; anything a sane loss can be lies far below this."""
@@ -25,6 +32,8 @@ class Tally:
     loss_sum: float
     acc_sum: float
     acc_devices: int
+    sample: Mapping[str, float] = field(default_factory=dict, compare=False)
+    """Some of the losses, by their place in the sample, `0` to `30`; which ones is left to chance."""
 
     @property
     def loss(self) -> float:
@@ -35,6 +44,20 @@ class Tally:
     def acc(self) -> float:
         """Mean accuracy over the devices that measured one; -1 while there is none."""
         return self.acc_sum / self.acc_devices if self.acc_devices else UNMEASURED
+
+    @property
+    def median_loss(self) -> float:
+        """Median of the sample, which no single phone can move far; -1 while there is none."""
+        return median(self.sample.values()) if self.sample else UNMEASURED
+
+    def place(self) -> str:
+        """Return where the next loss goes in the sample: a free place, or anybody's when there is none.
+
+        By chance, so that two reports at once hardly take the same.
+        """
+        places = [str(number) for number in range(SAMPLE_SIZE)]
+        free = [place for place in places if place not in self.sample]
+        return random.choice(free or places)  # noqa: S311 - whose loss is kept is no secret
 
 
 NO_REPORTS = Tally(cycle=0, devices=0, loss_sum=0.0, acc_sum=0.0, acc_devices=0)
@@ -48,10 +71,12 @@ class Report:
     acc: float | None
 
     @classmethod
-    def of(cls, loss: float, acc: float) -> "Report":
+    def of(cls, loss: float, acc: float, bound: float = float_info.max) -> "Report":
         """Take a phone's numbers; -1 for `acc` is the pod's "not measured". Raises InvalidRequest."""
         if not isfinite(loss) or not isfinite(acc):
             raise InvalidRequest("loss and acc must be finite numbers.")
+        if abs(loss) > bound or abs(acc) > bound:
+            raise InvalidRequest(f"loss and acc must lie between -{bound:g} and {bound:g}.")
         return cls(_countable(loss), None if acc == UNMEASURED else _countable(acc))
 
 
@@ -92,6 +117,7 @@ class ClosedCycle:
     acc: float
     devices: int
     closed_at: float
+    median_loss: float = UNMEASURED
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +138,7 @@ class SealedCycle:
             acc=self.tally.acc,
             devices=self.tally.devices,
             closed_at=self.sealed_at,
+            median_loss=self.tally.median_loss,
         )
 
 

@@ -31,6 +31,8 @@ class Dataset:
     owner: str
     is_set_up: bool = False
     """A device of the app has called us once (`properlySetUp`)."""
+    device_seen_at: float = 0.0
+    """When a device last showed a valid key, to the minute; seconds since the epoch."""
     node_address: str | None = None
     """Where the marketplace believes the node is; the node's own record is the truth."""
 
@@ -53,6 +55,8 @@ class Model:
     download_key: str | None = None
     """What the signature of the download link is bound to; set once the file is in the bucket."""
     node_address: str | None = None
+    ended_at: float = 0.0
+    """When it was complete or withdrawn, in seconds since the epoch; 0 while it trains."""
     tally: Tally = NO_REPORTS
     sealed: SealedCycle | None = None
     """A cycle that is closed but not yet in the history: a process died between the two."""

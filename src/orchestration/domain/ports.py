@@ -27,7 +27,10 @@ class Datasets(Protocol):
         """Return the dataset. Raises NotFound."""
 
     def mark_set_up(self, dataset_id: str) -> None:
-        """Note that a device of the app has called."""
+        """Note that the app is set up."""
+
+    def device_seen(self, dataset_id: str, now: float) -> None:
+        """Note that a device has shown a valid key."""
 
     def publish_node(self, dataset_id: str, address: str) -> None:
         """Show the marketplace where the node is."""
@@ -58,6 +61,9 @@ class ApiKeys(Protocol):
     def put(self, key: StoredKey) -> None:
         """Write a key, or its new expiry."""
 
+    def used(self, key: StoredKey, now: float) -> None:
+        """Note that a key was used; no error if it is gone."""
+
 
 class Models(Protocol):
     """The model table. Ids keep their letter case; where an item is missing, its lower-case id is tried."""
@@ -74,11 +80,11 @@ class Models(Protocol):
     def to_retrieve(self, dataset_id: str) -> Sequence[Model]:
         """Return the complete models whose file isn't in the bucket yet, eventually consistent."""
 
-    def count(self, model_id: str, report: Report) -> Tally | None:
-        """Add one device's report to the running cycle, atomically; None when the model has stopped training.
+    def count(self, model: Model, report: Report) -> Tally | None:
+        """Add one device's report to the running cycle, atomically; None when the model no longer trains."""
 
-        Raises NotFound.
-        """
+    def reject(self, model: Model) -> None:
+        """Count a report that was not believed, for owner and operator to see."""
 
     def close_cycle(self, model: Model, progress: Progress, now: float) -> bool:
         """Close the cycle that `model` shows and settle it; False if somebody else has closed it.
@@ -91,6 +97,9 @@ class Models(Protocol):
 
     def retrieved(self, model: Model, download_key: str, link: str) -> None:
         """Note that the file is in the bucket, provided its retrieval is still due."""
+
+    def relink(self, model: Model, download_key: str, link: str) -> bool:
+        """Replace the download link, provided there still is the one of `model`; else False."""
 
     def not_retrieved(self, model: Model, cause: str) -> None:
         """Keep the cause of the last failure, for the owner and the operator."""

@@ -10,6 +10,9 @@ from orchestration.domain.errors import AccessDenied, NotFound, Unauthenticated
 from orchestration.domain.ports import ApiKeys, Users
 from orchestration.services.lifecycle import Clock
 
+USED_INTERVAL = 3600.0
+"""Seconds between two notes that a key was used: every phone's request uses one."""
+
 
 @dataclass(frozen=True, slots=True)
 class AccountService:
@@ -20,15 +23,19 @@ class AccountService:
     clock: Clock
     overlap: float
 
-    def generate_key(self, user_id: str, *, caller: Caller) -> str:
+    def generate_key(self, user_id: str, *, caller: Caller, revoke: bool = False) -> str:
         """Give the caller a new key, shown this once. Raises AccessDenied.
 
         A shipped app can't change overnight: the key before and the sign-up's live on for a while, others
-        end here.
+        end here. With `revoke`, for a key that has leaked, all others end at once.
         """
         user = self._own_row(user_id, caller)
         now = self.clock()
-        self._hand_over(self._with_legacy(user, now), now)
+        live = self._with_legacy(user, now)
+        if revoke:
+            self._end(live, now)
+        else:
+            self._hand_over(live, now)
         key = new_key()
         self.keys.put(StoredKey(hash_of(key), user.username, created_at=now))
         self.users.mask_legacy_key(user, hint_of(key))
@@ -40,8 +47,10 @@ class AccountService:
 
     def check_key(self, key: str, *, owner: str) -> None:
         """Pass a key of the dataset's owner. Raises Unauthenticated."""
-        stored = self.keys.find(hash_of(key))
-        if stored is not None and stored.owner == owner and stored.is_live(self.clock()):
+        stored, now = self.keys.find(hash_of(key)), self.clock()
+        if stored is not None and stored.owner == owner and stored.is_live(now):
+            if now - stored.last_used_at > USED_INTERVAL:
+                self.keys.used(stored, now)
             return
         if stored is None and self._is_legacy(key, owner):
             return
@@ -78,6 +87,10 @@ class AccountService:
         """
         for key in live:
             if key is not live[-1] and not key.is_of_sign_up:
-                self.keys.put(replace(key, expires_at=now))
+                self._end([key], now)
             elif key.expires_at is None:
                 self.keys.put(replace(key, expires_at=now + self.overlap))
+
+    def _end(self, keys: list[StoredKey], now: float) -> None:
+        for key in keys:
+            self.keys.put(replace(key, expires_at=now))

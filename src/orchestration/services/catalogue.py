@@ -6,6 +6,10 @@ from orchestration.domain.entities import Model
 from orchestration.domain.node import NodeStatus, Wish, node_id_of
 from orchestration.domain.ports import Datasets, Models, Nodes
 from orchestration.services.accounts import AccountService
+from orchestration.services.lifecycle import Clock
+
+SEEN_INTERVAL = 60.0
+"""Seconds between two notes that a device of a dataset has called: a write costs more than the reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +30,15 @@ class CatalogueService:
     models: Models
     nodes: Nodes
     accounts: AccountService
+    clock: Clock
 
     def work(self, dataset_id: str, *, api_key: str) -> Work:
         """Say which models a device can train, and where. Raises NotFound, Unauthenticated."""
         dataset = self.datasets.get(dataset_id)
         self.accounts.check_key(api_key, owner=dataset.owner)
+        now = self.clock()
+        if now - dataset.device_seen_at > SEEN_INTERVAL:
+            self.datasets.device_seen(dataset_id, now)
         if not dataset.is_set_up:
             self.datasets.mark_set_up(dataset_id)
             return Work(f"{dataset_id} is properly configured", is_first_contact=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from orchestration.domain.entities import Model
-from orchestration.domain.errors import NotFound, Upstream
+from orchestration.domain.entities import Caller, Model
+from orchestration.domain.errors import AccessDenied, Conflict, NotFound, Upstream
 from orchestration.domain.ports import ModelBucket, Models, NodeServer
 
 log = structlog.get_logger(__name__)
@@ -34,17 +34,18 @@ class RetrievalService:
     def _retrieve(self, model: Model, address: str) -> None:
         """The file first, the word that it is there last: dying in between only means doing it again."""
         self.bucket.store(model, self.server.trained_model(address, model))
-        download_key = model.download_key or secrets.token_urlsafe(16)
+        download_key = model.download_key or new_download_key()
         self.models.retrieved(model, download_key, self.link_of(model.model_id, download_key))
         log.info("model.retrieved", model_id=model.model_id)
 
 
 @dataclass(frozen=True, slots=True)
 class DownloadService:
-    """Lets the holder of a download link have the file."""
+    """Lets the holder of a download link have the file; `link_of(model_id, download_key)` builds links."""
 
     models: Models
     fresh_url: Callable[[str], str]
+    link_of: Callable[[str, str], str]
 
     def url(self, model_id: str, download_key: str) -> str:
         """Return a presigned URL for a link whose signature was checked.
@@ -55,3 +56,19 @@ class DownloadService:
         if model.download_key is None or not secrets.compare_digest(model.download_key, download_key):
             raise NotFound("This download link is no longer valid.")
         return self.fresh_url(model.model_id)
+
+    def rotate(self, model_id: str, *, caller: Caller) -> str:
+        """Give the model's owner a new link and void the old one. Raises NotFound, AccessDenied, Conflict."""
+        model = self.models.get(model_id)
+        if model.owner != caller.username:
+            raise AccessDenied("This model belongs to somebody else.")
+        download_key = new_download_key()
+        link = self.link_of(model.model_id, download_key)
+        if model.download_key is None or not self.models.relink(model, download_key, link):
+            raise Conflict(f"Model {model.model_id!r} has no download link to replace.")
+        return link
+
+
+def new_download_key() -> str:
+    """Return what a link's signature is bound to; 128 random bits."""
+    return secrets.token_urlsafe(16)

@@ -1,4 +1,4 @@
-"""Devices report their loss, nodes their progress."""
+"""Nodes report their progress."""
 
 import hmac
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import structlog
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from orchestration.domain.credentials import hash_of
-from orchestration.domain.cycle import Progress, Report, closes
+from orchestration.domain.cycle import Progress, closes
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import AccessDenied, Contended, Unauthenticated
 from orchestration.domain.node import Node, NodeStatus, node_id_of
@@ -32,10 +32,6 @@ class TrainingService:
         if node is None or known is None or not hmac.compare_digest(known, hash_of(secret)):
             raise Unauthenticated("Only a node that this service has launched may report progress.")
         return node
-
-    def record_loss(self, model_id: str, report: Report) -> bool:
-        """Count one device's report; False when the model is no longer training. Raises NotFound."""
-        return self.models.count(model_id, report) is not None
 
     @retry(retry=retry_if_exception_type(Contended), stop=stop_after_attempt(5), reraise=True)
     def record_progress(self, model_id: str, progress: Progress, *, node: Node) -> bool:

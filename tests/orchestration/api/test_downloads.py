@@ -3,7 +3,7 @@
 import pytest
 
 from tests.builders import MODEL, a_model
-from tests.web import LINKS, PUBLIC_URL
+from tests.web import LINKS, PUBLIC_URL, bearer
 
 
 def path_of(link: str) -> str:
@@ -73,3 +73,32 @@ def test_another_secret_signs_another_link():
     other = type(LINKS)(PUBLIC_URL, "t" * 32)
 
     assert other.link(MODEL, "key") != LINKS.link(MODEL, "key")
+
+
+class TestRotation:
+    def rotate(self, client, username="ada", model_id=MODEL):
+        return client.post("/rotate_link", json={"model_id": model_id}, headers=bearer(username))
+
+    def test_the_owner_gets_a_new_link_and_the_old_one_is_void(self, client, link, world):
+        """For a link that has got into wrong hands."""
+        answer = self.rotate(client)
+        new = path_of(answer.json["download_link"])
+
+        assert answer.status_code == 200
+        assert [client.get(old_or_new).status_code for old_or_new in (link, new)] == [404, 302]
+        assert world.models.links[MODEL] == answer.json["download_link"]
+
+    def test_nobody_else_can(self, client, link):
+        """The link stays."""
+        assert self.rotate(client, "mallory").status_code == 403
+        assert client.get(link).status_code == 302
+
+    def test_a_model_without_a_link_has_none_to_rotate(self, client, world):
+        """It is not trained yet, or withdrawn."""
+        world.models.add(a_model())
+
+        assert self.rotate(client).status_code == 409
+
+    def test_somebody_must_say_who_they_are(self, client):
+        """As everywhere."""
+        assert client.post("/rotate_link", json={"model_id": MODEL}).status_code == 401

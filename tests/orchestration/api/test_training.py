@@ -42,11 +42,19 @@ def test_any_finite_number_is_taken(loss, value):
 
 def test_a_late_report_is_answered_kindly(loss, world):
     """The phone did nothing wrong; nothing is counted."""
-    world.models.withdraw(world.models.get(MODEL), 0.0)
+    world.models.withdraw(world.models.get(MODEL), world.clock.now)
     answer = loss()
 
     assert answer.status_code == 200
-    assert answer.json == {"status": f"Model {MODEL} no longer trains; the report is not counted."}
+    assert answer.json == {"status": f"Model {MODEL} is complete; the report is not counted."}
+
+
+def test_a_report_long_after_the_end_is_refused(loss, world):
+    """Nobody trains it any more, so nobody has a loss of it."""
+    world.models.withdraw(world.models.get(MODEL), world.clock.now)
+    world.clock.tick(601)
+
+    assert loss().status_code == 409
 
 
 def test_the_original_nodes_word_is_taken(progress, world):

@@ -182,3 +182,23 @@ def test_purchases_are_listed_in_order(accounts, world):
     world.users.add(a_user(purchased=frozenset({"z", "a", DATASET})))
 
     assert accounts.purchases(SCIENTIST.username, caller=SCIENTIST) == [DATASET, "a", "z"]
+
+
+def test_revoking_ends_all_other_keys_at_once(accounts, generate):
+    """For a key that has leaked: no overlap, not even for the sign-up's."""
+    old = generate()
+    new = accounts.generate_key(OWN_ROW, caller=DEVELOPER, revoke=True)
+
+    assert [opens(accounts, key) for key in (LEGACY_KEY, old, new)] == [False, False, True]
+
+
+def test_the_last_use_of_a_key_is_noted_once_an_hour(accounts, generate, world):
+    """Every phone uses it, and a write costs more than the check."""
+    key = generate()
+    noted = set()
+    for _ in range(5):
+        opens(accounts, key)
+        noted.add(world.keys.find(hash_of(key)).last_used_at)
+        world.clock.tick(1000)
+
+    assert len(noted) == 2

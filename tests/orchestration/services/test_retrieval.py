@@ -75,7 +75,7 @@ class TestDownload:
     @pytest.fixture
     def downloads(self, world):
         world.models.add(a_model(is_active=False, percent_complete=100, download_key="the key"))
-        return DownloadService(world.models, world.bucket.fresh_url)
+        return DownloadService(world.models, world.bucket.fresh_url, "https://link.test/{}/{}".format)
 
     def test_the_holder_of_the_key_is_sent_to_the_file(self, downloads):
         """A fresh URL each time."""

@@ -5,9 +5,10 @@ import threading
 import pytest
 
 from orchestration.domain.credentials import hash_of
-from orchestration.domain.cycle import Progress, Report
+from orchestration.domain.cycle import Progress
 from orchestration.domain.errors import AccessDenied, Contended, NotFound, Unauthenticated
 from orchestration.domain.node import NodeStatus, node_id_of
+from tests import processes
 from tests.builders import DATASET, MODEL, a_model, a_node, a_sealed_cycle, a_tally
 
 SECRET = "what only the node knows"
@@ -20,69 +21,40 @@ def _model(world):
     world.nodes.add(NODE)
 
 
-def report(training, loss, acc=-1.0, model_id=MODEL):
-    return training.record_loss(model_id, Report.of(loss, acc))
+def report(world, loss, acc=-1.0):
+    return processes.a_report_service(world).record(MODEL, loss, acc, api_key="")
 
 
 def says(training, percent, cycle=None, model_id=MODEL):
     return training.record_progress(model_id, Progress(percent, cycle), node=NODE)
 
 
-class TestLoss:
-    def test_reports_add_up_to_their_mean(self, training, world):
-        """What the marketplace shows is the mean over the devices of the cycle."""
-        counted = [report(training, loss) for loss in (0.1, 0.2, 0.6)]
-
-        assert counted == [True, True, True]
-        assert world.models.get(MODEL).tally.loss == pytest.approx(0.3)
-
-    def test_an_unmeasured_accuracy_enters_no_mean(self, training, world):
-        """The pod always sends -1."""
-        report(training, 0.1, -1)
-        report(training, 0.1, 0.8)
-
-        assert world.models.get(MODEL).tally.acc == pytest.approx(0.8)
-        assert world.models.get(MODEL).tally.devices == 2
-
-    @pytest.mark.parametrize(
-        "model", [a_model(is_active=False, percent_complete=100), a_model(is_active=False)]
-    )
-    def test_a_report_for_a_model_that_no_longer_trains_is_not_counted(self, training, world, model):
-        """It is no error: the phone did nothing wrong."""
-        world.models.add(model)
-
-        assert report(training, 0.5) is False
-        assert world.models.get(MODEL).tally == model.tally
-
-    def test_a_report_for_nobodys_model_is_not_found(self, training):
-        """And no item is made of it."""
-        with pytest.raises(NotFound):
-            report(training, 0.5, model_id="nobody's")
-
+class TestStragglers:
     def test_a_late_report_counts_in_the_next_cycle_and_changes_no_closed_one(self, training, world):
         """The pod posts asynchronously: it can come after the word that closes its cycle."""
-        report(training, 0.4)
+        report(world, 0.4)
         says(training, 10)
-        report(training, 0.9)
+        report(world, 0.9)
         history = world.models.get(MODEL).history
+        tally = world.models.get(MODEL).tally
 
         assert [(cycle.loss, cycle.devices) for cycle in history] == [(0.4, 1)]
-        assert world.models.get(MODEL).tally == a_tally(cycle=1, devices=1, loss_sum=0.9)
+        assert (tally.cycle, tally.devices, tally.loss_sum) == (1, 1, 0.9)
 
     def test_a_report_after_the_last_cycle_does_no_harm(self, training, world):
         """The model stays complete, and its history as it is."""
         says(training, 100)
         before = world.models.get(MODEL)
 
-        assert report(training, 0.9) is False
+        assert report(world, 0.9) is False
         assert world.models.get(MODEL) == before
 
 
 class TestProgress:
     def test_a_word_closes_the_cycle(self, training, world):
         """Its means go into the history, the counters begin anew."""
-        report(training, 0.25, 0.5)
-        report(training, 0.75)
+        report(world, 0.25, 0.5)
+        report(world, 0.75)
         closed = says(training, 10)
         model = world.models.get(MODEL)
 
@@ -95,7 +67,7 @@ class TestProgress:
     def test_the_same_word_again_changes_nothing(self, training, world, cycle):
         """The node sends it again until it is taken; the original one may as well."""
         says(training, 10, cycle)
-        report(training, 0.5)
+        report(world, 0.5)
         before = world.models.get(MODEL)
 
         assert says(training, 10, cycle) is False

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from boto3.dynamodb.conditions import Key
+import structlog
+from boto3.dynamodb.conditions import Attr, Key
 
-from orchestration.adapters.dynamo.table import Item, Table
+from orchestration.adapters.dynamo.table import ConditionFailed, Item, Table
 from orchestration.domain.credentials import StoredKey
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +35,17 @@ class DynamoApiKeys:
                 "owner": key.owner,
                 "created_at": key.created_at,
                 "expires_at": key.expires_at,
+                "last_used_at": key.last_used_at,
             }
         )
+
+    def used(self, key: StoredKey, now: float) -> None:
+        """Set `last_used_at`."""
+        try:
+            there = Attr("key_hash").exists()
+            self.table.update({"key_hash": key.key_hash}, put={"last_used_at": now}, when=there)
+        except ConditionFailed:
+            log.debug("key.gone", owner=key.owner)
 
 
 def _key(item: Item) -> StoredKey:
@@ -43,4 +55,5 @@ def _key(item: Item) -> StoredKey:
         owner=item["owner"],
         created_at=float(item["created_at"]),
         expires_at=None if expires_at is None else float(expires_at),
+        last_used_at=float(item.get("last_used_at", 0)),
     )

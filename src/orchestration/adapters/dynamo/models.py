@@ -29,13 +29,14 @@ EXISTS = Attr("model_id").exists()
 TRAINS = EXISTS & Attr("active_status").eq(1)
 NO_REPORT_YET = Attr("devices_trained_this_cycle").eq(0)
 
-SEALED = {
-    "devices_trained_this_cycle": "sealed_devices",
-    "loss_sum": "sealed_loss_sum",
-    "acc_sum": "sealed_acc_sum",
-    "acc_devices": "sealed_acc_devices",
+SEALED: dict[str, tuple[str, Any]] = {
+    "devices_trained_this_cycle": ("sealed_devices", 0),
+    "loss_sum": ("sealed_loss_sum", 0),
+    "acc_sum": ("sealed_acc_sum", 0),
+    "acc_devices": ("sealed_acc_devices", 0),
+    "loss_sample": ("sealed_loss_sample", {}),
 }
-"""The running cycle's counters, and where they go when it closes."""
+"""The running cycle's counters, where they go when it closes, and what the next cycle begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class DynamoModels:
         """Return the dataset's complete models whose file isn't safe yet."""
         return self._query("retrieval-due-index", Key("retrieval_due").eq(dataset_id))
 
-    def count(self, model_id: str, report: Report) -> Tally | None:
+    def count(self, model: Model, report: Report) -> Tally | None:
         """Add a report in one write; then show the mean, unless a later report has shown its own."""
         amounts: dict[str, float] = {
             "devices_trained_this_cycle": 1,
@@ -82,21 +83,25 @@ class DynamoModels:
         }
         if report.acc is not None:
             amounts |= {"acc_sum": report.acc, "acc_devices": 1}
-        for candidate in _spellings(model_id):
-            try:
-                item = self._update(candidate, TRAINS, add=amounts)
-            except ConditionFailed as error:
-                if error.item is None:
-                    continue
-                return None
-            tally = _row(item).tally()
-            counted = Attr("devices_trained_this_cycle").eq(tally.devices)
-            self._show_means(candidate, tally, _in_cycle(tally.cycle) & counted)
-            return tally
-        raise NotFound(f"There is no model {model_id!r}.")
+        if not model.tally.sample:  # a place can only be set in a sample that is there
+            self._update_existing(model.model_id, default={"loss_sample": {}})
+        place = ("loss_sample", model.tally.place())
+        try:
+            item = self._update(model.model_id, TRAINS, add=amounts, put_inside={place: report.loss})
+        except ConditionFailed:
+            return None
+        tally = _row(item).tally()
+        counted = Attr("devices_trained_this_cycle").eq(tally.devices)
+        self._show_means(model.model_id, tally, _in_cycle(tally.cycle) & counted)
+        return tally
+
+    def reject(self, model: Model) -> None:
+        """Count it in `rejected_reports`."""
+        self._update_existing(model.model_id, add={"rejected_reports": 1})
 
     def _show_means(self, model_id: str, tally: Tally, unless_newer: ConditionBase) -> None:
         means = {"loss_this_cycle": tally.loss} if tally.devices else {}
+        means |= {"median_loss_this_cycle": tally.median_loss} if tally.sample else {}
         means |= {"acc_this_cycle": tally.acc} if tally.acc_devices else {}
         try:
             if means:
@@ -112,7 +117,7 @@ class DynamoModels:
             "sealed_at": now,
         }
         if progress.is_last:
-            changes |= {"active_status": 0, "retrieval_due": model.dataset_id}
+            changes |= {"active_status": 0, "retrieval_due": model.dataset_id, "ended_at": now}
         unsealed = TRAINS & Attr("sealed_at").not_exists() & _in_cycle(model.tally.cycle)
         try:
             item = self._update(model.model_id, unsealed, put=changes, move=SEALED)
@@ -127,10 +132,9 @@ class DynamoModels:
             return
         history = [asdict(cycle) for cycle in (*model.history, model.sealed.settled())][-HISTORY_LENGTH:]
         as_sealed = Attr("sealed_at").exists() & _in_cycle(model.sealed.cycle)
+        sealed = ["sealed_at", *(target for target, _ in SEALED.values())]
         try:
-            self._update(
-                model.model_id, as_sealed, put={"history": history}, remove=("sealed_at", *SEALED.values())
-            )
+            self._update(model.model_id, as_sealed, put={"history": history}, remove=sealed)
         except ConditionFailed:
             log.debug("cycle.settled_elsewhere", model_id=model.model_id, cycle=model.sealed.cycle)
             return
@@ -140,6 +144,15 @@ class DynamoModels:
         """Note that the file is safe; a model that was withdrawn meanwhile gets no link."""
         changes = {"download_key": download_key, "download_link": link}
         self._while_due(model, put=changes, remove=("retrieval_due", "retrieval_error"))
+
+    def relink(self, model: Model, download_key: str, link: str) -> bool:
+        """Whoever holds the old link finds that it is no longer valid."""
+        changes = {"download_key": download_key, "download_link": link}
+        try:
+            self._update(model.model_id, Attr("download_key").eq(model.download_key), put=changes)
+        except ConditionFailed:
+            return False
+        return True
 
     def not_retrieved(self, model: Model, cause: str) -> None:
         """Keep the cause."""
@@ -153,7 +166,8 @@ class DynamoModels:
 
     def withdraw(self, model: Model, now: float) -> None:
         """End its training and take back its link; withdrawing twice is the same as once."""
-        withdrawn = {"active_status": 0, "withdrawn_at": datetime.fromtimestamp(now, UTC).isoformat()}
+        day = datetime.fromtimestamp(now, UTC).isoformat()
+        withdrawn = {"active_status": 0, "ended_at": now, "withdrawn_at": day}
         gone = ("retrieval_due", "retrieval_error", "download_link", "download_key")
         self._update_existing(model.model_id, put=withdrawn, remove=gone)
 

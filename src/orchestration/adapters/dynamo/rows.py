@@ -13,6 +13,7 @@ NoneAsEmpty = BeforeValidator(lambda value: () if value is None else value)
 Columns = Annotated[tuple[Name, ...], NoneAsEmpty]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
+Sample = dict[str, Finite]
 
 
 class Row(BaseModel):
@@ -41,11 +42,14 @@ class ModelRow(Row):
     loss_sum: Finite = 0.0
     acc_sum: Finite = 0.0
     acc_devices: Count = 0
+    loss_sample: Sample = {}
+    ended_at: Finite = 0.0
     sealed_at: Finite | None = None
     sealed_devices: Count = 0
     sealed_loss_sum: Finite = 0.0
     sealed_acc_sum: Finite = 0.0
     sealed_acc_devices: Count = 0
+    sealed_loss_sample: Sample = {}
     history: tuple[ClosedCycle, ...] = ()
 
     def tally(self) -> Tally:
@@ -56,6 +60,7 @@ class ModelRow(Row):
             loss_sum=self.loss_sum,
             acc_sum=self.acc_sum,
             acc_devices=self.acc_devices,
+            sample=self.loss_sample,
         )
 
     def sealed(self) -> SealedCycle | None:
@@ -68,6 +73,7 @@ class ModelRow(Row):
             loss_sum=self.sealed_loss_sum,
             acc_sum=self.sealed_acc_sum,
             acc_devices=self.sealed_acc_devices,
+            sample=self.sealed_loss_sample,
         )
         return SealedCycle(self.closed_cycles, self.percent_complete, tally, self.sealed_at)
 
@@ -86,6 +92,7 @@ class ModelRow(Row):
             retrieval_due=self.retrieval_due is not None,
             download_key=self.download_key,
             node_address=self.node_URL,
+            ended_at=self.ended_at,
             tally=self.tally(),
             sealed=self.sealed(),
             history=self.history,
@@ -99,10 +106,17 @@ class DatasetRow(Row):
     owner_username: Name
     properlySetUp: bool = False  # noqa: N815 - the marketplace's name
     nodeURL: str | None = None  # noqa: N815 - the marketplace's name
+    device_seen_at: Finite = 0.0
 
     def entity(self) -> Dataset:
         """Return the domain's dataset."""
-        return Dataset(self.dataset_id, self.owner_username, self.properlySetUp, self.nodeURL or None)
+        return Dataset(
+            dataset_id=self.dataset_id,
+            owner=self.owner_username,
+            is_set_up=self.properlySetUp,
+            device_seen_at=self.device_seen_at,
+            node_address=self.nodeURL or None,
+        )
 
 
 def _strings(value: Any) -> Any:

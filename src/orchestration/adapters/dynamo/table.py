@@ -47,16 +47,18 @@ class Table:
         key: Mapping[str, str],
         *,
         put: Mapping[str, Any] | None = None,
+        put_inside: Mapping[tuple[str, str], Any] | None = None,
         default: Mapping[str, Any] | None = None,
-        move: Mapping[str, str] | None = None,
+        move: Mapping[str, tuple[str, Any]] | None = None,
         add: Mapping[str, float] | None = None,
         remove: Iterable[str] = (),
         when: ConditionBase | None = None,
     ) -> Item:
         """Change single attributes and return the item as it is then.
 
-        `default` is put where there is no value yet; a None among `put` removes; `move` takes a number, or 0
-        where there is none, to another name and leaves 0 behind. Raises ConditionFailed.
+        A None among `put` removes; `put_inside` sets a name of a map that is there; `default` is put where
+        there is no value yet; `move` takes a value to another name and leaves an empty one. Raises
+        ConditionFailed.
         """
         clauses = _Clauses()
         for name, value in (put or {}).items():
@@ -64,10 +66,12 @@ class Table:
                 clauses.remove(name)
             else:
                 clauses.put(name, value)
+        for path, value in (put_inside or {}).items():
+            clauses.put_inside(path, value)
         for name, value in (default or {}).items():
             clauses.default(name, value)
-        for source, target in (move or {}).items():
-            clauses.move(source, target)
+        for source, (target, nothing) in (move or {}).items():
+            clauses.move(source, target, nothing)
         for name, amount in (add or {}).items():
             clauses.add(name, amount)
         for name in remove:
@@ -115,6 +119,9 @@ class _Clauses:
         self.names: dict[str, str] = {}
         self.values: dict[str, Any] = {}
 
+    def put_inside(self, path: tuple[str, str], value: Any) -> None:
+        self.parts["SET"].append(f"{'.'.join(map(self._name, path))} = {self._value(value)}")
+
     def put(self, name: str, value: Any) -> None:
         self.parts["SET"].append(f"{self._name(name)} = {self._value(value)}")
 
@@ -122,13 +129,10 @@ class _Clauses:
         place = self._name(name)
         self.parts["SET"].append(f"{place} = if_not_exists({place}, {self._value(value)})")
 
-    def move(self, source: str, target: str) -> None:
+    def move(self, source: str, target: str, nothing: Any) -> None:
         """All of SET sees the item as it was, so this can't lose what is added meanwhile."""
-        place, nothing = self._name(source), self._value(0)
-        self.parts["SET"] += [
-            f"{self._name(target)} = if_not_exists({place}, {nothing})",
-            f"{place} = {nothing}",
-        ]
+        place, empty = self._name(source), self._value(nothing)
+        self.parts["SET"] += [f"{self._name(target)} = if_not_exists({place}, {empty})", f"{place} = {empty}"]
 
     def add(self, name: str, amount: float) -> None:
         self.parts["ADD"].append(f"{self._name(name)} {self._value(amount)}")

@@ -43,3 +43,18 @@ def test_keys_are_listed_by_their_owner(keys):
 
     assert {key.key_hash for key in keys.of("devi")} == {"hash", "second"}
     assert keys.of("nobody") == []
+
+
+def test_its_last_use_is_noted(keys):
+    """And stays, when the key is given its end."""
+    keys.put(KEY)
+    keys.used(KEY, NOON + 7)
+
+    assert keys.find(KEY.key_hash).last_used_at == NOON + 7
+
+
+def test_the_use_of_a_key_that_is_gone_makes_no_new_one(keys):
+    """DynamoDB removes expired keys by itself."""
+    keys.used(KEY, NOON)
+
+    assert keys.find(KEY.key_hash) is None

@@ -36,7 +36,7 @@ def models(shelf):
 
 
 def report(models, loss, acc=-1.0, model_id=MODEL):
-    return models.count(model_id, Report.of(loss, acc))
+    return models.count(models.get(model_id), Report.of(loss, acc))
 
 
 class TestLookUp:
@@ -180,7 +180,7 @@ class TestCycle:
         model = models.get(MODEL)
 
         assert closed is True
-        assert model.history == (a_closed_cycle(loss=0.5, acc=0.5, devices=2),)
+        assert model.history == (a_closed_cycle(loss=0.5, acc=0.5, devices=2, median_loss=0.5),)
         assert (model.percent_complete, model.tally, model.sealed) == (10, a_tally(cycle=1), None)
 
     def test_a_cycle_that_somebody_else_closed_is_left(self, shelf, models):
@@ -396,7 +396,8 @@ class TestItems:
         settled = models.get(MODEL)
 
         assert sealed.sealed is not None
-        assert (settled.sealed, settled.history) == (None, (a_closed_cycle(loss=0.25, devices=1),))
+        assert settled.sealed is None
+        assert settled.history == (a_closed_cycle(loss=0.25, devices=1, median_loss=0.25),)
         assert settled.tally == a_tally(cycle=1, devices=1, loss_sum=0.75)
         assert float(table.get(model_id=MODEL)["loss_this_cycle"]) == 0.75
         assert not [name for name in table.get(model_id=MODEL) if name.startswith("sealed")]

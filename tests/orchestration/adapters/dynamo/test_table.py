@@ -61,9 +61,9 @@ class TestMoto:
     def test_counters_move_and_leave_nothing_behind(self, table):
         """Where there is none, an empty value moves."""
         table.put({**KEY, "a": 5})
-        item = table.update(KEY, move={"a": "old_a", "b": "old_b"})
+        item = table.update(KEY, move={"a": ("old_a", 0), "b": ("old_b", {})})
 
-        assert item == {**KEY, "a": 0, "old_a": 5, "b": 0, "old_b": 0}
+        assert item == {**KEY, "a": 0, "old_a": 5, "b": {}, "old_b": {}}
 
     def test_a_condition_that_fails_says_what_is_there(self, table):
         """And writes nothing."""

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import boto3
 from botocore.config import Config
@@ -27,9 +27,16 @@ if TYPE_CHECKING:
 Template = Mapping[str, Any]
 
 
+class _Role(TypedDict, total=False):
+    RoleARN: str
+
+
 @dataclass(frozen=True, slots=True)
 class NewStack:
-    """What is asked of CloudFormation. `token` makes the request idempotent: same token, same stack."""
+    """What is asked of CloudFormation. `token` makes the request idempotent: same token, same stack.
+
+    It acts with the role `role_arn`; without one, with the caller's rights.
+    """
 
     name: str
     template: Template
@@ -37,6 +44,7 @@ class NewStack:
     parameters: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     capabilities: "Sequence[CapabilityType]" = ()
+    role_arn: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,7 @@ class CfnHelper:
                     Tags=[{"Key": key, "Value": value} for key, value in new.tags.items()],
                     Capabilities=list(new.capabilities),
                     ClientRequestToken=new.token,
+                    **_role(new.role_arn),
                 )
             except (
                 self._client.exceptions.AlreadyExistsException,
@@ -107,11 +116,14 @@ class CfnHelper:
                 raise
         return _stack(answer["Stacks"][0])
 
-    def delete(self, stack_id: str, token: str) -> None:
-        """Have a stack deleted. By its ARN: another one of its name may come. No error if it is gone."""
+    def delete(self, stack_id: str, token: str, role_arn: str = "") -> None:
+        """Have a stack deleted. By its ARN: another one of its name may come. No error if it is gone.
+
+        Without a role, CloudFormation takes the one that made the stack.
+        """
         with translated(f"delete {stack_id}"):
             try:
-                self._client.delete_stack(StackName=stack_id, ClientRequestToken=token)
+                self._client.delete_stack(StackName=stack_id, ClientRequestToken=token, **_role(role_arn))
             except ClientError as error:
                 if not is_absent(error):
                     raise
@@ -148,6 +160,10 @@ class CfnHelper:
     def _newest_first(self, stack_id: str) -> "Iterator[StackEventTypeDef]":
         pages = self._client.get_paginator("describe_stack_events").paginate(StackName=stack_id)
         return (event for page in pages for event in page["StackEvents"])
+
+
+def _role(role_arn: str) -> "_Role":
+    return {"RoleARN": role_arn} if role_arn else {}
 
 
 def _is_consequence(event: "StackEventTypeDef") -> bool:

@@ -1,12 +1,15 @@
-"""What outlives everything else: the tables and the bucket of trained models.
+"""What outlives everything else: the tables, the bucket of trained models, the key that signs links to them.
 
 Imported only where the CDK runs (`cdk_app.py`): importing `aws_cdk` starts Node.js.
 """
 
-from aws_cdk import BootstraplessSynthesizer, CfnOutput, Duration, RemovalPolicy, Stack
+from aws_cdk import Aws, BootstraplessSynthesizer, CfnOutput, Duration, Fn, RemovalPolicy, Stack
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
+
+from orchestration.provisioning.policies import acknowledge
 
 _TEXT = dynamodb.AttributeType.STRING
 _NUMBER = dynamodb.AttributeType.NUMBER
@@ -28,7 +31,11 @@ class DataStack(Stack):
         self._table("NodeTable", "node_table", key="node_id")
         keys = self._table("KeyTable", "key_table", key="key_hash", expiry="expires_at")
         _index(keys, "owner-index", "owner", "created_at", _NUMBER)
-        CfnOutput(self, "ModelBucketName", value=self._model_bucket().bucket_name)
+        self._export("ModelBucketName", self._model_bucket().bucket_name)
+        self._export("DownloadSecretArn", self._download_secret().secret_arn)
+
+    def _export(self, name: str, value: str) -> None:
+        CfnOutput(self, name, value=value, export_name=Fn.join("-", [Aws.STACK_NAME, name]))
 
     def _model_table(self) -> None:
         models = self._table("ModelTable", "model_table", key="model_id")
@@ -59,7 +66,7 @@ class DataStack(Stack):
 
     def _model_bucket(self) -> s3.Bucket:
         """Private, TLS only, versioned: storing a model again never destroys what was there."""
-        return s3.Bucket(
+        bucket = s3.Bucket(
             self,
             "ModelBucket",
             encryption=s3.BucketEncryption.S3_MANAGED,
@@ -75,6 +82,34 @@ class DataStack(Stack):
             ],
             removal_policy=RemovalPolicy.RETAIN,
         )
+        acknowledge(
+            bucket,
+            {
+                "S1": "It is private, and only the service's two roles reach it. An access log would keep "
+                "presigned URLs, in one more bucket that outlives the stack."
+            },
+        )
+        return bucket
+
+    def _download_secret(self) -> secretsmanager.Secret:
+        """Sign download links. It goes with the tables, whose items hold links that are void without it."""
+        secret = secretsmanager.Secret(
+            self,
+            "DownloadSecret",
+            description="Signs the links to trained models",
+            generate_secret_string=secretsmanager.SecretStringGenerator(
+                password_length=64, exclude_punctuation=True
+            ),
+            removal_policy=RemovalPolicy.RETAIN,
+        )
+        acknowledge(
+            secret,
+            {
+                "SMG4": "A link works for as long as its model's item has it; a new key would void them all. "
+                "Withdrawing a model voids its link alone."
+            },
+        )
+        return secret
 
 
 def _index(

@@ -3,7 +3,7 @@
 Imported only where the CDK runs (`cdk_app.py`): importing `aws_cdk` starts Node.js.
 """
 
-from aws_cdk import BootstraplessSynthesizer, CfnOutput, Duration, RemovalPolicy, Stack
+from aws_cdk import Aws, BootstraplessSynthesizer, CfnOutput, Duration, Fn, RemovalPolicy, Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
@@ -11,12 +11,21 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_rds as rds
 from constructs import Construct
 
+from orchestration.provisioning.policies import (
+    NODE_SECRETS,
+    STARS_OF_NODE_SECRETS,
+    STARS_OF_STARTING,
+    acknowledge,
+    allow,
+    arn,
+    for_tasks,
+    start_tasks,
+)
+
 NODE_PORT = 5000
 DATABASE_PORT = 5432
 CALLBACK_PORT = 5001
 HTTPS_PORT = 443
-NODE_SECRETS = "artificien/node/*"
-"""Names of the secrets that nodes are given; nothing else is readable to them."""
 
 
 class EcsClusterStack(Stack):
@@ -32,12 +41,17 @@ class EcsClusterStack(Stack):
         self.vpc = self._network()
         self.load_balancer_group, self.node_group, self.database_group = self._security_groups()
         self.cluster = ecs.Cluster(self, "Cluster", vpc=self.vpc)
-        self.database = self._database()
-        self.log_group = logs.LogGroup(
-            self, "NodeLogs", retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY
+        acknowledge(
+            self.cluster,
+            {"ECS4": "Container Insights is priced by metrics, some dollars a month for every node."},
         )
-        self.execution_role = self._execution_role()
-        self.task_role = self._task_role()
+        self.database = self._database()
+        self.log_group = self._logs("NodeLogs", _masked_credentials())
+        self._watch_the_network()
+        self.boundary = self._boundary()
+        self.execution_role = self._role("ExecutionRole", [self.boundary])
+        # A running node has an identity without any right: it calls nothing of AWS.
+        self.task_role = self._role("TaskRole")
         self._export()
 
     def _network(self) -> ec2.Vpc:
@@ -70,6 +84,7 @@ class EcsClusterStack(Stack):
         node = self._closed_group("NodeGroup", "PyGrid nodes")
         database = self._closed_group("DatabaseGroup", "Database of the nodes")
         balancer.add_ingress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(NODE_PORT), "Phones and data scientists")
+        acknowledge(balancer, {"EC23": "Phones and data scientists call from anywhere."})
         balancer.add_egress_rule(node, ec2.Port.tcp(NODE_PORT), "To the nodes")
         node.add_ingress_rule(balancer, ec2.Port.tcp(NODE_PORT), "From the load balancers")
         node.add_egress_rule(database, ec2.Port.tcp(DATABASE_PORT), "To the database")
@@ -88,7 +103,7 @@ class EcsClusterStack(Stack):
     def _database(self) -> rds.DatabaseCluster:
         """Aurora that pauses at 0 capacity units: a sleeping deployment pays for storage only."""
         version = rds.AuroraPostgresEngineVersion.VER_16_11
-        return rds.DatabaseCluster(
+        database = rds.DatabaseCluster(
             self,
             "Database",
             engine=rds.DatabaseClusterEngine.aurora_postgres(version=version),
@@ -110,27 +125,62 @@ class EcsClusterStack(Stack):
             # Not RETAIN: a cluster left behind would keep the network's stack from ever going away.
             removal_policy=RemovalPolicy.SNAPSHOT,
         )
-
-    def _execution_role(self) -> iam.Role:
-        """What ECS does for a node before it runs: pull its image, read its secrets, open its log."""
-        role = iam.Role(self, "ExecutionRole", assumed_by=iam.ServicePrincipal("ecs-tasks.amazonaws.com"))
-        _allow(role, ["ecr:GetAuthorizationToken"], "*")  # this action knows no resources
-        images = self.format_arn(service="ecr", resource="repository", resource_name="*")
-        _allow(
-            role,
-            ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
-            images,
+        acknowledge(
+            database,
+            {
+                "RDS6": "The original node knows no login but a password in a URL.",
+                "RDS10": "Protected, it would keep the network from ever going; a snapshot is taken instead.",
+                "SMG4": "Rotation takes a Lambda function inside the network, and a way out for it. The "
+                "password is used through the Data API only, by two roles.",
+            },
         )
-        secrets = f"arn:{self.partition}:secretsmanager:{self.region}:{self.account}:secret:{NODE_SECRETS}"
-        _allow(role, ["secretsmanager:GetSecretValue"], secrets)
-        self.log_group.grant_write(role)
-        return role
+        return database
 
-    def _task_role(self) -> iam.Role:
-        """Give a running node an identity without any right: it calls nothing of AWS."""
-        ours = {"StringEquals": {"aws:SourceAccount": self.account}}
-        principal = iam.ServicePrincipal("ecs-tasks.amazonaws.com", conditions=ours)
-        return iam.Role(self, "TaskRole", assumed_by=principal)
+    def _logs(self, construct_id: str, masks: logs.DataProtectionPolicy | None = None) -> logs.LogGroup:
+        return logs.LogGroup(
+            self,
+            construct_id,
+            retention=logs.RetentionDays.ONE_MONTH,
+            data_protection_policy=masks,
+            removal_policy=RemovalPolicy.DESTROY,
+        )
+
+    def _watch_the_network(self) -> None:
+        """Log what closed ports turned away. Accepted traffic is every phone's, and priced by size."""
+        group = self._logs("RejectedTraffic")
+        writer = iam.Role(self, "FlowLogRole", assumed_by=iam.ServicePrincipal("vpc-flow-logs.amazonaws.com"))
+        actions = ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
+        writer.add_to_policy(allow(actions, [group.log_group_arn]))
+        ec2.CfnFlowLog(
+            self,
+            "FlowLog",
+            resource_id=self.vpc.vpc_id,
+            resource_type="VPC",
+            traffic_type="REJECT",
+            log_group_name=group.log_group_name,
+            deliver_logs_permission_arn=writer.role_arn,
+        )
+
+    def _boundary(self) -> iam.ManagedPolicy:
+        """Cap what roles of nodes can ever do, whatever is attached to them one day: how a task starts."""
+        secrets = [arn(self, "secretsmanager", f"secret:{NODE_SECRETS}")]
+        boundary = iam.ManagedPolicy(
+            self,
+            "NodeBoundary",
+            description="The most that any role of a PyGrid node can do",
+            statements=start_tasks(self, self.log_group.log_group_arn, secrets),
+        )
+        acknowledge(boundary, STARS_OF_STARTING | STARS_OF_NODE_SECRETS)
+        return boundary
+
+    def _role(self, construct_id: str, policies: list[iam.IManagedPolicy] | None = None) -> iam.Role:
+        return iam.Role(
+            self,
+            construct_id,
+            assumed_by=for_tasks(self),
+            managed_policies=policies,
+            permissions_boundary=self.boundary,
+        )
 
     def _export(self) -> None:
         """Write the outputs. Their names are the node template's parameters; keep both in step."""
@@ -155,8 +205,15 @@ class EcsClusterStack(Stack):
         if self.database.secret is not None:
             outputs["DatabaseSecretArn"] = self.database.secret.secret_arn
         for name, value in outputs.items():
-            CfnOutput(self, name, value=value)
+            # The orchestration's stack imports them: one that is in use can't be deleted or changed.
+            CfnOutput(self, name, value=value, export_name=Fn.join("-", [Aws.STACK_NAME, name]))
 
 
-def _allow(role: iam.Role, actions: list[str], resource: str) -> None:
-    role.add_to_policy(iam.PolicyStatement(actions=actions, resources=[resource]))
+def _masked_credentials() -> logs.DataProtectionPolicy:
+    """Mask `:<password>@`, as in URLs, for everybody without the right `logs:Unmask`.
+
+    The original node logs the URL of its callback, with its credential in it, at INFO. Node and database
+    passwords are 32 characters or more of base64url.
+    """
+    password = logs.CustomDataIdentifier("PasswordInUrl", "[A-Za-z0-9_-]{30,64}@")
+    return logs.DataProtectionPolicy(name="MaskedCredentials", identifiers=[password])

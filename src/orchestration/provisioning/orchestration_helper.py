@@ -39,14 +39,19 @@ class CloudFormationNodeStacks:
         prefix: str,
         cluster_stack: str,
         node_image: str,
+        role_arn: str = "",
         template: Callable[[], Template] = _node_template,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Name stacks `<prefix>-<node id>-<generation>`; `cluster_stack` made the cluster they run in."""
+        """Name stacks `<prefix>-<node id>-<generation>`; `cluster_stack` made the cluster they run in.
+
+        CloudFormation acts with the role `role_arn`, or, without one, with the caller's own rights.
+        """
         self._stacks = CfnHelper(client)
         self._prefix = prefix
         self._cluster_stack = cluster_stack
         self._node_image = node_image
+        self._role_arn = role_arn
         self._template = template
         self._clock = clock
         self._cluster: tuple[float, Mapping[str, str]] | None = None
@@ -88,6 +93,7 @@ class CloudFormationNodeStacks:
                     DATASET_TAG: tag_value(node.dataset_id),
                     GENERATION_TAG: str(node.generation),
                 },
+                role_arn=self._role_arn,
             )
         )
 
@@ -102,7 +108,8 @@ class CloudFormationNodeStacks:
         if not _is_ours(stack, node):
             raise StackFailed(f"The stack {stack.name} doesn't carry this node's tag, so it stays.")
         # A deletion that failed must be asked for with another token, else it is taken for a repetition.
-        self._stacks.delete(stack.stack_id, _token("retire", stack.stack_id, stack.deleted_at))
+        token = _token("retire", stack.stack_id, stack.deleted_at)
+        self._stacks.delete(stack.stack_id, token, self._role_arn)
 
     def _name(self, node: Node) -> str:
         return f"{self._prefix}-{node.node_id}-{node.generation}"

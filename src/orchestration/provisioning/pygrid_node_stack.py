@@ -3,14 +3,15 @@
 Imported only where the CDK runs (`cdk_app.py`): importing `aws_cdk` starts Node.js.
 """
 
-from aws_cdk import BootstraplessSynthesizer, CfnOutput, CfnParameter, Duration, Stack
-from aws_cdk import aws_ec2 as ec2
+from aws_cdk import BootstraplessSynthesizer, CfnOutput, CfnParameter, Duration, Fn, Stack
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_elasticloadbalancingv2 as elb
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
+
+from orchestration.provisioning.imported_cluster import ImportedCluster
+from orchestration.provisioning.policies import NODE_NAME, acknowledge
 
 NODE_PORT = 5000
 NODE_PARAMETERS = {
@@ -57,27 +58,29 @@ class PygridNodeStack(Stack):
             ).value_as_string
             for name, text in descriptions.items()
         }
-        self._vpc = ec2.Vpc.from_vpc_attributes(
-            self,
-            "Vpc",
-            vpc_id=self._parameters["VpcId"],
-            availability_zones=["first", "second"],  # demanded, never written: subnets are parameters
-        )
+        self._cluster = ImportedCluster(self, self._parameters.__getitem__)
+        self._unique_name = _unique_name(self.stack_id)
         balancer = self._load_balancer()
         service = self._service(self._task(balancer.load_balancer_dns_name))
         self._listen(balancer, service)
         CfnOutput(self, "PyGridNodeLoadBalancerDNS", value=balancer.load_balancer_dns_name)
 
     def _load_balancer(self) -> elb.ApplicationLoadBalancer:
-        return elb.ApplicationLoadBalancer(
+        balancer = elb.ApplicationLoadBalancer(
             self,
             "LoadBalancer",
-            vpc=self._vpc,
+            load_balancer_name=self._unique_name,
+            vpc=self._cluster.vpc,
             internet_facing=True,
-            security_group=self._security_group("LoadBalancerSecurityGroup"),
-            vpc_subnets=self._subnets("PublicSubnetA", "PublicSubnetB"),
+            security_group=self._cluster.security_group("LoadBalancerSecurityGroup"),
+            vpc_subnets=self._cluster.public_subnets,
             idle_timeout=Duration.hours(1),  # WebSockets are quiet while a phone trains
         )
+        acknowledge(
+            balancer,
+            {"ELB2": "Access logs keep whole URLs, and a device's request key is in the query of its URLs."},
+        )
+        return balancer
 
     def _task(self, address: str) -> ecs.FargateTaskDefinition:
         """0.5 vCPU and 2 GB. Which secrets are plain environment is decided by the original image."""
@@ -85,11 +88,11 @@ class PygridNodeStack(Stack):
         task = ecs.FargateTaskDefinition(
             self,
             "Task",
-            family=parameters["NodeId"],
+            family=f"{NODE_NAME}-{parameters['NodeId']}",
             cpu=512,
             memory_limit_mib=2048,
-            execution_role=self._role("ExecutionRoleArn"),
-            task_role=self._role("TaskRoleArn"),
+            execution_role=self._cluster.role("ExecutionRoleArn"),
+            task_role=self._cluster.role("TaskRoleArn"),
         )
         task.add_container(
             "Node",
@@ -103,6 +106,10 @@ class PygridNodeStack(Stack):
             ),
             port_mappings=[ecs.PortMapping(container_port=NODE_PORT)],
         )
+        acknowledge(
+            task,
+            {"ECS2": "In the environment are name, address and port; what is secret is an ECS secret."},
+        )
         return task
 
     def _service(self, task: ecs.FargateTaskDefinition) -> ecs.FargateService:
@@ -110,30 +117,28 @@ class PygridNodeStack(Stack):
         service = ecs.FargateService(
             self,
             "Service",
-            cluster=self._cluster(),
+            service_name=self._unique_name,
+            cluster=self._cluster.cluster,
             task_definition=task,
             # The one writer of DesiredCount: nothing scales this service, a node is spun down with its stack.
             desired_count=1,
             min_healthy_percent=0,
             max_healthy_percent=100,
-            security_groups=[self._security_group("NodeSecurityGroup")],
-            vpc_subnets=self._subnets("NodeSubnetA", "NodeSubnetB"),
+            security_groups=[self._cluster.security_group("NodeSecurityGroup")],
+            vpc_subnets=self._cluster.task_subnets,
             circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
             health_check_grace_period=Duration.minutes(3),  # the database may have to wake up first
             propagate_tags=ecs.PropagatedTagSource.SERVICE,
         )
-        declared = service.node.default_child
-        if isinstance(declared, ecs.CfnService):
-            declared.add_property_override(
-                "NetworkConfiguration.AwsvpcConfiguration.AssignPublicIp", self._parameters["AssignPublicIp"]
-            )
+        self._cluster.decide_public_ip(service)
         return service
 
     def _listen(self, balancer: elb.ApplicationLoadBalancer, service: ecs.FargateService) -> None:
         target = elb.ApplicationTargetGroup(
             self,
             "Target",
-            vpc=self._vpc,
+            target_group_name=self._unique_name,
+            vpc=self._cluster.vpc,
             port=NODE_PORT,
             protocol=elb.ApplicationProtocol.HTTP,
             targets=[service],
@@ -154,33 +159,18 @@ class PygridNodeStack(Stack):
             open=False,  # the cluster's security group is open for this port already
         )
 
-    def _cluster(self) -> ecs.ICluster:
-        cluster: ecs.ICluster = ecs.Cluster.from_cluster_attributes(
-            self, "Cluster", cluster_name=self._parameters["ClusterName"], vpc=self._vpc, security_groups=[]
-        )
-        return cluster
-
-    def _security_group(self, parameter: str) -> ec2.ISecurityGroup:
-        group: ec2.ISecurityGroup = ec2.SecurityGroup.from_security_group_id(
-            self, f"{parameter}Import", self._parameters[parameter], mutable=False
-        )
-        return group
-
-    def _subnets(self, *parameters: str) -> ec2.SubnetSelection:
-        return ec2.SubnetSelection(
-            subnets=[
-                ec2.Subnet.from_subnet_id(self, f"{name}Import", self._parameters[name])
-                for name in parameters
-            ]
-        )
-
-    def _role(self, parameter: str) -> iam.IRole:
-        arn = self._parameters[parameter]
-        role: iam.IRole = iam.Role.from_role_arn(self, f"{parameter}Import", arn, mutable=False)
-        return role
-
     def _secrets(self, *keys: str) -> dict[str, ecs.Secret]:
         secret = secretsmanager.Secret.from_secret_complete_arn(
             self, "Secret", self._parameters["NodeSecretArn"]
         )
         return {key: ecs.Secret.from_secrets_manager(secret, key) for key in keys}
+
+
+def _unique_name(stack_id: str) -> str:
+    """Name what this stack makes: 29 characters of the 32 that a load balancer's name may have.
+
+    CloudFormation's role may touch what has such a name, and nothing else. The 12 digits are the first of the
+    UUID in the stack's id, so two generations of a node, which may stand side by side, differ.
+    """
+    uuid = Fn.split("-", Fn.select(2, Fn.split("/", stack_id)))
+    return f"{NODE_NAME}-{Fn.select(0, uuid)}-{Fn.select(1, uuid)}"

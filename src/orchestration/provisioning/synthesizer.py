@@ -32,6 +32,7 @@ class TemplateName(StrEnum):
     CLUSTER = "cluster"
     DATA = "data"
     NODE = "node"
+    ORCHESTRATION = "orchestration"
 
     @property
     def snapshot(self) -> Path:

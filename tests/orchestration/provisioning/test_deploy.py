@@ -86,8 +86,9 @@ def test_a_nat_gateway_is_a_template_of_its_own(client, answers, monkeypatch):
 
 
 @pytest.mark.moto
-# moto skips the bucket's policy, and says so.
+# moto skips the bucket's policy and the secret, and says so.
 @pytest.mark.filterwarnings("ignore:Tried to parse AWS..S3..BucketPolicy")
+@pytest.mark.filterwarnings("ignore:Tried to parse AWS..SecretsManager..Secret")
 def test_the_data_stack_makes_the_tables_that_callers_ask_for(monkeypatch):
     """Their names and indexes are fixed; the bucket's name is an output."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")

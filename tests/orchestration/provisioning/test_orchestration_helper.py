@@ -380,7 +380,7 @@ def test_the_task_gets_its_secrets_by_reference(aws):
     node_stacks(aws).launch(NODE, SECRET)
 
     ecs = boto3.client("ecs", region_name="us-east-1")
-    task = ecs.describe_task_definition(taskDefinition=NODE.node_id)["taskDefinition"]
+    task = ecs.describe_task_definition(taskDefinition=f"artificien-node-{NODE.node_id}")["taskDefinition"]
     container = task["containerDefinitions"][0]
     environment = {pair["name"]: pair["value"] for pair in container["environment"]}
     secrets = {pair["name"]: pair["valueFrom"] for pair in container["secrets"]}

@@ -62,7 +62,7 @@ def test_snapshots_are_written_to_be_compared(folder, monkeypatch):
 
     paths = write_snapshots()
 
-    assert [path.name for path in paths] == ["cluster.json", "data.json", "node.json"]
+    assert [path.name for path in paths] == ["cluster.json", "data.json", "node.json", "orchestration.json"]
     assert paths[0].read_text() == '{\n  "a": 2,\n  "b": 1\n}\n'
 
 
@@ -101,7 +101,7 @@ def test_the_child_is_told_what_the_cdk_command_tells_it(child):
     program = (
         "import os, json\n"
         "folder, context = os.environ['CDK_OUTDIR'], json.loads(os.environ['CDK_CONTEXT_JSON'])\n"
-        "for name in ('cluster', 'data', 'node'):\n"
+        "for name in ('cluster', 'data', 'node', 'orchestration'):\n"
         "    json.dump(context, open(f'{folder}/artificien-{name}.template.json', 'w'))"
     )
     child(program)

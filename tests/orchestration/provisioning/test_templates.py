@@ -1,34 +1,19 @@
 """What the templates promise, read from the snapshots; `test_synthesizer.py` sees that these are true."""
 
 import json
+import re
+import secrets
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from orchestration.provisioning.synthesizer import TemplateName, load_template
-
-CLUSTER, DATA, NODE = (load_template(name) for name in TemplateName)
-
-
-def of_type(template, kind):
-    """Return the properties of every resource of this type."""
-    found = [r.get("Properties", {}) for r in template["Resources"].values() if r["Type"] == f"AWS::{kind}"]
-    assert found, f"no {kind}"
-    return found
+from orchestration.provisioning.synthesizer import TemplateName
+from tests.orchestration.provisioning.reading import CLUSTER, DATA, NODE, TEMPLATES, listed, of_type, only
 
 
-def only(template, kind):
-    (properties,) = of_type(template, kind)
-    return properties
-
-
-def listed(pairs):
-    return {pair["Key"]: pair["Value"] for pair in pairs}
-
-
-@pytest.mark.parametrize("template", [CLUSTER, DATA, NODE], ids=list(TemplateName))
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
 def test_a_template_goes_inline_without_bootstrap(template):
     """CreateStack takes 51,200 bytes; there is no bucket to put assets or a larger body into."""
     body = json.dumps(template)
@@ -113,11 +98,15 @@ def test_a_task_s_secrets_are_references():
     """The callback's credential and the database's password are never in the template or its parameters."""
     task = only(NODE, "ECS::TaskDefinition")
     (container,) = task["ContainerDefinitions"]
-    secrets = {pair["Name"]: pair["ValueFrom"] for pair in container["Secrets"]}
+    references = {pair["Name"]: pair["ValueFrom"] for pair in container["Secrets"]}
 
-    assert (task["Cpu"], task["Memory"], task["Family"]) == ("512", "2048", {"Ref": "NodeId"})
+    assert (task["Cpu"], task["Memory"], task["Family"]) == (
+        "512",
+        "2048",
+        {"Fn::Join": ["", ["artificien-node-", {"Ref": "NodeId"}]]},
+    )
     assert {pair["Name"] for pair in container["Environment"]} == {"NODE_ID", "ADDRESS", "PORT"}
-    assert secrets == {
+    assert references == {
         name: {"Fn::Join": ["", [{"Ref": "NodeSecretArn"}, f":{name}::"]]}
         for name in ("MASTER_NODE_URL", "DATABASE_URL")
     }
@@ -166,22 +155,26 @@ def test_the_cluster_s_data_survives_it():
     assert (database["DeletionPolicy"], database["UpdateReplacePolicy"]) == ("Snapshot", "Snapshot")
 
 
-def test_ecs_reads_the_secrets_of_nodes_only():
-    """By the prefix of their names; a running node itself may do nothing."""
-    policy = only(CLUSTER, "IAM::Policy")
-    statements = {str(s["Action"]): s["Resource"] for s in policy["PolicyDocument"]["Statement"]}
-    secrets = statements["secretsmanager:GetSecretValue"]
-
-    assert secrets["Fn::Join"][1][-1] == ":secret:artificien/node/*"
-    assert [action for action, resource in statements.items() if resource == "*"] == [
-        "ecr:GetAuthorizationToken"
-    ]
-    assert "TaskRole" not in json.dumps(policy["Roles"])
-
-
 def test_logs_of_nodes_end_some_day():
     """A month is enough to look into a failure."""
-    assert only(CLUSTER, "Logs::LogGroup")["RetentionInDays"] == 30
+    assert [group["RetentionInDays"] for group in of_type(CLUSTER, "Logs::LogGroup")] == [30, 30]
+
+
+def test_passwords_in_urls_are_masked_in_the_logs_of_nodes():
+    """The original node logs its callback's URL at INFO; masked, only `logs:Unmask` shows its credential."""
+    (policy,) = (g["DataProtectionPolicy"] for g in of_type(CLUSTER, "Logs::LogGroup") if len(g) > 1)
+    (identifier,) = policy["Configuration"]["CustomDataIdentifier"]
+    line = f"POST http://n1:{secrets.token_urlsafe(32)}@lb.test:5001/model_progress"
+
+    assert [next(iter(s["Operation"])) for s in policy["Statement"]] == ["Audit", "Deidentify"]
+    assert re.search(identifier["Regex"], line)
+
+
+def test_what_closed_ports_turn_away_is_logged():
+    """Somebody who knocks everywhere is seen."""
+    log = only(CLUSTER, "EC2::FlowLog")
+
+    assert (log["ResourceType"], log["TrafficType"]) == ("VPC", "REJECT")
 
 
 INDEXES = {

@@ -1,0 +1,115 @@
+"""The roles of the running service: the calls its adapters make, on the resources they make them on.
+
+A test follows every call from the composition root and compares. Imported only where the CDK runs
+(`cdk_app.py`): importing `aws_cdk` starts Node.js.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aws_cdk import Stack
+from aws_cdk import aws_iam as iam
+
+from orchestration.provisioning.policies import (
+    NODE_NAME,
+    NODE_SECRETS,
+    STARS_OF_NODE_SECRETS,
+    acknowledge,
+    allow,
+    arn,
+    for_tasks,
+    starred,
+)
+
+Grants = Mapping[str, tuple[str, ...]]
+"""A table's name, or `<table>/<index>`, to what is done with it."""
+
+FOR_BOTH: Grants = {
+    "model_table": ("GetItem", "UpdateItem"),
+    "model_table/dataset-active-index": ("Query",),
+    "model_table/retrieval-due-index": ("Query",),
+    "dataset_table": ("GetItem", "UpdateItem"),
+}
+FOR_WEB: Grants = {
+    **FOR_BOTH,
+    "node_table": ("GetItem", "Scan", "UpdateItem"),
+    "user_table": ("UpdateItem",),
+    "user_table/users_username_index": ("Query",),
+    "key_table": ("GetItem", "PutItem"),
+    "key_table/owner-index": ("Query",),
+}
+FOR_RECONCILER: Grants = {**FOR_BOTH, "node_table": ("GetItem", "Scan", "UpdateItem")}
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the roles refer to, all of it tokens of other stacks; `provisioning_role` is CloudFormation's."""
+
+    cluster_stack: str
+    model_bucket: str
+    database_arn: str
+    database_secret_arn: str
+    provisioning_role: str
+
+
+def web_role(stack: Stack, around: Surroundings) -> iam.Role:
+    """Make the role of the web service: it signs addresses of trained models, and can't write one."""
+    return _role(stack, "WebRole", around, FOR_WEB, "s3:GetObject")
+
+
+def reconciler_role(stack: Stack, around: Surroundings) -> iam.Role:
+    """Make the role of the reconciler: it stores trained models, and knows neither users nor API keys."""
+    return _role(stack, "ReconcilerRole", around, FOR_RECONCILER, "s3:PutObject")
+
+
+def _role(stack: Stack, name: str, around: Surroundings, tables: Grants, on_models: str) -> iam.Role:
+    role = iam.Role(stack, name, assumed_by=for_tasks(stack))
+    models = f"arn:{stack.partition}:s3:::{around.model_bucket}/models/*"
+    for statement in (
+        *_on_tables(stack, tables),
+        allow([on_models], [models]),
+        *_on_nodes(stack, around),
+        allow(["rds-data:ExecuteStatement"], [around.database_arn]),
+        allow(["secretsmanager:GetSecretValue"], [around.database_secret_arn]),
+    ):
+        role.add_to_policy(statement)
+    acknowledge(role, _STARS | STARS_OF_NODE_SECRETS)
+    return role
+
+
+_STARS = {
+    starred("cloudformation", f"stack/{NODE_NAME}-*/*"): "A stack a node and generation, and the id of each.",
+    starred("cloudformation", "stack/<ClusterStack>/*"): "The id of a stack is known when it is there.",
+    "IAM5[Resource::arn:<AWS::Partition>:s3:::<DataStack>-ModelBucketName/models/*]": "Each trained model.",
+}
+
+
+def _on_tables(stack: Stack, tables: Grants) -> list[iam.PolicyStatement]:
+    def path(name: str) -> str:
+        return "table/" + name.replace("/", "/index/")
+
+    return [
+        allow([f"dynamodb:{action}" for action in tables[name]], [arn(stack, "dynamodb", path(name))])
+        for name in sorted(tables)
+    ]
+
+
+def _on_nodes(stack: Stack, around: Surroundings) -> list[iam.PolicyStatement]:
+    """Launch, describe and retire nodes. CloudFormation acts by its own role, never by this one."""
+    nodes, cluster = (
+        arn(stack, "cloudformation", f"stack/{name}/*") for name in (f"{NODE_NAME}-*", around.cluster_stack)
+    )
+    by_its_role = {"StringEquals": {"cloudformation:RoleArn": around.provisioning_role}}
+    to_it = {"StringEquals": {"iam:PassedToService": "cloudformation.amazonaws.com"}}
+    keep = ("CreateSecret", "DeleteSecret", "GetSecretValue", "TagResource")
+    return [
+        allow(["cloudformation:CreateStack", "cloudformation:DeleteStack"], [nodes], by_its_role),
+        # Tags of a new stack are authorized as an action of their own.
+        allow(["cloudformation:DescribeStackEvents", "cloudformation:TagResource"], [nodes]),
+        allow(["cloudformation:DescribeStacks"], [nodes, cluster]),
+        allow(["iam:PassRole"], [around.provisioning_role], to_it),
+        allow(
+            [f"secretsmanager:{action}" for action in keep],
+            [arn(stack, "secretsmanager", f"secret:{NODE_SECRETS}")],
+        ),
+    ]

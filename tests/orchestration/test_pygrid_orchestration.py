@@ -1,5 +1,6 @@
 """The composition root: everything wired as in production, on the AWS of this process."""
 
+import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -61,8 +62,9 @@ def test_a_phone_is_served_from_the_tables(table):
 
 
 def test_a_loss_is_counted_in_the_table(table):
-    """Through the whole service."""
+    """Through the whole service; a device with a key has called before."""
     table["model"].put(submitted_item())
+    table["dataset"].put(dataset_item(device_seen_at=time.time()))
     client = create_app(SETTINGS).test_client()
     answer = client.post("/model_loss", json={"model_id": MODEL, "loss": 0.1, "acc": -1})
 

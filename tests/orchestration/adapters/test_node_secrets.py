@@ -11,11 +11,15 @@ from orchestration.domain.errors import Upstream
 from tests.builders import a_node
 
 NODE = a_node(generation=2)
-DATABASE = "postgres://user:p@db.test/"
+
+
+def database_of(node):
+    """The URL of a node's own database."""
+    return f"postgres://{node.node_id}:p@db.test/"
 
 
 def secrets_with(client):
-    return SecretsManagerNodeSecrets(client, "orchestration.test:5001", DATABASE)
+    return SecretsManagerNodeSecrets(client, "orchestration.test:5001", database_of)
 
 
 @pytest.mark.moto
@@ -36,7 +40,7 @@ class TestMoto:
         password, _, host = rest.partition("@")
 
         assert content.keys() == {"MASTER_NODE_URL", "DATABASE_URL"}
-        assert content["DATABASE_URL"] == DATABASE
+        assert content["DATABASE_URL"] == database_of(NODE)
         assert (user, host) == (NODE.node_id, "orchestration.test:5001")
         assert made.secret_hash == hash_of(password)
         assert len(password) >= 43

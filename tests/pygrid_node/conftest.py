@@ -130,14 +130,14 @@ class RunningNode(Client):
     """A node in this process, on an event loop of its own."""
 
     def __init__(self, directory, master, **settings):
-        self.settings = Settings(
-            node_id="fixture-node",
-            database_url=f"sqlite:///{directory}/",
-            master_node_url=master.location,
-            bind_host="127.0.0.1",
-            port=0,
-            **settings,
-        )
+        usual = {
+            "node_id": "fixture-node",
+            "database_url": f"sqlite:///{directory}/",
+            "master_node_url": master.location,
+            "bind_host": "127.0.0.1",
+            "port": 0,
+        }
+        self.settings = Settings(**usual | settings)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()

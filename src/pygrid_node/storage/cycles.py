@@ -4,10 +4,11 @@ import json
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from pygrid_node.entities import Assignment, Cycle, Process, Worker
 from pygrid_node.errors import WorkerNotFound
-from pygrid_node.storage.database import Database
+from pygrid_node.storage.database import Database, can_be_kept
 from pygrid_node.storage.processes import first_cycle
 from pygrid_node.storage.schema import assignments, checkpoints, cycles, diffs, outbox, workers
 
@@ -26,8 +27,10 @@ class CycleStore:
 
     def worker(self, worker_id: Any) -> Worker:
         """The worker of an id; raises `WorkerNotFound`."""
+        if not can_be_kept(text := str(worker_id)):
+            raise WorkerNotFound
         with self._database.reading() as connection:
-            row = connection.execute(select(workers).where(workers.c.id == str(worker_id))).first()
+            row = connection.execute(select(workers).where(workers.c.id == text)).first()
         if row is None:
             raise WorkerNotFound
         return Worker(row.id, row.process_id)
@@ -42,13 +45,13 @@ class CycleStore:
 
     def assign(self, worker: Worker, cycle: Cycle, request_key: str) -> bool:
         """Give a worker a place in a cycle; False, and no change, if it has one there."""
-        with self._database.writing() as connection:
-            taken = (assignments.c.worker_id == worker.id) & (assignments.c.cycle_id == cycle.id)
-            if connection.execute(select(assignments.c.id).where(taken)).first():
-                return False
-            row = {"worker_id": worker.id, "cycle_id": cycle.id, "request_key": request_key}
-            connection.execute(insert(assignments).values(row))
-            return True
+        row = {"worker_id": worker.id, "cycle_id": cycle.id, "request_key": request_key}
+        try:
+            with self._database.writing() as connection:
+                connection.execute(insert(assignments).values(row))
+        except IntegrityError:
+            return False
+        return True
 
     def assignments(self, worker: Worker) -> list[Assignment]:
         """All places of a worker, in all cycles."""

@@ -3,45 +3,52 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, make_url
 
+from pygrid_node.storage import postgresql, sqlite
 from pygrid_node.storage.schema import metadata
-
-# As many as there are threads that ask: the event loop's and the averaging ones.
-_POOL_SIZE = 32
-_BUSY_TIMEOUT = 30_000  # milliseconds that SQLite waits for another process's transaction
 
 
 class Database:
     """Transactions on one database; safe to share between threads, and between processes."""
 
-    def __init__(self, url: str) -> None:
-        """Connect to `url`, making its directory (SQLite) and its tables where they are missing."""
-        location = make_url(url)
+    def __init__(self, url: str, idle: float = postgresql.IDLE) -> None:
+        """Connect to `url`, making what is missing: the tables, and for SQLite the directory.
+
+        PostgreSQL's connections are given back after `idle` seconds without a transaction.
+        """
+        location = postgresql.with_driver(make_url(url))
         self._is_sqlite = location.get_backend_name() == "sqlite"
-        if self._is_sqlite and location.database:
-            Path(location.database).parent.mkdir(parents=True, exist_ok=True)
-        self._engine = create_engine(location, pool_size=_POOL_SIZE)
+        self._idle: postgresql.IdleConnections | None = None
         if self._is_sqlite:
-            _prepare_sqlite(self._engine)
+            self._engine = sqlite.connect(location)
+            self._reader = self._engine
+        else:
+            self._engine = postgresql.connect(location)
+            self._reader = postgresql.reader(self._engine)
+            self._idle = postgresql.IdleConnections(self._engine, idle)
         self._writer = self._engine.execution_options(writes=True)
         # SQLite has one writer at a time; waiting here is fair and wakes at once, its own waiting is neither.
         self._one_writer = threading.Lock()
-        with self.writing() as connection:
-            metadata.create_all(connection)
+        try:
+            self._make_tables()
+        except BaseException:
+            self.close()
+            raise
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One transaction that changes nothing and sees one state of the data."""
-        with self._engine.begin() as connection:
+        with self._reader.begin() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """One transaction: all of it is kept, or, after an exception, nothing."""
+        """One transaction: all of it is kept, or, after an exception, nothing.
+
+        On PostgreSQL others run beside it: a statement sees what they have committed before it began.
+        """
         if not self._is_sqlite:
             with self._writer.begin() as connection:
                 yield connection
@@ -51,24 +58,17 @@ class Database:
 
     def close(self) -> None:
         """Give the connections back."""
+        if self._idle is not None:
+            self._idle.close()
         self._engine.dispose()
 
+    def _make_tables(self) -> None:
+        with self.writing() as connection:
+            if not self._is_sqlite:
+                postgresql.lock_tables(connection)
+            metadata.create_all(connection)
 
-def _prepare_sqlite(engine: Engine) -> None:
-    @event.listens_for(engine, "connect")
-    def set_up(connection: Any, _record: Any) -> None:
-        # The driver would begin a transaction at the first change only, after it has read.
-        connection.isolation_level = None
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=NORMAL",
-            f"busy_timeout={_BUSY_TIMEOUT}",
-            "foreign_keys=ON",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
 
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # A transaction that turns from reading to writing half way fails if another one wrote meanwhile.
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+def can_be_kept(text: str) -> bool:
+    """Whether any database can hold it: PostgreSQL knows no text with a NUL, which JSON and SQLite do."""
+    return "\0" not in text

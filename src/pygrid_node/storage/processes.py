@@ -8,9 +8,9 @@ from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from pygrid_node.entities import ParameterSpec, Process, Upload
-from pygrid_node.errors import AlreadyExists, ModelNotFound, PlanNotFound, ProcessNotFound
+from pygrid_node.errors import AlreadyExists, InvalidRequest, ModelNotFound, PlanNotFound, ProcessNotFound
 from pygrid_node.server_config import ServerConfig
-from pygrid_node.storage.database import Database
+from pygrid_node.storage.database import Database, can_be_kept
 from pygrid_node.storage.schema import checkpoints, cycles, plans, processes
 
 FORMS = ("torchscript", "tfjs", "list")
@@ -26,8 +26,11 @@ class ProcessStore:
     def add(self, upload: Upload, now: float) -> None:
         """Keep an upload and open its first cycle, or nothing at all.
 
-        Raises `AlreadyExists` if its name and version are taken.
+        Raises `AlreadyExists` if its name and version are taken, and `InvalidRequest` for a name that no
+        database could hold.
         """
+        if not can_be_kept("".join((upload.name, upload.version, *upload.plans))):
+            raise InvalidRequest("A name holds a character that is none.")
         with self._database.writing() as connection:
             process_id = _insert_process(connection, upload)
             for name, forms in upload.plans.items():
@@ -41,7 +44,7 @@ class ProcessStore:
 
         Raises `ProcessNotFound`.
         """
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not can_be_kept(name + str(version)):
             raise ProcessNotFound
         query = select(processes).where(processes.c.name == name).order_by(processes.c.id.desc())
         if version:

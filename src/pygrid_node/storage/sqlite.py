@@ -1,0 +1,38 @@
+"""SQLite, for one machine: many readers, and one writer at a time that takes its place from the beginning."""
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+
+# As many as there are threads that ask: the event loop's and the averaging ones.
+_POOL_SIZE = 32
+_BUSY_TIMEOUT = 30_000  # milliseconds that SQLite waits for another process's transaction
+
+
+def connect(location: URL) -> Engine:
+    """Connect to a file, making its directory where it is missing."""
+    if location.database:
+        Path(location.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(location, pool_size=_POOL_SIZE)
+    event.listen(engine, "connect", _set_up)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _set_up(connection: Any, _record: Any) -> None:
+    # The driver would begin a transaction at the first change only, after it has read.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        f"busy_timeout={_BUSY_TIMEOUT}",
+        "foreign_keys=ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    # A transaction that turns from reading to writing half way fails if another one wrote meanwhile.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

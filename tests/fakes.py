@@ -12,6 +12,7 @@ from orchestration.domain.errors import (
     Conflict,
     NodeUnreachable,
     NotFound,
+    QuotaExceeded,
     StackFailed,
     Unauthenticated,
     Upstream,
@@ -21,6 +22,7 @@ from orchestration.domain.node import (
     Node,
     NodeStack,
     NodeStatus,
+    Quota,
     StackPhase,
     Wish,
     node_id_of,
@@ -177,7 +179,7 @@ class FakeModels:
             row.tally,
             devices=row.tally.devices + 1,
             loss_sum=float(row.tally.loss_sum + report.loss),
-            sample={**row.tally.sample, row.tally.place(): report.loss},
+            sample={**row.tally.sample, row.tally.places()[0]: report.loss},
         )
         if report.acc is not None:
             tally = replace(tally, acc_sum=tally.acc_sum + report.acc, acc_devices=tally.acc_devices + 1)
@@ -274,10 +276,10 @@ class FakeNodes:
             raise Upstream("DynamoDB did not answer.")
         return list(self.rows.values())
 
-    def ask(self, dataset_id: str, now: float) -> Node:
+    def ask(self, dataset_id: str, now: float, asked_by: str = "ada") -> Node:
         node_id = node_id_of(dataset_id)
         row = self.rows.get(node_id) or Node(node_id, dataset_id)
-        return self._write(replace(row, wish=Wish.UP, asked_at=now, idle_since=0.0))
+        return self._write(replace(row, wish=Wish.UP, asked_at=now, asked_by=asked_by, idle_since=0.0))
 
     def let_go(self, node: Node) -> bool:
         row = self.rows.get(node.node_id)
@@ -286,13 +288,22 @@ class FakeNodes:
         self._write(replace(row, wish=Wish.DOWN))
         return True
 
-    def claim(self, node: Node, now: float) -> Node | None:
+    def claim(self, node: Node, now: float, quota: Quota) -> Node | None:
         row = self._as_seen(node)
         if row is None or row.wish is not Wish.UP:
             return None
-        return self._write(
-            replace(row, generation=row.generation + 1, status=NodeStatus.DEPLOYING, launched_at=now)
-        )
+        charged = [other.charged_to for other in self.rows.values() if other.charged_to is not None]
+        if charged.count(node.asked_by) >= quota.per_buyer:
+            raise QuotaExceeded(f"No more than {quota.per_buyer} nodes may be awake, and you have as many.")
+        if len(charged) >= quota.in_all:
+            raise QuotaExceeded(
+                f"No more than {quota.in_all} nodes may be awake, and all together have as many."
+            )
+        changes = {"status": NodeStatus.DEPLOYING, "launched_at": now, "charged_to": node.asked_by}
+        return self._write(replace(row, generation=row.generation + 1, **changes))
+
+    def release(self, node: Node, changes: Mapping[str, object]) -> Node | None:
+        return self.change(node, {**changes, "status": NodeStatus.ABSENT, "charged_to": None})
 
     def change(self, node: Node, changes: Mapping[str, object]) -> Node | None:
         row = self._as_seen(node)

@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+from orchestration.domain.node import Quota
 from orchestration.services.accounts import AccountService
 from orchestration.services.catalogue import CatalogueService
 from orchestration.services.lifecycle import Lifecycle
@@ -21,6 +22,7 @@ SWEEP = 30.0
 DAY = 86_400.0
 OVERLAP = 30 * DAY
 LATE = 600.0
+QUOTA = Quota(per_buyer=3, in_all=5)
 
 
 def a_lifecycle(world: World) -> Lifecycle:
@@ -35,6 +37,7 @@ def a_lifecycle(world: World) -> Lifecycle:
         models=world.models,
         clock=world.clock,
         deadline=DEADLINE,
+        quota=QUOTA,
     )
 
 

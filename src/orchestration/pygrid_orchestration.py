@@ -29,6 +29,7 @@ from orchestration.adapters.tenants import OneDirectory, SharedCluster
 from orchestration.adapters.tenants_data_api import DataApi
 from orchestration.api.limits import Rates, RateLimits
 from orchestration.api.links import DownloadLinks
+from orchestration.domain.node import Quota
 from orchestration.domain.ports import Tenants
 from orchestration.logs import configure_logs
 from orchestration.provisioning.orchestration_helper import CloudFormationNodeStacks
@@ -138,7 +139,7 @@ class Parts:
             nodes=self.nodes,
             models=self.models,
             lifecycle=self.lifecycle,
-            retrieval=RetrievalService(self.models, PygridServer(), self.bucket, self.links.link),
+            retrieval=RetrievalService(self.models, self.server, self.bucket, self.links.link),
             clock=time.time,
             grace=self.settings.node_grace,
         )
@@ -150,12 +151,17 @@ class Parts:
             stacks=self.stacks,
             secrets=self.secrets,
             tenants=self.tenants,
-            server=PygridServer(),
+            server=self.server,
             datasets=self.datasets,
             models=self.models,
             clock=time.time,
             deadline=self.settings.node_deadline,
+            quota=Quota(self.settings.nodes_per_buyer, self.settings.nodes_in_all),
         )
+
+    @cached_property
+    def server(self) -> PygridServer:
+        return PygridServer(local_mode=self.settings.local_mode)
 
     @cached_property
     def accounts(self) -> AccountService:

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-
 _CLUSTER = ("database_cluster_arn", "database_secret_arn", "database_endpoint")
 
 
@@ -58,6 +57,9 @@ class Settings(StackSettings):
     """How long a node with nothing to train stays up."""
     node_deadline: PositiveFloat = 1200
     """How long a launch may take until the node answers."""
+    nodes_per_buyer: PositiveInt = 10
+    """How many nodes may be awake because one data scientist asked: a stolen token spends no more than that."""
+    nodes_in_all: PositiveInt = 500
     reconcile_interval: PositiveFloat = 10
     legacy_key_days: Annotated[float, Field(ge=0)] = 30
     """How long a replaced API key goes on working."""

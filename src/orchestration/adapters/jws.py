@@ -20,7 +20,7 @@ ALGORITHM = "RS256"
 LONGEST_TOKEN = 8192
 """Characters; Cognito's access tokens have about 1,100, custom scopes and groups included rarely 4,000."""
 
-PARTS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)", re.ASCII)
+PARTS = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)\.([A-Za-z0-9_-]+)", re.ASCII)
 
 JsonObject = Mapping[str, Any]
 

@@ -10,6 +10,7 @@ import requests
 import structlog
 from urllib3.exceptions import HTTPError
 
+from orchestration.adapters.addresses import resolved
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import NodeUnreachable, UnusableModel
 
@@ -40,6 +41,7 @@ class PygridServer:
     probe_timeout: float = 2.0
     download_timeout: float = 300.0
     largest_model: int = 512 << 20
+    local_mode: bool = False
 
     def answers(self, address: str, node_id: str) -> bool:
         """Whether the node there says that it is this one: an address may have gone to another's."""
@@ -72,11 +74,12 @@ class PygridServer:
         except UNREACHABLE as error:
             raise NodeUnreachable("The node did not hand over the trained model.") from error
 
-    @staticmethod
-    def _asked(address: str, path: str, timeout: float) -> requests.Response:
+    def _asked(self, address: str, path: str, timeout: float) -> requests.Response:
+        at = resolved(address, PORT, local_mode=self.local_mode)
+        host = f"[{at}]" if ":" in at else at
         return requests.get(
-            f"http://{address}:{PORT}{path}",
-            headers={"Accept-Encoding": "identity"},
+            f"http://{host}:{PORT}{path}",
+            headers={"Host": f"{address}:{PORT}", "Accept-Encoding": "identity"},
             timeout=timeout,
             allow_redirects=False,
             stream=True,

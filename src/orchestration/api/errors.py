@@ -7,6 +7,8 @@ from flask import Flask, jsonify
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, TooManyRequests
 
+from orchestration.api.context import services
+from orchestration.api.limits import LONGEST
 from orchestration.domain.errors import (
     AccessDenied,
     Conflict,
@@ -16,6 +18,7 @@ from orchestration.domain.errors import (
     NodeUnreachable,
     NotFound,
     OrchestrationError,
+    QuotaExceeded,
     StackFailed,
     Unauthenticated,
     UnusableModel,
@@ -30,6 +33,7 @@ STATUS: dict[type[OrchestrationError], HTTPStatus] = {
     AccessDenied: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
+    QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     Contended: HTTPStatus.SERVICE_UNAVAILABLE,
     Upstream: HTTPStatus.BAD_GATEWAY,
     DatabaseWaking: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -37,6 +41,8 @@ STATUS: dict[type[OrchestrationError], HTTPStatus] = {
     NodeUnreachable: HTTPStatus.BAD_GATEWAY,
     UnusableModel: HTTPStatus.BAD_GATEWAY,
 }
+
+COME_AGAIN = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
 def register(app: Flask) -> None:
@@ -50,19 +56,19 @@ def _domain_error(error: OrchestrationError) -> ResponseReturnValue:
     status = STATUS[type(error)]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("request.failed", cause=str(error), because=str(error.__cause__))
-    return _rendered(str(error), status)
+    headers = {"Retry-After": str(LONGEST)} if status in COME_AGAIN else {}
+    return _rendered(str(error), status, headers)
 
 
 def _http_error(error: HTTPException) -> ResponseReturnValue:
     response = error.get_response()
-    headers = {
-        name: value for name, value in response.headers if name in ("Allow", "Retry-After", "Location")
-    }
+    headers = {name: value for name, value in response.headers if name == "Allow"}
     if error.code is None or error.code < HTTPStatus.BAD_REQUEST:
         return response  # a redirect is an answer
     sentence = error.description or error.name
     if isinstance(error, TooManyRequests):
         sentence = f"Too many requests: {sentence} are allowed. Try again later."
+        headers["Retry-After"] = str(services().limits.retry_after())
     return _rendered(sentence, HTTPStatus(error.code), headers)
 
 

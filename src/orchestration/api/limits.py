@@ -1,11 +1,15 @@
 """How often anybody may call: by address before anything else, by caller and model once those are known."""
 
+import time
 from dataclasses import dataclass
 
 import structlog
 from flask import Flask
 from flask_limiter import Limiter, RequestLimit
 from flask_limiter.util import get_remote_address
+
+LONGEST = 60
+"""Seconds to wait where nothing better is known."""
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +37,6 @@ class RateLimits:
             get_remote_address,
             default_limits=[rates.per_address],
             default_limits_per_method=False,
-            headers_enabled=True,
             on_breach=_log_breach,
             storage_uri=rates.storage,
             strategy="fixed-window",
@@ -51,6 +54,11 @@ class RateLimits:
     def losses(self, model_id: str) -> None:
         """Count a loss report for this model."""
         self._count(self._rates.losses_per_model, f"losses:{model_id}")
+
+    def retry_after(self) -> int:
+        """Return in how many seconds the limit that this request has broken begins anew."""
+        broken = self._limiter.current_limit
+        return max(1, int(broken.reset_at - time.time())) if broken else LONGEST
 
     def _count(self, rate: str, key: str) -> None:
         with self._limiter.limit(rate, key_func=lambda: key):

@@ -1,7 +1,6 @@
 """One round of training: the mean of what devices report, and how it closes."""
 
-import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from statistics import median
@@ -50,14 +49,10 @@ class Tally:
         """Median of the sample, which no single phone can move far; -1 while there is none."""
         return median(self.sample.values()) if self.sample else UNMEASURED
 
-    def place(self) -> str:
-        """Return where the next loss goes in the sample: a free place, or anybody's when there is none.
-
-        By chance, so that two reports at once hardly take the same.
-        """
+    def places(self) -> Sequence[str]:
+        """Return where the next loss may go in the sample: the free places, or all when there is none."""
         places = [str(number) for number in range(SAMPLE_SIZE)]
-        free = [place for place in places if place not in self.sample]
-        return random.choice(free or places)  # noqa: S311 - whose loss is kept is no secret
+        return [place for place in places if place not in self.sample] or places
 
 
 NO_REPORTS = Tally(cycle=0, devices=0, loss_sum=0.0, acc_sum=0.0, acc_devices=0)

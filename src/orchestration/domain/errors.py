@@ -25,6 +25,10 @@ class Conflict(OrchestrationError):
     """The request is fine, but not in the state things are in."""
 
 
+class QuotaExceeded(OrchestrationError):
+    """So many nodes are awake that no other may be launched."""
+
+
 class Contended(OrchestrationError):
     """Somebody else kept changing the same thing; trying again later will help."""
 

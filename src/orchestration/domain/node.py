@@ -70,10 +70,22 @@ class Node:
     address: str | None = None
     secret_hash: str | None = None
     asked_at: float = 0.0
+    asked_by: str = ""
+    """The data scientist who asked last."""
+    charged_to: str | None = None
+    """On whose quota this generation counts."""
     launched_at: float = 0.0
     ready_at: float = 0.0
     idle_since: float = 0.0
     """Since when nothing has needed it; 0 while something does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How many nodes may be awake at once: those that one buyer asked for, and all."""
+
+    per_buyer: int
+    in_all: int
 
 
 @dataclass(frozen=True, slots=True)

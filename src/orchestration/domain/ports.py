@@ -10,7 +10,7 @@ from typing import Protocol
 from orchestration.domain.credentials import StoredKey
 from orchestration.domain.cycle import Progress, Report, Tally
 from orchestration.domain.entities import Caller, Dataset, Model, User
-from orchestration.domain.node import Node, NodeStack
+from orchestration.domain.node import Node, NodeStack, Quota
 
 
 class TokenVerifier(Protocol):
@@ -123,14 +123,20 @@ class Nodes(Protocol):
     def all(self) -> Iterable[Node]:
         """Return every record."""
 
-    def ask(self, dataset_id: str, now: float) -> Node:
+    def ask(self, dataset_id: str, now: float, asked_by: str) -> Node:
         """Wish the dataset's node up, making its record if there is none."""
 
     def let_go(self, node: Node) -> bool:
         """Wish it down, provided nobody has asked for it since `node` was read."""
 
-    def claim(self, node: Node, now: float) -> Node | None:
-        """Begin the next generation; None if somebody else has."""
+    def claim(self, node: Node, now: float, quota: Quota) -> Node | None:
+        """Begin the next generation and charge it to who asked; None if somebody else has.
+
+        Raises QuotaExceeded.
+        """
+
+    def release(self, node: Node, changes: Mapping[str, object]) -> Node | None:
+        """Note that it is absent, with these changes, and charge it to nobody; None as for `change`."""
 
     def change(self, node: Node, changes: Mapping[str, object]) -> Node | None:
         """Write these fields, provided generation and status are still those of `node`; else None."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import structlog
 
 from orchestration.domain.entities import Model
-from orchestration.domain.errors import NotFound, StackFailed, Upstream
-from orchestration.domain.node import Action, Node, NodeStack, NodeStatus, Wish, decide
+from orchestration.domain.errors import NotFound, QuotaExceeded, StackFailed, Upstream
+from orchestration.domain.node import Action, Node, NodeStack, NodeStatus, Quota, Wish, decide
 from orchestration.domain.ports import (
     Datasets,
     Models,
@@ -42,6 +42,7 @@ class Lifecycle:
     models: Models
     clock: Clock
     deadline: float
+    quota: Quota
 
     def advance(self, node: Node) -> Node:
         """Take one step and return the record as it is then."""
@@ -64,7 +65,7 @@ class Lifecycle:
 
     def _launch(self, node: Node, reason: str) -> Node:
         if node.status is not NodeStatus.DEPLOYING:
-            claimed = self.nodes.claim(node, self.clock())
+            claimed = self._claim(node)
             if claimed is None:  # somebody else launches it
                 return self.nodes.get(node.node_id) or node
             node = claimed
@@ -75,6 +76,13 @@ class Lifecycle:
             log.warning("node.database_not_ready", node_id=node.node_id, cause=str(error))
             return self._note(node, reason=str(error))
         return self._create_stack(node, secret, reason)
+
+    def _claim(self, node: Node) -> Node | None:
+        try:
+            return self.nodes.claim(node, self.clock(), self.quota)
+        except QuotaExceeded as error:
+            self._note(node, reason=str(error))
+            raise
 
     def _create_stack(self, node: Node, secret: NodeSecret, reason: str) -> Node:
         """The time is noted again: a database may have taken long to wake, and `decide` counts from here."""
@@ -138,7 +146,7 @@ class Lifecycle:
         self.secrets.discard(node)
         gone = {"stack_id": None, "address": None, "secret_hash": None, "reason": "", "idle_since": 0.0}
         log.info("node.gone", node_id=node.node_id, generation=node.generation)
-        return self._note(node, status=NodeStatus.ABSENT, **gone)
+        return self.nodes.release(node, gone) or self.nodes.get(node.node_id) or node
 
     def publish(self, node: Node, models: Sequence[Model]) -> None:
         """Show where a ready node is, on its dataset and on those of these models that train.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestration.domain.entities import Caller, Model
-from orchestration.domain.errors import AccessDenied, Conflict, InvalidRequest, NotFound
+from orchestration.domain.errors import AccessDenied, Conflict, InvalidRequest, NotFound, QuotaExceeded
 from orchestration.domain.node import Node, NodeStatus, Wish, node_id_of
 from orchestration.domain.ports import Datasets, Models, Nodes, Users
 from orchestration.services.lifecycle import Clock, Lifecycle
@@ -47,16 +47,23 @@ class NodeService:
     def request(self, request: NodeRequest, *, caller: Caller) -> NodeAnswer:
         """Accept the model and see to it that its node comes up; never waits for it.
 
-        Raises NotFound, AccessDenied, InvalidRequest, Conflict.
+        Raises NotFound, AccessDenied, InvalidRequest, Conflict, QuotaExceeded.
         """
         submitted = self._entitled(request, caller)
         model = self.models.accept(submitted, request.features, request.labels, request.model_id)
-        node = self.lifecycle.advance(self.nodes.ask(request.dataset_id, self.clock()))
+        node = self._advanced(self.nodes.ask(request.dataset_id, self.clock(), caller.username))
         if node.status is not NodeStatus.READY or node.wish is not Wish.UP or node.address is None:
             return NodeAnswer(None, _why_not_yet(node))
         if model.node_address != node.address:
             self.lifecycle.publish(node, [model])
         return NodeAnswer(node.address, "")
+
+    def _advanced(self, asked: Node) -> Node:
+        try:
+            return self.lifecycle.advance(asked)
+        except QuotaExceeded:
+            self.nodes.let_go(asked)  # refused is refused: it must not come up once somebody else's is gone
+            raise
 
     def retire(self, dataset_id: str, *, caller: Caller, force: bool) -> Node | None:
         """The dataset's owner gives up its node; None if there was none.

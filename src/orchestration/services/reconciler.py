@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from orchestration.domain.errors import Upstream
+from orchestration.domain.errors import OrchestrationError, Upstream
 from orchestration.domain.node import Node, NodeStatus, Wish
 from orchestration.domain.ports import Models, Nodes
 from orchestration.services.lifecycle import Clock, Lifecycle
@@ -46,7 +46,7 @@ class Reconciler:
     def _look_after(self, node: Node) -> None:
         try:
             self.reconcile(node)
-        except Upstream as error:
+        except OrchestrationError as error:
             log.warning("node.not_reconciled", node_id=node.node_id, cause=str(error))
         except Exception:
             # The last resort: the next pass starts from the tables again.

@@ -20,7 +20,7 @@ IDENTITY = b'{"identity": "n0123"}'
 UPLOADED = encode_state([np.zeros((2, 3), np.float32), np.zeros(3, np.float32)])
 TRAINED = encode_state([np.ones((2, 3), np.float32), np.ones(3, np.float32)])
 
-SERVER = PygridServer(probe_timeout=0.2, download_timeout=0.5, largest_model=1 << 20)
+SERVER = PygridServer(probe_timeout=0.2, download_timeout=0.5, largest_model=1 << 20, local_mode=True)
 
 
 @pytest.fixture

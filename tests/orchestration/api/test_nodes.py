@@ -2,6 +2,7 @@
 
 import pytest
 
+from orchestration.domain.errors import QuotaExceeded
 from orchestration.domain.node import Wish, node_id_of
 from tests.builders import DATASET, DEVELOPER, MODEL, a_model, a_submission
 from tests.processes import settle
@@ -152,3 +153,17 @@ def test_nobody_else_withdraws_it(delete, world):
 
     assert delete({"model_id": MODEL}).status_code == 403
     assert world.models.get(MODEL).is_active
+
+
+def test_a_spent_quota_is_429_with_retry_after(create, world, monkeypatch):
+    """The library stops at `error`; whoever reads the status knows when to come back."""
+    monkeypatch.setattr(world.nodes, "claim", _no_room)
+    answer = create()
+
+    assert answer.status_code == 429
+    assert answer.headers["Retry-After"] == "60"
+    assert answer.json == {"error": "No room."}
+
+
+def _no_room(*_):
+    raise QuotaExceeded("No room.")

@@ -4,8 +4,16 @@ from contextlib import suppress
 
 import pytest
 
-from orchestration.domain.errors import AccessDenied, Conflict, InvalidRequest, NotFound, Upstream
+from orchestration.domain.errors import (
+    AccessDenied,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    QuotaExceeded,
+    Upstream,
+)
 from orchestration.domain.node import NodeStatus, Wish, node_id_of
+from orchestration.services.nodes import NodeRequest
 from tests.builders import (
     DATASET,
     DEVELOPER,
@@ -18,7 +26,7 @@ from tests.builders import (
     a_user,
 )
 from tests.fakes import Wire
-from tests.processes import DEADLINE, a_node_service, a_reconciler, a_request, settle
+from tests.processes import DEADLINE, QUOTA, a_node_service, a_reconciler, a_request, settle
 
 NODE = node_id_of(DATASET)
 OTHER_DATASET = "steps"
@@ -393,3 +401,47 @@ def test_a_user_who_bought_it_from_a_second_account_is_somebody_else(world, node
     with pytest.raises(AccessDenied):
         nodes.request(a_request(), caller=STRANGER)
     assert world.stacks.launched == []
+
+
+class TestQuota:
+    @pytest.fixture(autouse=True)
+    def _purchases(self, world):
+        """One more dataset than a data scientist may have awake, a model of theirs on each."""
+        self.datasets = [f"dataset {number}" for number in range(QUOTA.per_buyer + 1)]
+        world.users.add(a_user(purchased=frozenset(self.datasets)))
+        for dataset in self.datasets:
+            world.datasets.add(a_dataset(dataset_id=dataset))
+            world.models.add(a_submission(model_id=f"on {dataset}", dataset_id=dataset))
+
+    def ask(self, nodes, dataset):
+        wanted = NodeRequest(dataset, f"on {dataset}", ("age",), ("y",))
+        return nodes.request(wanted, caller=SCIENTIST)
+
+    def test_one_node_too_many_is_refused(self, nodes, world):
+        """A stolen token can't spend without bound."""
+        for dataset in self.datasets[:-1]:
+            self.ask(nodes, dataset)
+        with pytest.raises(QuotaExceeded):
+            self.ask(nodes, self.datasets[-1])
+
+        assert len(world.stacks.launched) == QUOTA.per_buyer
+
+    def test_what_was_refused_does_not_come_up_by_itself(self, nodes, world):
+        """Not even when there is room again: nobody waits for it any more."""
+        for dataset in self.datasets[:-1]:
+            self.ask(nodes, dataset)
+        with pytest.raises(QuotaExceeded):
+            self.ask(nodes, self.datasets[-1])
+        nodes.withdraw(f"on {self.datasets[0]}", caller=SCIENTIST)
+        settle(world, sweeps=40)
+
+        assert node_id_of(self.datasets[-1]) not in {node for node, _ in world.stacks.launched}
+
+    def test_a_node_that_is_gone_makes_room(self, nodes, world):
+        """Its model was withdrawn, its grace is over."""
+        for dataset in self.datasets[:-1]:
+            self.ask(nodes, dataset)
+        nodes.withdraw(f"on {self.datasets[0]}", caller=SCIENTIST)
+        settle(world, sweeps=40)
+
+        assert not self.ask(nodes, self.datasets[-1]).is_ready

@@ -1,5 +1,6 @@
 """The model table: artificienlib writes its items, the marketplace reads them, we add some attributes."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -85,7 +86,8 @@ class DynamoModels:
             amounts |= {"acc_sum": report.acc, "acc_devices": 1}
         if not model.tally.sample:  # a place can only be set in a sample that is there
             self._update_existing(model.model_id, default={"loss_sample": {}})
-        place = ("loss_sample", model.tally.place())
+        # By chance, so that two reports at once hardly take the same place.
+        place = ("loss_sample", random.choice(model.tally.places()))  # noqa: S311 - no secret
         try:
             item = self._update(model.model_id, TRAINS, add=amounts, put_inside={place: report.loss})
         except ConditionFailed:

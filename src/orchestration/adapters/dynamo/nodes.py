@@ -2,14 +2,21 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from boto3.dynamodb.conditions import Attr, ConditionBase
 from pydantic import TypeAdapter
 
-from orchestration.adapters.dynamo.table import ConditionFailed, Item, Table, stored
-from orchestration.domain.node import Node, NodeStatus, Wish, node_id_of
+from orchestration.adapters.dynamo.changes import stored
+from orchestration.adapters.dynamo.table import ConditionFailed, Item, PartFailed, Table
+from orchestration.domain.errors import QuotaExceeded
+from orchestration.domain.node import Node, NodeStatus, Quota, Wish, node_id_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import UpdateTypeDef
 
 AS_NODE = TypeAdapter(Node)
+IN_ALL = "quota:all"
 FIELDS = frozenset(field.name for field in fields(Node))
 
 
@@ -25,14 +32,14 @@ class DynamoNodes:
         return _node(item) if item else None
 
     def all(self) -> Iterable[Node]:
-        """Return every record."""
-        return map(_node, self.table.scan())
+        """Return every record; the counters of the quota stand in the same table."""
+        return (_node(item) for item in self.table.scan() if "dataset_id" in item)
 
-    def ask(self, dataset_id: str, now: float) -> Node:
+    def ask(self, dataset_id: str, now: float, asked_by: str) -> Node:
         """Wish it up; whoever thinks of letting it go has to look again."""
         item = self.table.update(
             {"node_id": node_id_of(dataset_id)},
-            put={"wish": Wish.UP, "asked_at": now, "idle_since": 0.0},
+            put={"wish": Wish.UP, "asked_at": now, "asked_by": asked_by, "idle_since": 0.0},
             default={"dataset_id": dataset_id, "status": NodeStatus.ABSENT, "generation": 0},
         )
         return _node(item)
@@ -42,10 +49,44 @@ class DynamoNodes:
         unasked = Attr("asked_at").eq(stored(node.asked_at)) & Attr("generation").eq(node.generation)
         return self._change(node, {"wish": Wish.DOWN}, unasked) is not None
 
-    def claim(self, node: Node, now: float) -> Node | None:
-        """Begin the next generation, provided it is still wished for and nobody else has begun it."""
-        changes = {"generation": node.generation + 1, "status": NodeStatus.DEPLOYING, "launched_at": now}
-        return self._change(node, changes, _as_seen(node) & Attr("wish").eq(Wish.UP))
+    def claim(self, node: Node, now: float, quota: Quota) -> Node | None:
+        """Begin the next generation and count it, in one transaction."""
+        changes = {
+            "generation": node.generation + 1,
+            "status": NodeStatus.DEPLOYING,
+            "launched_at": now,
+            "charged_to": node.asked_by,
+        }
+        is_wished = _as_seen(node) & Attr("wish").eq(Wish.UP)
+        try:
+            self.table.together(
+                self.table.part({"node_id": node.node_id}, put=changes, when=is_wished),
+                self._counted(_of_buyer(node.asked_by), 1, when=_below(quota.per_buyer)),
+                self._counted(IN_ALL, 1, when=_below(quota.in_all)),
+            )
+        except PartFailed as failed:
+            if failed.position == 0:
+                return None
+            whose = "you have" if failed.position == 1 else "all together have"
+            limit = quota.per_buyer if failed.position == 1 else quota.in_all
+            raise QuotaExceeded(f"No more than {limit} nodes may be awake, and {whose} as many.") from failed
+        return self.get(node.node_id)
+
+    def release(self, node: Node, changes: Mapping[str, object]) -> Node | None:
+        """Note that a node is gone and count it no more, in one transaction."""
+        gone = {**changes, "status": NodeStatus.ABSENT, "charged_to": None}
+        part = self.table.part({"node_id": node.node_id}, put=gone, when=_as_seen(node))
+        counted = []
+        if node.charged_to is not None:
+            counted = [self._counted(_of_buyer(node.charged_to), -1), self._counted(IN_ALL, -1)]
+        try:
+            self.table.together(part, *counted)
+        except PartFailed:
+            return None
+        return self.get(node.node_id)
+
+    def _counted(self, counter: str, amount: int, when: ConditionBase | None = None) -> "UpdateTypeDef":
+        return self.table.part({"node_id": counter}, add={"awake": amount}, when=when)
 
     def change(self, node: Node, changes: Mapping[str, object]) -> Node | None:
         """Write these fields, provided generation and status are as seen."""
@@ -56,6 +97,15 @@ class DynamoNodes:
             return _node(self.table.update({"node_id": node.node_id}, put=changes, when=when))
         except ConditionFailed:
             return None
+
+
+def _of_buyer(username: str) -> str:
+    return f"quota:buyer:{username}"
+
+
+def _below(limit: int) -> ConditionBase:
+    awake = Attr("awake")
+    return awake.not_exists() | awake.lt(limit)
 
 
 def _as_seen(node: Node) -> ConditionBase:

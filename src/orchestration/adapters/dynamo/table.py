@@ -1,18 +1,18 @@
 """One DynamoDB table: get, put, conditional update, query, scan; never read, change, write back."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from boto3.dynamodb.conditions import ConditionBase
 from botocore.exceptions import ClientError
 
 from orchestration.adapters.aws_errors import upstream_errors
+from orchestration.adapters.dynamo.changes import Change, stored
 from orchestration.domain.errors import OrchestrationError
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import UpdateTypeDef
 
 Item = dict[str, Any]
 
@@ -23,6 +23,14 @@ class ConditionFailed(OrchestrationError):
     def __init__(self, item: Item | None) -> None:
         super().__init__("The item is not as expected.")
         self.item = item
+
+
+class PartFailed(OrchestrationError):
+    """One of several changes was not as expected, so none was made; `position` says which, from 0."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__("An item is not as expected.")
+        self.position = position
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,57 +50,39 @@ class Table:
         with upstream_errors("DynamoDB"):
             self.client.put_item(TableName=self.name, Item=_present(item))
 
-    def update(
-        self,
-        key: Mapping[str, str],
-        *,
-        put: Mapping[str, Any] | None = None,
-        put_inside: Mapping[tuple[str, str], Any] | None = None,
-        default: Mapping[str, Any] | None = None,
-        move: Mapping[str, tuple[str, Any]] | None = None,
-        add: Mapping[str, float] | None = None,
-        remove: Iterable[str] = (),
-        when: ConditionBase | None = None,
-    ) -> Item:
-        """Change single attributes and return the item as it is then.
+    def update(self, key: Mapping[str, str], **change: Any) -> Item:
+        """Change single attributes, as `Change` names them, and return the item as it is then.
 
-        A None among `put` removes; `put_inside` sets a name of a map that is there; `default` is put where
-        there is no value yet; `move` takes a value to another name and leaves an empty one. Raises
-        ConditionFailed.
+        Raises ConditionFailed.
         """
-        clauses = _Clauses()
-        for name, value in (put or {}).items():
-            if value is None:
-                clauses.remove(name)
-            else:
-                clauses.put(name, value)
-        for path, value in (put_inside or {}).items():
-            clauses.put_inside(path, value)
-        for name, value in (default or {}).items():
-            clauses.default(name, value)
-        for source, (target, nothing) in (move or {}).items():
-            clauses.move(source, target, nothing)
-        for name, amount in (add or {}).items():
-            clauses.add(name, amount)
-        for name in remove:
-            clauses.remove(name)
-        return self._update(key, clauses, when)
-
-    def _update(self, key: Mapping[str, str], clauses: "_Clauses", when: ConditionBase | None) -> Item:
-        condition: Any = {} if when is None else {"ConditionExpression": when}
         with upstream_errors("DynamoDB"):
             try:
                 return self.client.update_item(
                     TableName=self.name,
                     Key=dict(key),
+                    **Change(**change).arguments(),
                     ReturnValues="ALL_NEW",
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                    **clauses.arguments(),
-                    **condition,
                 )["Attributes"]
             except ClientError as error:
                 if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
                     raise ConditionFailed(_found(error)) from error
+                raise
+
+    def part(self, key: Mapping[str, str], **change: Any) -> "UpdateTypeDef":
+        """Return such a change as a part of `together`."""
+        arguments = Change(**change).arguments()
+        return cast("UpdateTypeDef", {"TableName": self.name, "Key": dict(key), **arguments})
+
+    def together(self, *parts: "UpdateTypeDef") -> None:
+        """Carry out all of these changes or none. Raises PartFailed when one's condition doesn't hold."""
+        with upstream_errors("DynamoDB"):
+            try:
+                self.client.transact_write_items(TransactItems=[{"Update": part} for part in parts])
+            except self.client.exceptions.TransactionCanceledException as error:
+                codes = [reason.get("Code") for reason in error.response.get("CancellationReasons", ())]
+                if "ConditionalCheckFailed" in codes:
+                    raise PartFailed(codes.index("ConditionalCheckFailed")) from error
                 raise
 
     def query(self, index: str, key: Any, **options: Any) -> Iterator[Item]:
@@ -111,51 +101,6 @@ class Table:
                 yield from page["Items"]
 
 
-class _Clauses:
-    """An update expression in the making; placeholders begin with `u`, boto3's own conditions use others."""
-
-    def __init__(self) -> None:
-        self.parts: dict[str, list[str]] = {"SET": [], "ADD": [], "REMOVE": []}
-        self.names: dict[str, str] = {}
-        self.values: dict[str, Any] = {}
-
-    def put_inside(self, path: tuple[str, str], value: Any) -> None:
-        self.parts["SET"].append(f"{'.'.join(map(self._name, path))} = {self._value(value)}")
-
-    def put(self, name: str, value: Any) -> None:
-        self.parts["SET"].append(f"{self._name(name)} = {self._value(value)}")
-
-    def default(self, name: str, value: Any) -> None:
-        place = self._name(name)
-        self.parts["SET"].append(f"{place} = if_not_exists({place}, {self._value(value)})")
-
-    def move(self, source: str, target: str, nothing: Any) -> None:
-        """All of SET sees the item as it was, so this can't lose what is added meanwhile."""
-        place, empty = self._name(source), self._value(nothing)
-        self.parts["SET"] += [f"{self._name(target)} = if_not_exists({place}, {empty})", f"{place} = {empty}"]
-
-    def add(self, name: str, amount: float) -> None:
-        self.parts["ADD"].append(f"{self._name(name)} {self._value(amount)}")
-
-    def remove(self, name: str) -> None:
-        self.parts["REMOVE"].append(self._name(name))
-
-    def arguments(self) -> dict[str, Any]:
-        expression = " ".join(f"{word} {', '.join(parts)}" for word, parts in self.parts.items() if parts)
-        arguments = {"UpdateExpression": expression, "ExpressionAttributeNames": self.names}
-        return arguments | ({"ExpressionAttributeValues": self.values} if self.values else {})
-
-    def _name(self, name: str) -> str:
-        place = f"#u{len(self.names)}"
-        self.names[place] = name
-        return place
-
-    def _value(self, value: Any) -> str:
-        place = f":u{len(self.values)}"
-        self.values[place] = stored(value)
-        return place
-
-
 def _found(error: ClientError) -> Item | None:
     response: Mapping[str, Any] = error.response
     return response.get("Item")
@@ -163,14 +108,3 @@ def _found(error: ClientError) -> Item | None:
 
 def _present(item: Mapping[str, Any]) -> Item:
     return {name: stored(value) for name, value in item.items() if value is not None}
-
-
-def stored(value: Any) -> Any:
-    """DynamoDB takes decimals of 38 digits; the shortest text of a float has 17 at most."""
-    if isinstance(value, float):
-        return Decimal(repr(value))
-    if isinstance(value, list | tuple):
-        return [stored(part) for part in value]
-    if isinstance(value, dict):
-        return {name: stored(part) for name, part in value.items()}
-    return value

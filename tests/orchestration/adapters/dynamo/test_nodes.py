@@ -3,9 +3,12 @@
 import pytest
 
 from orchestration.adapters.dynamo import DynamoNodes
-from orchestration.domain.node import NodeStatus, Wish
+from orchestration.domain.errors import QuotaExceeded
+from orchestration.domain.node import NodeStatus, Quota, Wish, node_id_of
 from tests.builders import DATASET, NOON, a_node
 from tests.fakes import FakeNodes
+
+QUOTA = Quota(per_buyer=2, in_all=3)
 
 
 def item_of(node):
@@ -55,9 +58,9 @@ def test_nothing_is_there_at_first(nodes):
 
 def test_asking_makes_a_record(nodes):
     """With nothing but the wish."""
-    asked = nodes.ask(DATASET, NOON)
+    asked = nodes.ask(DATASET, NOON, "ada")
 
-    assert asked == a_node(wish=Wish.UP, asked_at=NOON)
+    assert asked == a_node(wish=Wish.UP, asked_at=NOON, asked_by="ada")
     assert nodes.get(asked.node_id) == asked
 
 
@@ -65,7 +68,7 @@ def test_asking_again_changes_the_wish_and_the_time_only(shelf, nodes):
     """Whatever the node is doing; it is idle no more."""
     shelf.add(FULL)
     nodes.let_go(FULL)
-    asked = nodes.ask(DATASET, NOON + 60)
+    asked = nodes.ask(DATASET, NOON + 60, "ada")
 
     assert asked.wish is Wish.UP
     assert (asked.status, asked.generation, asked.address) == (NodeStatus.READY, 3, "node.test")
@@ -83,11 +86,11 @@ def test_letting_go_wishes_it_down(shelf, nodes):
 @pytest.mark.parametrize("since", ["asked", "claimed", "deleted"])
 def test_letting_go_fails_when_something_happened_since(shelf, nodes, since):
     """Whoever lets go has to look again."""
-    node = nodes.ask(DATASET, NOON)
+    node = nodes.ask(DATASET, NOON, "ada")
     if since == "asked":
-        nodes.ask(DATASET, NOON + 0.001)
+        nodes.ask(DATASET, NOON + 0.001, "ada")
     if since == "claimed":
-        nodes.claim(node, NOON)
+        nodes.claim(node, NOON, QUOTA)
     seen = a_node("never asked") if since == "deleted" else node
 
     assert nodes.let_go(seen) is False
@@ -96,7 +99,7 @@ def test_letting_go_fails_when_something_happened_since(shelf, nodes, since):
 
 def test_a_claim_begins_the_next_generation(nodes):
     """And says since when."""
-    claimed = nodes.claim(nodes.ask(DATASET, NOON), NOON + 1)
+    claimed = nodes.claim(nodes.ask(DATASET, NOON, "ada"), NOON + 1, QUOTA)
 
     assert (claimed.generation, claimed.status, claimed.launched_at) == (1, NodeStatus.DEPLOYING, NOON + 1)
     assert nodes.get(claimed.node_id) == claimed
@@ -104,8 +107,8 @@ def test_a_claim_begins_the_next_generation(nodes):
 
 def test_of_two_claims_one_succeeds(nodes):
     """Two requests at once must not both launch."""
-    seen = nodes.ask(DATASET, NOON)
-    claims = [nodes.claim(seen, NOON), nodes.claim(seen, NOON)]
+    seen = nodes.ask(DATASET, NOON, "ada")
+    claims = [nodes.claim(seen, NOON, QUOTA), nodes.claim(seen, NOON, QUOTA)]
 
     assert claims[0] is not None
     assert claims[1] is None
@@ -113,10 +116,10 @@ def test_of_two_claims_one_succeeds(nodes):
 
 def test_what_is_not_wished_for_is_not_claimed(nodes):
     """Its owner has given it up meanwhile."""
-    seen = nodes.ask(DATASET, NOON)
+    seen = nodes.ask(DATASET, NOON, "ada")
     nodes.let_go(seen)
 
-    assert nodes.claim(seen, NOON) is None
+    assert nodes.claim(seen, NOON, QUOTA) is None
 
 
 def test_a_change_writes_and_removes(shelf, nodes):
@@ -154,3 +157,43 @@ def test_what_others_write_is_ignored(table_of):
     table.put(item_of(FULL) | {"colour": "red"})
 
     assert DynamoNodes(table).get(FULL.node_id) == FULL
+
+
+def awake(nodes, number, buyer="ada"):
+    """Ask for a node and begin its life."""
+    return nodes.claim(nodes.ask(f"dataset {number}", NOON, buyer), NOON, QUOTA)
+
+
+class TestQuota:
+    def test_a_buyer_gets_no_more_than_their_share(self, nodes):
+        """A stolen token can't spend without bound; nothing is claimed beyond it."""
+        for number in range(2):
+            awake(nodes, number)
+        with pytest.raises(QuotaExceeded, match="No more than 2"):
+            awake(nodes, 2)
+
+        assert nodes.get(node_id_of("dataset 2")).status is NodeStatus.ABSENT
+
+    def test_all_together_get_no_more_than_there_is(self, nodes):
+        """However many tokens there are."""
+        for number, buyer in enumerate(("ada", "ada", "bob")):
+            awake(nodes, number, buyer)
+        with pytest.raises(QuotaExceeded, match="No more than 3"):
+            awake(nodes, 3, "eve")
+
+    def test_what_is_gone_counts_no_more(self, nodes):
+        """Charged once, released once; releasing again changes nothing."""
+        first, _ = awake(nodes, 0), awake(nodes, 1)
+        gone = nodes.release(first, {"reason": ""})
+
+        assert (gone.status, gone.charged_to) == (NodeStatus.ABSENT, None)
+        assert nodes.release(first, {"reason": ""}) is None
+        assert awake(nodes, 2).charged_to == "ada"
+        with pytest.raises(QuotaExceeded):
+            awake(nodes, 3)
+
+    def test_counters_are_no_nodes(self, nodes):
+        """They stand in the same table."""
+        awake(nodes, 0)
+
+        assert [node.dataset_id for node in nodes.all()] == ["dataset 0"]

@@ -83,6 +83,29 @@ def deploy_data() -> None:
         _table(deploy.deploy_data(cloudformation_client(settings.aws_default_region)))
 
 
+@main.group()
+def service() -> None:
+    """The stack of this service: web, reconciler, load balancer."""
+
+
+@service.command("deploy")
+@click.option("--image", "ServiceImage", required=True, help="Container image of this service.")
+@click.option("--node-image", "NodeImage", required=True, help="Container image of the nodes.")
+@click.option("--user-pool-id", "UserPoolId", required=True, help="Cognito pool whose tokens are taken.")
+@click.option("--app-client-ids", "AppClientIds", required=True, help="Its app clients, with commas between.")
+@click.option("--certificate-arn", "CertificateArn", default="", help="For https on 443.")
+@click.option("--public-url", "PublicUrl", default="", help="With which download links begin.")
+def deploy_service(**parameters: str) -> None:
+    """Put up the service beside data and cluster, and wait for it."""
+    from orchestration.provisioning import deploy
+    from orchestration.provisioning.cfn_helper import cloudformation_client
+
+    settings = _checked(StackSettings)
+    with _told():
+        client = cloudformation_client(settings.aws_default_region)
+        _table(deploy.deploy_service(client, parameters | {"ClusterStack": settings.cluster_stack}))
+
+
 def _table(outputs: Mapping[str, str]) -> None:
     for name, value in sorted(outputs.items()):
         click.echo(f"{name}\t{value}")

@@ -35,6 +35,21 @@ def deploy_data(
     return deploy_stack(CfnHelper(client), name, TemplateName.DATA, deadline=deadline)
 
 
+def deploy_service(
+    client: "CloudFormationClient",
+    parameters: Mapping[str, str],
+    name: str = "artificien-orchestration",
+    *,
+    deadline: float = DEADLINE,
+) -> Mapping[str, str]:
+    """Create the stack of this service if it is absent, wait for it, and return its outputs.
+
+    Data and cluster must be there: it imports their outputs. Raises StackFailed.
+    """
+    stacks = CfnHelper(client)
+    return deploy_stack(stacks, name, TemplateName.ORCHESTRATION, parameters=parameters, deadline=deadline)
+
+
 def deploy_stack(
     stacks: CfnHelper,
     name: str,

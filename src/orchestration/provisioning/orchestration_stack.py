@@ -156,6 +156,7 @@ class OrchestrationStack(Stack):
             "NODE_STACK_ROLE_ARN": self.provisioning_role.role_arn,
             "CALLBACK_ADDRESS": f"{self.balancer.load_balancer_dns_name}:{PORT}",
             "PUBLIC_URL": self._public_url(),
+            "TRUSTED_PROXIES": "1",  # the balancer, which says whose address a request came from
             "DATABASE_CLUSTER_ARN": self._of_cluster("DatabaseClusterArn"),
             "DATABASE_SECRET_ARN": self._of_cluster("DatabaseSecretArn"),
             "DATABASE_ENDPOINT": self._of_cluster("DatabaseEndpoint"),

@@ -32,10 +32,10 @@ FOR_BOTH: Grants = {
 }
 FOR_WEB: Grants = {
     **FOR_BOTH,
-    "node_table": ("GetItem", "Scan", "UpdateItem"),
+    "node_table": ("GetItem", "UpdateItem"),
     "user_table": ("UpdateItem",),
     "user_table/users_username_index": ("Query",),
-    "key_table": ("GetItem", "PutItem"),
+    "key_table": ("GetItem", "PutItem", "UpdateItem"),
     "key_table/owner-index": ("Query",),
 }
 FOR_RECONCILER: Grants = {**FOR_BOTH, "node_table": ("GetItem", "Scan", "UpdateItem")}
@@ -80,7 +80,9 @@ def _role(stack: Stack, name: str, around: Surroundings, tables: Grants, on_mode
 _STARS = {
     starred("cloudformation", f"stack/{NODE_NAME}-*/*"): "A stack a node and generation, and the id of each.",
     starred("cloudformation", "stack/<ClusterStack>/*"): "The id of a stack is known when it is there.",
-    "IAM5[Resource::arn:<AWS::Partition>:s3:::<DataStack>-ModelBucketName/models/*]": "Each trained model.",
+    "IAM5[Resource::arn:<AWS::Partition>:s3:::<DataStack>-ModelBucketName/models/*]": (
+        "Trained models are named by their models' ids, which are free text."
+    ),
 }
 
 

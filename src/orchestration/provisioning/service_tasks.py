@@ -79,6 +79,8 @@ class ServiceTasks:
             health_check_grace_period=None if process.command else Duration.minutes(1),
         )
         self._cluster.decide_public_ip(service)
+        # Started before the role has its policy, the first tasks could not read their secret.
+        service.node.add_dependency(self._execution_role)
         return service
 
     def _task(self, process: Process) -> ecs.FargateTaskDefinition:

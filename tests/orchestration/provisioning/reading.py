@@ -29,7 +29,7 @@ def listed(pairs):
 
 
 def text(value: Any) -> Any:
-    """Write intrinsic functions as `<name>`, `<resource.attribute>`; of an If, what holds without the wish."""
+    """Write intrinsic functions as `<name>`, `<resource.attribute>`; an If as what is there by default."""
     if isinstance(value, list):
         return [text(part) for part in value]
     if not isinstance(value, dict) or not value:

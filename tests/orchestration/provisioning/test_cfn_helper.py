@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -48,6 +49,22 @@ def test_a_stack_is_created_from_an_inline_body(stacks, answers):
     answers.add_response("create_stack", {"StackId": ARN}, expected)
 
     assert stacks.create(NEW) == ARN
+
+
+def test_cloudformation_acts_by_the_role_it_is_given(stacks, answers):
+    """It creates and deletes with rights of its own, not with the caller's."""
+    role = "arn:aws:iam::000000000000:role/maker"
+    created = {"TemplateBody": ANY, "Parameters": ANY, "Tags": ANY, "Capabilities": ANY, "RoleARN": role}
+    answers.add_response(
+        "create_stack",
+        {"StackId": ARN},
+        {"StackName": "a-stack", "ClientRequestToken": "launch-1", **created},
+    )
+    deleted = {"StackName": ARN, "ClientRequestToken": "retire-1", "RoleARN": role}
+    answers.add_response("delete_stack", {}, deleted)
+
+    stacks.create(replace(NEW, role_arn=role))
+    stacks.delete(ARN, "retire-1", role)
 
 
 @pytest.mark.parametrize("code", ["AlreadyExistsException", "TokenAlreadyExistsException"])

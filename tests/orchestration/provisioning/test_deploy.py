@@ -4,8 +4,10 @@ from datetime import UTC, datetime
 import boto3
 import pytest
 from botocore.stub import ANY
+from click.testing import CliRunner
 from moto import mock_aws
 
+from orchestration.cli import main
 from orchestration.domain.errors import StackFailed
 from orchestration.provisioning import deploy
 from orchestration.provisioning.synthesizer import TemplateName, load_template
@@ -100,3 +102,43 @@ def test_the_data_stack_makes_the_tables_that_callers_ask_for(monkeypatch):
 
     assert tables == ["dataset_table", "key_table", "model_table", "node_table", "user_table"]
     assert [bucket["Name"] for bucket in buckets] == [outputs["ModelBucketName"]]
+
+
+def test_the_service_is_put_up_from_its_snapshot(client, answers):
+    """Images and user pool are parameters; so the template is anybody's."""
+    name = "artificien-orchestration"
+    expected = {
+        "StackName": name,
+        "TemplateBody": json.dumps(load_template(TemplateName.ORCHESTRATION)),
+        "Parameters": [{"ParameterKey": "ServiceImage", "ParameterValue": "registry.test/service:1"}],
+        "Tags": [{"Key": "artificien:stack", "Value": "orchestration"}],
+        "Capabilities": ["CAPABILITY_IAM"],
+        "ClientRequestToken": ANY,
+    }
+    answers.add_client_error("describe_stacks", "ValidationError", f"Stack with id {name} does not exist")
+    answers.add_response("create_stack", {"StackId": ARN}, expected)
+    outputs = [{"OutputKey": "Address", "OutputValue": "lb.test:5001"}]
+    answers.add_response("describe_stacks", told("CREATE_COMPLETE", Outputs=outputs))
+
+    assert deploy.deploy_service(client, {"ServiceImage": "registry.test/service:1"}) == {
+        "Address": "lb.test:5001"
+    }
+
+
+def test_the_command_passes_every_parameter_of_the_template(monkeypatch):
+    """Those it doesn't ask for have a default."""
+    asked = []
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setattr(
+        deploy, "deploy_service", lambda _, parameters: asked.append(parameters) or {"A": "b"}
+    )
+    parameters = load_template(TemplateName.ORCHESTRATION)["Parameters"]
+    required = {n for n, p in parameters.items() if "Default" not in p}
+    options = ("--image", "--node-image", "--user-pool-id", "--app-client-ids")
+    words = [word for option in options for word in (option, option)]
+
+    result = CliRunner().invoke(main, ["service", "deploy", *words])
+
+    assert (result.exit_code, result.output) == (0, "A\tb\n")
+    assert required <= asked[0].keys() <= parameters.keys()
+    assert asked[0]["ClusterStack"] == "artificien-cluster"

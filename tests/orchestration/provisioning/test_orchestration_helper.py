@@ -190,6 +190,22 @@ def test_a_launch_passes_the_cluster_s_outputs_on(stacks, client, answers):
     assert parameters == SHARED | {"NodeId": NODE.node_id, "NodeImage": "node:1", "NodeSecretArn": SECRET}
 
 
+def test_a_node_is_made_and_unmade_by_cloudformation_s_role(client, answers):
+    """The service itself has no right to make what a node consists of."""
+    role = "arn:aws:iam::000000000000:role/maker"
+    created, deleted = recorded(client, "CreateStack"), recorded(client, "DeleteStack")
+    cluster_is_there(answers)
+    answers.add_response("create_stack", {"StackId": ARN})
+    answers.add_response("describe_stacks", told("CREATE_COMPLETE"))
+    answers.add_response("delete_stack", {})
+    stacks = node_stacks(client, role_arn=role)
+
+    stacks.launch(NODE, SECRET)
+    stacks.retire(NODE)
+
+    assert [call["RoleARN"] for call in created + deleted] == [role, role]
+
+
 def test_the_same_launch_carries_the_same_token(stacks, client, answers):
     """So that two replicas, or one that comes back to life, ask for one stack; the next life is another."""
     sent = recorded(client, "CreateStack")

@@ -141,7 +141,7 @@ def test_cloudformation_s_role_touches_what_is_named_like_a_node():
 
 
 def test_cloudformation_s_role_opens_nothing_to_anybody():
-    """A node's balancer has the one security group made for it; a service is of our cluster, without a shell."""
+    """A node's balancer has the one security group made for it; its service no shell."""
     conditions = {action: s.conditions for s in held_by(ORCHESTRATION, MAKER) for action in s.actions}
     group = {"elasticloadbalancing:SecurityGroup": ["<<ClusterStack>-LoadBalancerSecurityGroup>"]}
 
@@ -157,7 +157,7 @@ NEVER_CALLED = {
     "cognito-idp:DescribeUserPoolClient": "no listener of ours authenticates",
     "ec2:DescribeIpamPools": "no balancer takes addresses from a pool",
     "elasticloadbalancing:ModifyCapacityReservation": "none is reserved",
-    "elasticloadbalancing:RegisterTargets": "the template names no target, ECS registers the task by its own role",
+    "elasticloadbalancing:RegisterTargets": "the template names no target, ECS registers the task",
     "iam:GetRole": "passing is all that is allowed in IAM",
 }
 """Of what the registry's schemas name: what our template gives no occasion for."""

@@ -1,0 +1,147 @@
+"""Which calls to AWS a process can make, found by following its objects from the composition root.
+
+The source of each object's class is read: a call on a boto3 client is a call to AWS, a call on a `Table` is
+what that method of `Table` calls, a call on another object of ours leads there. An object of which only
+single methods are called counts for those alone. Nothing is executed, so no test has to reach a line.
+"""
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from types import MethodType
+
+from botocore.client import BaseClient
+
+from orchestration.adapters.dynamo import Table
+
+Call = tuple[str, str]
+"""An action as IAM names it, and the table or index it is on, or nothing where that isn't DynamoDB."""
+
+Methods = frozenset[str] | None
+"""Which methods of an object are called; None for any."""
+
+
+def calls_of(root: object) -> set[Call]:
+    """Return all that can be called from an object."""
+    return {call for view in reachable(root) for call in view.calls()}
+
+
+def reachable(root: object) -> list["View"]:
+    """Return the objects of our own that can be reached, with the methods by which they are."""
+    seen: dict[tuple[int, Methods], View] = {}
+    waiting = [View(root, None)]
+    while waiting:
+        view = waiting.pop()
+        key = (id(view.owner), view.methods)
+        if key not in seen and type(view.owner).__module__.startswith("orchestration."):
+            seen[key] = view
+            waiting += view.parts()
+    return list(seen.values())
+
+
+@dataclass(frozen=True)
+class View:
+    """An object, seen through some of its methods."""
+
+    owner: object
+    methods: Methods
+
+    def calls(self) -> Iterator[Call]:
+        """Return what these methods call themselves."""
+        if isinstance(self.owner, Table):
+            return  # whoever has it says what it is used for
+        for name, part in _fields(self.owner).items():
+            if isinstance(part, BaseClient):
+                for call in self._calls_on(name):
+                    yield from ((action, "") for action in _actions(part, call))
+            if isinstance(part, Table):
+                for call in self._calls_on(name):
+                    places = self._places(part, _method(call))
+                    yield from ((action, p) for action in _of_table(part, _method(call)) for p in places)
+
+    def parts(self) -> Iterator["View"]:
+        """Return the objects that these methods use, or hand on."""
+        for name, part in _fields(self.owner).items():
+            mentions = [n for n in self._nodes() if isinstance(n, ast.Attribute) and _is_own(n, name)]
+            if not mentions and self.methods is not None:
+                continue
+            if isinstance(part, MethodType):
+                yield View(part.__self__, frozenset({part.__name__}))
+                continue
+            called = frozenset(_method(call) for call in self._calls_on(name))
+            is_all = len(mentions) != len(self._calls_on(name)) or not mentions
+            yield View(part, None if is_all else called)
+
+    def _nodes(self) -> list[ast.AST]:
+        bodies = _methods_of(type(self.owner))
+        if self.methods is None:
+            return [node for body in bodies.values() for node in ast.walk(body)]
+        assert self.methods <= bodies.keys(), f"{self.owner}: no {self.methods - bodies.keys()}"
+        names = set(self.methods)
+        while True:
+            nodes = [node for name in names for node in ast.walk(bodies[name])]
+            own = {n.attr for n in nodes if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "self"}
+            if own & bodies.keys() <= names:
+                return nodes
+            names |= own & bodies.keys()
+
+    def _calls_on(self, field: str) -> list[ast.Call]:
+        return [
+            node
+            for node in self._nodes()
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and _is_own(node.func.value, field)
+        ]
+
+    def _places(self, table: Table, method: str) -> list[str]:
+        if method != "query":
+            return [table.name]
+        written = " ".join(map(ast.unparse, self._nodes()))
+        indexes = set(re.findall(r"[\"']([\w-]+[-_]index)[\"']", written))
+        assert indexes, f"{type(self.owner).__name__} queries no index?"
+        return [f"{table.name}/{index}" for index in indexes]
+
+
+def _of_table(table: Table, method: str) -> set[str]:
+    """Return what a method of `Table` calls, the methods that it calls included."""
+    view = View(table, frozenset({method}))
+    return {action for call in view._calls_on("client") for action in _actions(table.client, call)}
+
+
+def _actions(client: BaseClient, call: ast.Call) -> set[str]:
+    """Return the actions that a call is authorized as: its operation, or what a transaction consists of."""
+    method = _method(call)
+    constants = [n.value for n in ast.walk(call) if isinstance(n, ast.Constant)]
+    if method == "transact_write_items":
+        parts = {"ConditionCheck", "Delete", "Put", "Update"} & set(constants)
+        assert parts, "a transaction of what?"
+        return {f"dynamodb:{part}Item" for part in parts}
+    if method in ("get_paginator", "get_waiter", "generate_presigned_url"):
+        method = constants[0]
+    operation = client.meta.method_to_api_mapping[method]
+    return {f"{client.meta.service_model.signing_name}:{operation}"}
+
+
+def _fields(owner: object) -> dict[str, object]:
+    slots = [name for kind in type(owner).__mro__ for name in getattr(kind, "__slots__", ())]
+    return getattr(owner, "__dict__", {}) | {name: getattr(owner, name) for name in slots}
+
+
+@cache
+def _methods_of(kind: type) -> dict[str, ast.FunctionDef]:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def _is_own(node: ast.expr, field: str) -> bool:
+    return ast.unparse(node) == f"self.{field}"
+
+
+def _method(call: ast.Call) -> str:
+    assert isinstance(call.func, ast.Attribute)
+    return call.func.attr

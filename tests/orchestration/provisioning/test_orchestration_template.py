@@ -1,0 +1,165 @@
+"""What the stack of the service promises, read from its snapshot."""
+
+import json
+import re
+
+import pytest
+
+from orchestration import gunicorn_conf
+from tests.orchestration.provisioning.reading import (
+    CLUSTER,
+    DATA,
+    ORCHESTRATION,
+    TEMPLATES,
+    listed,
+    of_type,
+    only,
+    short,
+    text,
+)
+from tests.orchestration.provisioning.service_environment import containers, settings
+
+
+def by_port():
+    return {
+        listener["Port"]: listener for listener in of_type(ORCHESTRATION, "ElasticLoadBalancingV2::Listener")
+    }
+
+
+def test_the_task_s_environment_is_all_that_the_settings_need(monkeypatch):
+    """Nothing is missing, nothing is misspelt, and neither local mode nor a directory for nodes is on."""
+    found = settings(monkeypatch)
+
+    assert (found.callback_address, found.public_url) == ("lb.test:5001", "http://lb.test:5001")
+    assert found.node_stack_role_arn == "arn:aws:iam::role/maker"
+    assert (found.database_endpoint, found.node_database_url) == ("db.test", None)
+    assert (found.trusted_proxies, found.local_mode) == (1, False)
+
+
+def test_secrets_are_references():
+    """What a setting calls secret is never in the environment."""
+    for container in containers().values():
+        plain = {pair["Name"] for pair in container["Environment"]}
+
+        assert [pair["Name"] for pair in container["Secrets"]] == ["DOWNLOAD_SECRET"]
+        assert not {"DOWNLOAD_SECRET", "NODE_DATABASE_URL"} & plain
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_no_output_and_no_parameter_is_secret(name):
+    """Outputs show secrets by their ARN; no parameter takes one."""
+    shown = TEMPLATES[name].get("Outputs", {}) | TEMPLATES[name].get("Parameters", {})
+    suspicious = [n for n in shown if re.search(r"(?i)secret|password|token|credential", n)]
+
+    assert all(n.endswith("SecretArn") for n in suspicious)
+    assert "resolve:" not in json.dumps(shown)
+
+
+def test_both_processes_run_one_image():
+    """Another command makes it the reconciler."""
+    web, reconciler = containers()["web"], containers()["reconciler"]
+
+    assert web["Image"] == reconciler["Image"] == {"Ref": "ServiceImage"}
+    assert "Command" not in web
+    assert reconciler["Command"] == ["python", "-m", "orchestration", "reconcile"]
+
+
+def test_two_webs_and_a_reconciler_replace_themselves_gracefully():
+    """A deployment that can't start is rolled back; meanwhile the old tasks serve."""
+    deployments = [s["DeploymentConfiguration"] for s in of_type(ORCHESTRATION, "ECS::Service")]
+
+    assert sorted(s["DesiredCount"] for s in of_type(ORCHESTRATION, "ECS::Service")) == [1, 2]
+    assert all(d["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True} for d in deployments)
+    assert {(d["MinimumHealthyPercent"], d["MaximumPercent"]) for d in deployments} == {(100, 200)}
+
+
+def test_the_balancer_passes_the_phones_header_and_closes_before_gunicorn():
+    """`api_key` counts as an invalid name; whoever closes last never cuts off a request."""
+    attributes = listed(only(ORCHESTRATION, "ElasticLoadBalancingV2::LoadBalancer")["LoadBalancerAttributes"])
+
+    assert attributes["routing.http.drop_invalid_header_fields.enabled"] == "false"
+    assert int(attributes["idle_timeout.timeout_seconds"]) < gunicorn_conf.keepalive
+
+
+def test_http_is_on_5001_and_https_where_there_is_a_certificate():
+    """Phones and the library speak http only; TLS 1.2 and newer stands beside it."""
+    listeners = by_port()
+    conditional = {
+        short(n): r["Condition"] for n, r in ORCHESTRATION["Resources"].items() if "Condition" in r
+    }
+
+    assert {port: listener["Protocol"] for port, listener in listeners.items()} == {
+        5001: "HTTP",
+        443: "HTTPS",
+    }
+    assert listeners[443]["SslPolicy"].startswith("ELBSecurityPolicy-TLS13-1-2")
+    assert conditional == {"Https": "HasCertificateArn", "HttpsIngress": "HasCertificateArn"}
+
+
+def test_a_web_task_is_well_when_it_answers():
+    """`GET /` asks nobody else, so a slow AWS takes no task out of service."""
+    target = only(ORCHESTRATION, "ElasticLoadBalancingV2::TargetGroup")
+    patience = int(listed(target["TargetGroupAttributes"])["deregistration_delay.timeout_seconds"])
+
+    assert (target["HealthCheckPath"], target["Port"]) == ("/", 5001)
+    assert patience > gunicorn_conf.graceful_timeout
+
+
+def test_the_world_reaches_balancers_and_nothing_else():
+    """Of all stacks: three ports of two balancers. Tasks may have an address, but nobody gets in."""
+    inline = [
+        (short(name), rule["FromPort"])
+        for template in TEMPLATES.values()
+        for name, resource in template["Resources"].items()
+        if resource["Type"] == "AWS::EC2::SecurityGroup"
+        for rule in resource["Properties"].get("SecurityGroupIngress", ())
+    ]
+    apart = [
+        (short(text(rule["GroupId"]).strip("<>").split(".")[0]), rule["FromPort"])
+        for template in (CLUSTER, ORCHESTRATION)
+        for rule in of_type(template, "EC2::SecurityGroupIngress")
+        if "CidrIp" in rule
+    ]
+    balancers = {
+        short(text(group).strip("<>").split(".")[0])
+        for group in only(ORCHESTRATION, "ElasticLoadBalancingV2::LoadBalancer")["SecurityGroups"]
+    }
+
+    assert sorted(inline + apart) == [
+        ("BalancerGroup", 443),
+        ("BalancerGroup", 5001),
+        ("LoadBalancerGroup", 5000),
+    ]
+    assert balancers == {"BalancerGroup"}
+
+
+def test_web_hears_its_balancer_and_the_reconciler_hears_nobody():
+    """One rule lets somebody in, and it names the balancer's group."""
+    rules = [
+        (short(text(r["SourceSecurityGroupId"])), short(text(r["GroupId"])), r["FromPort"])
+        for r in of_type(ORCHESTRATION, "EC2::SecurityGroupIngress")
+        if "SourceSecurityGroupId" in r
+    ]
+
+    assert rules == [("<BalancerGroup.GroupId>", "<WebGroup.GroupId>", 5001)]
+
+
+def test_what_is_imported_is_exported():
+    """`cdk deploy --all` puts up data and cluster first; what the service takes from them is there."""
+    imports = set(re.findall(r"<(?:Cluster|Data)Stack>-(\w+)", json.dumps(text(ORCHESTRATION["Resources"]))))
+    exports = {name for t in (CLUSTER, DATA) for name, output in t["Outputs"].items() if "Export" in output}
+
+    assert imports
+    assert imports <= exports
+    for template in (CLUSTER, DATA):
+        for name, output in template["Outputs"].items():
+            assert text(output["Export"]["Name"]) == f"<StackName>-{name}"
+
+
+def test_nothing_of_the_service_s_own_stack_holds_data():
+    """It goes with its stack; the key of the links stays with the tables."""
+    kept = {r["Type"] for r in ORCHESTRATION["Resources"].values() if r.get("DeletionPolicy") == "Retain"}
+    (secret,) = (r for r in DATA["Resources"].values() if r["Type"] == "AWS::SecretsManager::Secret")
+
+    assert kept == set()
+    assert secret["DeletionPolicy"] == "Retain"

@@ -50,12 +50,6 @@ class Server:
         with self.connect(**where) as connection:
             return rows(connection, statement, *values)
 
-    def new_database(self, name: str) -> str:
-        """Make a login with a database, as a node finds them; the URL that the node is given."""
-        self.ask(f"CREATE ROLE {name} LOGIN PASSWORD 'open'")
-        self.ask(f"CREATE DATABASE {name}db OWNER {name} TEMPLATE template0")
-        return f"postgresql://{name}:open@{self.endpoint}/"
-
 
 def rows(connection: psycopg.Connection, statement: str, *values: str) -> list[tuple]:
     """Run one statement with values for its `%s`; what it finds."""

@@ -12,6 +12,8 @@ import pytest
 from sqlalchemy import make_url, select, text
 from sqlalchemy.exc import OperationalError
 
+from orchestration.adapters.tenants import SharedCluster
+from orchestration.domain.node import Node
 from pygrid_node.averaging.closing import CycleCloser
 from pygrid_node.entities import Worker
 from pygrid_node.errors import AlreadyExists, InvalidRequest, ProcessNotFound, WorkerNotFound
@@ -25,6 +27,7 @@ from pygrid_node.storage.schema import metadata, workers
 from pygrid_node.uploads import read_upload
 from pygrid_wire import decode_state
 from tests import postgresql
+from tests.postgresql import Administrator
 
 pytestmark = pytest.mark.moto
 
@@ -55,8 +58,12 @@ def database_url(request, tmp_path):
 
 @pytest.fixture
 def postgresql_url(server):
-    """A login with a database of its own, and no other right."""
-    return server.new_database(postgresql.unique("n"))
+    """What the orchestration makes for a node: a login with a database of its own, and no other right."""
+    node = Node(postgresql.unique("n"), "a dataset", generation=1)
+    cluster = SharedCluster(Administrator(server), server.endpoint)
+    url = cluster.new_url(node)
+    cluster.ensure(node, url)
+    return url
 
 
 @pytest.fixture
@@ -338,10 +345,9 @@ class TestPostgresql:
         ):
             connection.execute(workers.insert().values(id="w", process_id=1))
 
-    def test_no_password_is_in_the_error_of_a_database_that_refuses(self, server):
+    def test_no_password_is_in_the_error_of_a_database_that_refuses(self, server, postgresql_url):
         """The node logs it when it can't start."""
-        name = postgresql.unique("n")
-        server.new_database(name)
+        name = make_url(postgresql_url).username
         with pytest.raises(OperationalError) as refusal:
             Database(f"postgresql://{name}:not-this-one@{server.endpoint}/{name}db")
 

@@ -1,5 +1,6 @@
 """Each node has its database and its login, and no way into another's; on a real PostgreSQL."""
 
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import structlog
 from botocore.stub import Stubber
 
 from orchestration.adapters import tenants_sql
+from orchestration.adapters.node_secrets import SecretsManagerNodeSecrets
 from orchestration.adapters.tenants import OneDirectory, SharedCluster
 from orchestration.adapters.tenants_data_api import ADMINISTRATION, DataApi
 from orchestration.adapters.tenants_sql import Tenant, scram_verifier
@@ -197,6 +199,24 @@ class TestOneNode:
                 list(threads.map(ensure, range(4)))
 
             assert Login(server, node, url).ask("SELECT 1") == [(1,)]
+
+    def test_two_processes_that_launch_one_generation_agree_on_the_password(
+        self, aws, server, cluster, fresh
+    ):
+        """Each makes one up; the secret that was there first is the one that counts, for both."""
+        node = fresh()
+        client = aws.client("secretsmanager")
+        first, second = (
+            SecretsManagerNodeSecrets(client, "orchestration.test:5001", cluster.new_url).ensure(node)
+            for _ in range(2)
+        )
+        cluster.ensure(node, second.database_url)
+        cluster.ensure(node, first.database_url)
+        told = json.loads(client.get_secret_value(SecretId=first.reference)["SecretString"])
+
+        assert Login(server, node, told["DATABASE_URL"]).ask("SELECT 1") == [(1,)]
+        assert first == second
+        assert urlsplit(told["DATABASE_URL"]).password not in repr(first)
 
     def test_many_nodes_at_once_do_not_trip_over_each_other(self, admitted, fresh):
         """They share catalogues, of which two changes at once would fail."""

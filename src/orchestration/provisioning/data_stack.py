@@ -31,6 +31,7 @@ class DataStack(Stack):
         self._table("NodeTable", "node_table", key="node_id")
         keys = self._table("KeyTable", "key_table", key="key_hash", expiry="expires_at")
         _index(keys, "owner-index", "owner", "created_at", _NUMBER)
+        self._table("AuditTable", "audit_table", key="subject", sort="at", expiry="expires_at")
         self._export("ModelBucketName", self._model_bucket().bucket_name)
         self._export("DownloadSecretArn", self._download_secret().secret_arn)
 
@@ -49,12 +50,15 @@ class DataStack(Stack):
         _index(datasets, "owner_username-index", "owner_username")
         _index(datasets, "category-num_devices-index", "category", "num_devices", _NUMBER)
 
-    def _table(self, construct_id: str, name: str, *, key: str, expiry: str | None = None) -> dynamodb.Table:
+    def _table(
+        self, construct_id: str, name: str, *, key: str, sort: str | None = None, expiry: str | None = None
+    ) -> dynamodb.Table:
         return dynamodb.Table(
             self,
             construct_id,
             table_name=name,
             partition_key=dynamodb.Attribute(name=key, type=_TEXT),
+            sort_key=dynamodb.Attribute(name=sort, type=_TEXT) if sort else None,
             billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
             encryption=dynamodb.TableEncryption.AWS_MANAGED,
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(

@@ -29,6 +29,7 @@ FOR_BOTH: Grants = {
     "model_table/dataset-active-index": ("Query",),
     "model_table/retrieval-due-index": ("Query",),
     "dataset_table": ("GetItem", "UpdateItem"),
+    "audit_table": ("PutItem",),  # what was noted can be neither read nor changed from here
 }
 FOR_WEB: Grants = {
     **FOR_BOTH,

@@ -12,10 +12,12 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from types import MethodType
 
 from botocore.client import BaseClient
 
+from orchestration import api
 from orchestration.adapters.dynamo import Table
 
 Call = tuple[str, str]
@@ -60,7 +62,7 @@ class View:
                     yield from ((action, "") for action in _actions(part, call))
             if isinstance(part, Table):
                 for call in self._calls_on(name):
-                    places = self._places(part, _method(call))
+                    places = self._places(part, call)
                     yield from ((action, p) for action in _of_table(part, _method(call)) for p in places)
 
     def parts(self) -> Iterator["View"]:
@@ -77,6 +79,8 @@ class View:
             yield View(part, None if is_all else called)
 
     def _nodes(self) -> list[ast.AST]:
+        if isinstance(self.owner, api.Services):
+            return [node for view in _views() for node in ast.walk(view)]
         bodies = _methods_of(type(self.owner))
         if self.methods is None:
             return [node for body in bodies.values() for node in ast.walk(body)]
@@ -98,8 +102,8 @@ class View:
             and _is_own(node.func.value, field)
         ]
 
-    def _places(self, table: Table, method: str) -> list[str]:
-        if method != "query":
+    def _places(self, table: Table, call: ast.Call) -> list[str]:
+        if _method(call) != "query" or ast.unparse(call.args[0]) == "None":
             return [table.name]
         written = " ".join(map(ast.unparse, self._nodes()))
         indexes = set(re.findall(r"[\"']([\w-]+[-_]index)[\"']", written))
@@ -133,13 +137,20 @@ def _fields(owner: object) -> dict[str, object]:
 
 
 @cache
+def _views() -> list[ast.Module]:
+    """Return the modules of the api: views say `services()` where others say `self`."""
+    folder = Path(inspect.getfile(api)).parent
+    return [ast.parse(path.read_text(encoding="utf-8")) for path in folder.glob("*.py")]
+
+
+@cache
 def _methods_of(kind: type) -> dict[str, ast.FunctionDef]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
     return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
 def _is_own(node: ast.expr, field: str) -> bool:
-    return ast.unparse(node) == f"self.{field}"
+    return ast.unparse(node) in (f"self.{field}", f"services().{field}")
 
 
 def _method(call: ast.Call) -> str:

@@ -100,7 +100,14 @@ def test_the_data_stack_makes_the_tables_that_callers_ask_for(monkeypatch):
         tables = boto3.client("dynamodb", region_name="us-east-1").list_tables()["TableNames"]
         buckets = boto3.client("s3", region_name="us-east-1").list_buckets()["Buckets"]
 
-    assert tables == ["dataset_table", "key_table", "model_table", "node_table", "user_table"]
+    assert tables == [
+        "audit_table",
+        "dataset_table",
+        "key_table",
+        "model_table",
+        "node_table",
+        "user_table",
+    ]
     assert [bucket["Name"] for bucket in buckets] == [outputs["ModelBucketName"]]
 
 

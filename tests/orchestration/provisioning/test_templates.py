@@ -190,6 +190,7 @@ INDEXES = {
     "user_table": {"users_username_index": [("username", "S")]},
     "node_table": {},
     "key_table": {"owner-index": [("owner", "S"), ("created_at", "N")]},
+    "audit_table": {},
 }
 KEYS = {
     "model_table": "model_id",
@@ -197,7 +198,9 @@ KEYS = {
     "user_table": "user_id",
     "node_table": "node_id",
     "key_table": "key_hash",
+    "audit_table": "subject",
 }
+SORTED = {"audit_table": [{"AttributeName": "at", "KeyType": "RANGE"}]}
 TABLES = {table["TableName"]: table for table in of_type(DATA, "DynamoDB::Table")}
 
 
@@ -213,7 +216,7 @@ def test_a_table_has_the_keys_and_indexes_that_callers_use(name):
         for index in table.get("GlobalSecondaryIndexes", ())
     }
 
-    assert table["KeySchema"] == [{"AttributeName": KEYS[name], "KeyType": "HASH"}]
+    assert table["KeySchema"] == [{"AttributeName": KEYS[name], "KeyType": "HASH"}, *SORTED.get(name, [])]
     assert types[KEYS[name]] == "S"
     assert indexes == INDEXES[name]
     assert all(
@@ -231,13 +234,14 @@ def test_a_table_is_encrypted_can_be_restored_and_costs_by_use(name):
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
 
 
-def test_only_keys_expire_by_themselves():
+def test_only_keys_and_the_audit_expire_by_themselves():
     """Everything else goes when somebody deletes it."""
     expiring = {
         name: t["TimeToLiveSpecification"] for name, t in TABLES.items() if "TimeToLiveSpecification" in t
     }
 
-    assert expiring == {"key_table": {"AttributeName": "expires_at", "Enabled": True}}
+    expires = {"AttributeName": "expires_at", "Enabled": True}
+    assert expiring == {"key_table": expires, "audit_table": expires}
 
 
 def test_what_holds_data_outlives_its_stack():

@@ -27,7 +27,7 @@ from orchestration.domain.node import (
     Wish,
     node_id_of,
 )
-from orchestration.domain.ports import NodeSecret
+from orchestration.domain.ports import AuditEntry, NodeSecret
 from tests.builders import NOON
 
 Name = tuple[str, int]
@@ -320,6 +320,20 @@ class FakeNodes:
         return node
 
 
+class FakeAudit:
+    """The audit table."""
+
+    def __init__(self) -> None:
+        self.entries: list[AuditEntry] = []
+
+    def record(self, entry: AuditEntry) -> None:
+        self.entries.append(entry)
+
+    def told(self) -> list[tuple[str, str, str]]:
+        """Who did what to what, of what was done."""
+        return [(e.actor, e.action, e.subject) for e in self.entries if e.result == "ok"]
+
+
 class FakeSecrets:
     """Secrets Manager: one secret a generation, `passwords` are what the nodes would know."""
 
@@ -542,6 +556,7 @@ class World:
     nodes: FakeNodes = field(default_factory=FakeNodes)
     secrets: FakeSecrets = field(default_factory=FakeSecrets)
     tenants: FakeTenants = field(default_factory=FakeTenants)
+    audit: FakeAudit = field(default_factory=FakeAudit)
     stacks: FakeStacks = field(default_factory=FakeStacks)
     bucket: FakeBucket = field(default_factory=FakeBucket)
     server: Any = None

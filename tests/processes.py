@@ -38,6 +38,7 @@ def a_lifecycle(world: World) -> Lifecycle:
         clock=world.clock,
         deadline=DEADLINE,
         quota=QUOTA,
+        audit=world.audit,
     )
 
 
@@ -78,7 +79,9 @@ def a_catalogue(world: World) -> CatalogueService:
 
 def a_retrieval(world: World) -> RetrievalService:
     """What brings trained models home."""
-    return RetrievalService(world.models, world.server, world.bucket, "https://link.test/{}/{}".format)
+    return RetrievalService(
+        world.models, world.server, world.bucket, "https://link.test/{}/{}".format, world.audit
+    )
 
 
 def a_reconciler(world: World) -> Reconciler:

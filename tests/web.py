@@ -68,6 +68,7 @@ def services_on(world: World, limits: RateLimits | None = None) -> Services:
         downloads=DownloadService(world.models, world.bucket.fresh_url, LINKS.link),
         links=LINKS,
         limits=limits or Unlimited(),
+        audit=world.audit,
     )
 
 

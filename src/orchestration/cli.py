@@ -106,6 +106,17 @@ def deploy_service(**parameters: str) -> None:
         _table(deploy.deploy_service(client, parameters | {"ClusterStack": settings.cluster_stack}))
 
 
+@main.command("audit-log")
+@click.argument("subject")
+def audit_log(subject: str) -> None:
+    """Show who did what to SUBJECT: `dataset:`, `model:` or `user:` and the id; oldest first."""
+    from orchestration.pygrid_orchestration import Parts
+
+    with _told():
+        for at, entry in Parts(_checked(Settings.from_environment)).audit.of(subject):
+            click.echo(f"{at}  {entry.actor:<16} {entry.action:<24} {entry.result}")
+
+
 def _table(outputs: Mapping[str, str]) -> None:
     for name, value in sorted(outputs.items()):
         click.echo(f"{name}\t{value}")

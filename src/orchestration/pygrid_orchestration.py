@@ -15,6 +15,7 @@ from orchestration import api
 from orchestration.adapters.cognito import CognitoTokens
 from orchestration.adapters.dynamo import (
     DynamoApiKeys,
+    DynamoAuditLog,
     DynamoDatasets,
     DynamoModels,
     DynamoNodes,
@@ -27,7 +28,7 @@ from orchestration.adapters.node_secrets import SecretsManagerNodeSecrets
 from orchestration.adapters.pygrid import PygridServer
 from orchestration.adapters.tenants import OneDirectory, SharedCluster
 from orchestration.adapters.tenants_data_api import DataApi
-from orchestration.api.limits import Rates, RateLimits
+from orchestration.api.limits import RateLimits, Rates
 from orchestration.api.links import DownloadLinks
 from orchestration.domain.node import Quota
 from orchestration.domain.ports import Tenants
@@ -108,6 +109,7 @@ class Parts:
             downloads=DownloadService(self.models, self.bucket.fresh_url, self.links.link),
             links=self.links,
             limits=self.limits,
+            audit=self.audit,
         )
 
     @cached_property
@@ -139,7 +141,7 @@ class Parts:
             nodes=self.nodes,
             models=self.models,
             lifecycle=self.lifecycle,
-            retrieval=RetrievalService(self.models, self.server, self.bucket, self.links.link),
+            retrieval=RetrievalService(self.models, self.server, self.bucket, self.links.link, self.audit),
             clock=time.time,
             grace=self.settings.node_grace,
         )
@@ -157,6 +159,7 @@ class Parts:
             clock=time.time,
             deadline=self.settings.node_deadline,
             quota=Quota(self.settings.nodes_per_buyer, self.settings.nodes_in_all),
+            audit=self.audit,
         )
 
     @cached_property
@@ -167,6 +170,10 @@ class Parts:
     def accounts(self) -> AccountService:
         keys = DynamoApiKeys(self._table(self.settings.key_table))
         return AccountService(self.users, keys, time.time, overlap=self.settings.legacy_key_days * DAY)
+
+    @cached_property
+    def audit(self) -> DynamoAuditLog:
+        return DynamoAuditLog(self._table(self.settings.audit_table), time.time, self.settings.audit_days)
 
     @cached_property
     def tokens(self) -> CognitoTokens:

@@ -34,6 +34,7 @@ class Settings(StackSettings):
     user_table: str = "user_table"
     node_table: str = "node_table"
     key_table: str = "key_table"
+    audit_table: str = "audit_table"
 
     node_image: str
     """Container image that node stacks run."""
@@ -58,7 +59,7 @@ class Settings(StackSettings):
     node_deadline: PositiveFloat = 1200
     """How long a launch may take until the node answers."""
     nodes_per_buyer: PositiveInt = 10
-    """How many nodes may be awake because one data scientist asked: a stolen token spends no more than that."""
+    """How many nodes may be awake because one data scientist asked: a stolen token spends no more."""
     nodes_in_all: PositiveInt = 500
     reconcile_interval: PositiveFloat = 10
     legacy_key_days: Annotated[float, Field(ge=0)] = 30
@@ -79,6 +80,8 @@ class Settings(StackSettings):
     """Where requests are counted: in each web process, or in a Redis that all share."""
     trusted_proxies: Annotated[int, Field(ge=0)] = 0
     """How many proxies stand in front: a load balancer is one, and names the caller's address."""
+    audit_days: PositiveFloat = 400
+    """How long it can be looked up who did what."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_body_bytes: PositiveInt = 262_144
     local_mode: bool = False

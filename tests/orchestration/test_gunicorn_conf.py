@@ -1,8 +1,11 @@
 """gunicorn's settings: each line of them has a reason."""
 
+import importlib.util
 import runpy
 
 import pytest
+
+CONF = importlib.util.find_spec("orchestration.gunicorn_conf").origin
 
 
 @pytest.fixture
@@ -12,7 +15,7 @@ def conf(monkeypatch):
             monkeypatch.delenv(name, raising=False)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        return runpy.run_module("orchestration.gunicorn_conf")
+        return runpy.run_path(CONF)
 
     return load
 

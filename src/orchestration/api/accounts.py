@@ -3,6 +3,7 @@
 from flask import Blueprint, g, jsonify, request
 from flask.typing import ResponseReturnValue
 
+from orchestration.api.audit import audited
 from orchestration.api.auth import user_required
 from orchestration.api.context import services
 from orchestration.api.payloads import KeyPayload, UserPayload, parsed
@@ -17,6 +18,7 @@ NOTHING_PURCHASED = "no purchased datasets available"
 def generate_key() -> ResponseReturnValue:
     """Give the caller a new API key; it is shown this once."""
     body = parsed(request, KeyPayload)
+    audited("key.revoke and generate" if body.revoke else "key.generate", f"user:{body.user_id}")
     key = services().accounts.generate_key(body.user_id, caller=g.caller, revoke=body.revoke)
     return jsonify(api_key=key)
 

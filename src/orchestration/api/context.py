@@ -7,7 +7,7 @@ from flask import Flask, current_app
 
 from orchestration.api.limits import RateLimits
 from orchestration.api.links import DownloadLinks
-from orchestration.domain.ports import TokenVerifier
+from orchestration.domain.ports import AuditLog, TokenVerifier
 from orchestration.services.accounts import AccountService
 from orchestration.services.catalogue import CatalogueService
 from orchestration.services.nodes import NodeService
@@ -31,6 +31,7 @@ class Services:
     downloads: DownloadService
     links: DownloadLinks
     limits: RateLimits
+    audit: AuditLog
 
     def bind(self, app: Flask) -> None:
         """Make these the services of an app."""

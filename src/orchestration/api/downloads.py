@@ -4,6 +4,7 @@ from flask import Blueprint, g, jsonify, redirect, request
 from flask.typing import ResponseReturnValue
 from werkzeug.routing import PathConverter
 
+from orchestration.api.audit import audited
 from orchestration.api.auth import anybody, user_required
 from orchestration.api.context import services
 from orchestration.api.payloads import ModelPayload, parsed
@@ -33,4 +34,5 @@ def download(model_id: str) -> ResponseReturnValue:
 def rotate_link() -> ResponseReturnValue:
     """Replace the download link of a model of the caller's: it has got into wrong hands."""
     body = parsed(request, ModelPayload)
+    audited("link.rotate", f"model:{body.model_id}")
     return jsonify(download_link=services().downloads.rotate(body.model_id, caller=g.caller))

@@ -65,6 +65,25 @@ class ApiKeys(Protocol):
         """Note that a key was used; no error if it is gone."""
 
 
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Who did what to what, with what result: `ok`, or why not."""
+
+    actor: str
+    """A username, or `service` for what nobody asked for."""
+    action: str
+    subject: str
+    """`dataset:`, `model:` or `user:`, and the id."""
+    result: str
+
+
+class AuditLog(Protocol):
+    """What an operator can look up afterwards."""
+
+    def record(self, entry: AuditEntry) -> None:
+        """Note it. Never raises."""
+
+
 class Models(Protocol):
     """The model table. Ids keep their letter case; where an item is missing, its lower-case id is tried."""
 

@@ -14,6 +14,8 @@ from orchestration.domain.entities import Model
 from orchestration.domain.errors import NotFound, QuotaExceeded, StackFailed, Upstream
 from orchestration.domain.node import Action, Node, NodeStack, NodeStatus, Quota, Wish, decide
 from orchestration.domain.ports import (
+    AuditEntry,
+    AuditLog,
     Datasets,
     Models,
     Nodes,
@@ -43,6 +45,7 @@ class Lifecycle:
     clock: Clock
     deadline: float
     quota: Quota
+    audit: AuditLog
 
     def advance(self, node: Node) -> Node:
         """Take one step and return the record as it is then."""
@@ -98,6 +101,7 @@ class Lifecycle:
         log.info(
             "node.launched", node_id=node.node_id, dataset_id=node.dataset_id, generation=noted.generation
         )
+        self._audit(node, "node.launch", actor=node.asked_by)
         return self._note(noted, stack_id=stack_id) if stack_id else noted
 
     def _ask(self, node: Node, stack: NodeStack, reason: str) -> Node:
@@ -117,6 +121,7 @@ class Lifecycle:
         if ready.status is NodeStatus.READY:
             self.publish(ready, self.models.on_dataset(ready.dataset_id))
         if ready.status is not node.status:
+            self._audit(node, "node.ready")
             log.info("node.ready", node_id=node.node_id, address=stack.address, generation=node.generation)
         return ready
 
@@ -138,6 +143,7 @@ class Lifecycle:
         except StackFailed as error:
             log.warning("node.retire_refused", node_id=node.node_id, cause=str(error))
             return self._note(retiring, reason=str(error))
+        self._audit(node, f"node.take down: {reason}")
         log.info("node.retiring", node_id=node.node_id, generation=node.generation, reason=reason)
         return retiring
 
@@ -145,6 +151,7 @@ class Lifecycle:
         self._unpublish(node.dataset_id)
         self.secrets.discard(node)
         gone = {"stack_id": None, "address": None, "secret_hash": None, "reason": "", "idle_since": 0.0}
+        self._audit(node, "node.gone")
         log.info("node.gone", node_id=node.node_id, generation=node.generation)
         return self.nodes.release(node, gone) or self.nodes.get(node.node_id) or node
 
@@ -176,6 +183,9 @@ class Lifecycle:
     def _unpublish(self, dataset_id: str) -> None:
         self.datasets.unpublish_node(dataset_id)
         self.models.unpublish_node(dataset_id)
+
+    def _audit(self, node: Node, action: str, actor: str = "service") -> None:
+        self.audit.record(AuditEntry(actor, action, f"dataset:{node.dataset_id}", "ok"))
 
     def _note(self, node: Node, **changes: object) -> Node:
         """Write what is new; where somebody else was faster, their record is the answer."""

@@ -8,7 +8,7 @@ import structlog
 
 from orchestration.domain.entities import Caller, Model
 from orchestration.domain.errors import AccessDenied, Conflict, NotFound, Upstream
-from orchestration.domain.ports import ModelBucket, Models, NodeServer
+from orchestration.domain.ports import AuditEntry, AuditLog, ModelBucket, Models, NodeServer
 
 log = structlog.get_logger(__name__)
 
@@ -21,6 +21,7 @@ class RetrievalService:
     server: NodeServer
     bucket: ModelBucket
     link_of: Callable[[str, str], str]
+    audit: AuditLog
 
     def retrieve_due(self, dataset_id: str, address: str) -> None:
         """Retrieve every complete model of the dataset; what fails stays due, and its cause is kept."""
@@ -36,6 +37,7 @@ class RetrievalService:
         self.bucket.store(model, self.server.trained_model(address, model))
         download_key = model.download_key or new_download_key()
         self.models.retrieved(model, download_key, self.link_of(model.model_id, download_key))
+        self.audit.record(AuditEntry("service", "model.retrieve", f"model:{model.model_id}", "ok"))
         log.info("model.retrieved", model_id=model.model_id)
 
 

@@ -41,6 +41,7 @@ def test_the_word_that_it_is_there_comes_last(due):
         "server.trained_model",
         "bucket.store",
         "models.retrieved",
+        "audit.record",
     ]
 
 

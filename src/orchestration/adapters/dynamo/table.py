@@ -85,13 +85,12 @@ class Table:
                     raise PartFailed(codes.index("ConditionalCheckFailed")) from error
                 raise
 
-    def query(self, index: str, key: Any, **options: Any) -> Iterator[Item]:
-        """Return the items of an index, page by page, eventually consistent."""
+    def query(self, index: str | None, key: Any, **options: Any) -> Iterator[Item]:
+        """Return the items of an index, or of the table itself, page by page, eventually consistent."""
         pages = self.client.get_paginator("query")
+        options |= {"IndexName": index} if index else {}
         with upstream_errors("DynamoDB"):
-            for page in pages.paginate(
-                TableName=self.name, IndexName=index, KeyConditionExpression=key, **options
-            ):
+            for page in pages.paginate(TableName=self.name, KeyConditionExpression=key, **options):
                 yield from page["Items"]
 
     def scan(self) -> Iterator[Item]:

@@ -14,10 +14,26 @@ from pydantic import ValidationError
 from orchestration.domain.errors import OrchestrationError
 from orchestration.settings import Settings, StackSettings
 
+PLUGINS = "artificien.commands"
+
 AnySettings = TypeVar("AnySettings", bound=StackSettings)
 
 
-@click.group()
+class _WithPlugins(click.Group):
+    """Commands of this module, and those that other packages bring; each is imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        brought = entry_points(group=PLUGINS).names
+        return sorted({*super().list_commands(ctx), *brought})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for brought in entry_points(group=PLUGINS, name=cmd_name):
+            command: click.Command = brought.load()
+            return command
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_WithPlugins)
 @click.version_option(package_name="artificien-orchestration")
 def main() -> None:
     """Artificien's orchestration node."""
@@ -137,7 +153,3 @@ def _checked(settings: Callable[[], AnySettings]) -> AnySettings:
     except ValidationError as error:
         faults = (f"  {'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors())
         raise click.ClickException("The environment is not complete:\n" + "\n".join(faults)) from None
-
-
-for command in entry_points(group="artificien.commands"):
-    main.add_command(command.load(), command.name)

@@ -90,7 +90,10 @@ def read_tensor(data: pb.TensorData) -> Tensor:
     shape = tuple(data.shape.dims)
     if flat.size != math.prod(shape):
         raise MalformedTensor(f"{flat.size} numbers do not fill the shape {list(shape)}")
-    return Tensor(data.dtype, flat.reshape(shape))
+    try:
+        return Tensor(data.dtype, flat.reshape(shape))
+    except ValueError as error:  # more than 64 dimensions, or a size beyond the address space
+        raise MalformedTensor(f"no array has the shape {list(shape)[:8]}") from error
 
 
 def write_tensor(tensor: Tensor, data: pb.TensorData) -> None:

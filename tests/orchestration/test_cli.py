@@ -3,6 +3,7 @@
 import signal
 from importlib.metadata import EntryPoint
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -122,4 +123,4 @@ def test_commands_of_layers_above_are_found_by_their_entry_point():
     """The image, which ships without the local platform, simply lacks its command."""
     entry = EntryPoint("local", "local_platform.cli:local", "artificien.commands")
 
-    assert cli.main.commands.get(entry.name) is entry.load()
+    assert cli.main.get_command(click.Context(cli.main), entry.name) is entry.load()

@@ -1,6 +1,6 @@
 """What moto 5.2.5 lacks to stand in for AWS here: one file a repair, each with its reason and a test."""
 
-from local_platform.repairs import cluster_types, cognito_srp, ecs_services, load_balancers
+from local_platform.repairs import cluster_types, cognito_srp, ecs_services, load_balancers, numbers
 
 
 def apply() -> None:
@@ -10,3 +10,4 @@ def apply() -> None:
     ecs_services.keep_load_balancers()
     ecs_services.leave_with_stack()
     cognito_srp.check_passwords()
+    numbers.add_any_numbers()

@@ -77,7 +77,9 @@ class PygridServer:
     def _asked(self, address: str, path: str, timeout: float) -> requests.Response:
         at = resolved(address, PORT, local_mode=self.local_mode)
         host = f"[{at}]" if ":" in at else at
-        return requests.get(
+        session = requests.Session()
+        session.trust_env = False  # no proxy, no .netrc: a node is called at its address and nowhere else
+        return session.get(
             f"http://{host}:{PORT}{path}",
             headers={"Host": f"{address}:{PORT}", "Accept-Encoding": "identity"},
             timeout=timeout,

@@ -117,7 +117,6 @@ class PygridNodeStack(Stack):
         service = ecs.FargateService(
             self,
             "Service",
-            service_name=self._unique_name,
             cluster=self._cluster.cluster,
             task_definition=task,
             # The one writer of DesiredCount: nothing scales this service, a node is spun down with its stack.
@@ -167,9 +166,10 @@ class PygridNodeStack(Stack):
 
 
 def _unique_name(stack_id: str) -> str:
-    """Name what this stack makes: 29 characters of the 32 that a load balancer's name may have.
+    """Name balancer and target group: 29 characters of the 32 that such a name may have.
 
-    CloudFormation's role may touch what has such a name, and nothing else. The 12 digits are the first of the
+    CloudFormation's role may touch what has such a name, and nothing else. Left to itself, CloudFormation
+    would keep six letters of the stack's name here, and all of it in the service's. The 12 digits are the first of the
     UUID in the stack's id, so two generations of a node, which may stand side by side, differ.
     """
     uuid = Fn.split("-", Fn.select(2, Fn.split("/", stack_id)))

@@ -125,7 +125,7 @@ def test_cloudformation_s_role_touches_what_is_named_like_a_node():
         name
         for resource in NODE["Resources"].values()
         for key, name in text(resource["Properties"]).items()
-        if key in ("Name", "ServiceName", "Family")
+        if key in ("Name", "Family")
     }
 
     assert {arn.split(":", 5)[5] for arn in written} == {

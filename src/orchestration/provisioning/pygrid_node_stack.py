@@ -169,8 +169,8 @@ def _unique_name(stack_id: str) -> str:
     """Name balancer and target group: 29 characters of the 32 that such a name may have.
 
     CloudFormation's role may touch what has such a name, and nothing else. Left to itself, CloudFormation
-    would keep six letters of the stack's name here, and all of it in the service's. The 12 digits are the first of the
-    UUID in the stack's id, so two generations of a node, which may stand side by side, differ.
+    would keep six letters of the stack's name here, and all of it in the service's. The 12 digits are the
+    first of the UUID in the stack's id, so two generations of a node, which may stand side by side, differ.
     """
     uuid = Fn.split("-", Fn.select(2, Fn.split("/", stack_id)))
     return f"{NODE_NAME}-{Fn.select(0, uuid)}-{Fn.select(1, uuid)}"

@@ -300,6 +300,7 @@ class FakeNodes:
                 f"No more than {quota.in_all} nodes may be awake, and all together have as many."
             )
         changes = {"status": NodeStatus.DEPLOYING, "launched_at": now, "charged_to": node.asked_by}
+        changes["attempts"] = node.attempts + 1
         return self._write(replace(row, generation=row.generation + 1, **changes))
 
     def release(self, node: Node, changes: Mapping[str, object]) -> Node | None:

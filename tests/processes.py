@@ -4,7 +4,7 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from orchestration.domain.node import Quota
+from orchestration.domain.node import Budget, Quota
 from orchestration.services.accounts import AccountService
 from orchestration.services.catalogue import CatalogueService
 from orchestration.services.lifecycle import Lifecycle
@@ -23,6 +23,7 @@ DAY = 86_400.0
 OVERLAP = 30 * DAY
 LATE = 600.0
 QUOTA = Quota(per_buyer=3, in_all=5)
+BUDGET = Budget(attempts=3, cool_down=600.0)
 
 
 def a_lifecycle(world: World) -> Lifecycle:
@@ -38,6 +39,7 @@ def a_lifecycle(world: World) -> Lifecycle:
         clock=world.clock,
         deadline=DEADLINE,
         quota=QUOTA,
+        budget=BUDGET,
         audit=world.audit,
     )
 

@@ -30,7 +30,7 @@ from orchestration.adapters.tenants import OneDirectory, SharedCluster
 from orchestration.adapters.tenants_data_api import DataApi
 from orchestration.api.limits import RateLimits, Rates
 from orchestration.api.links import DownloadLinks
-from orchestration.domain.node import Quota
+from orchestration.domain.node import Budget, Quota
 from orchestration.domain.ports import Tenants
 from orchestration.logs import configure_logs
 from orchestration.provisioning.orchestration_helper import CloudFormationNodeStacks
@@ -158,6 +158,7 @@ class Parts:
             models=self.models,
             clock=time.time,
             deadline=self.settings.node_deadline,
+            budget=Budget(self.settings.node_attempts, self.settings.node_cool_down),
             quota=Quota(self.settings.nodes_per_buyer, self.settings.nodes_in_all),
             audit=self.audit,
         )

@@ -58,6 +58,10 @@ class Settings(StackSettings):
     """How long a node with nothing to train stays up."""
     node_deadline: PositiveFloat = 1200
     """How long a launch may take until the node answers."""
+    node_attempts: PositiveInt = 3
+    """How many launches of a node may fail before those who ask are told `error`."""
+    node_cool_down: Annotated[float, Field(ge=0)] = 600
+    """For how long they are told so, before asking launches it again."""
     nodes_per_buyer: PositiveInt = 10
     """How many nodes may be awake because one data scientist asked: a stolen token spends no more."""
     nodes_in_all: PositiveInt = 500

@@ -15,6 +15,7 @@ from orchestration.domain.errors import (
     Contended,
     DatabaseWaking,
     InvalidRequest,
+    NodeFailed,
     NodeUnreachable,
     NotFound,
     OrchestrationError,
@@ -38,6 +39,7 @@ STATUS: dict[type[OrchestrationError], HTTPStatus] = {
     Upstream: HTTPStatus.BAD_GATEWAY,
     DatabaseWaking: HTTPStatus.SERVICE_UNAVAILABLE,
     StackFailed: HTTPStatus.BAD_GATEWAY,
+    NodeFailed: HTTPStatus.BAD_GATEWAY,
     NodeUnreachable: HTTPStatus.BAD_GATEWAY,
     UnusableModel: HTTPStatus.BAD_GATEWAY,
 }

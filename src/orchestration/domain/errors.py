@@ -45,6 +45,10 @@ class StackFailed(Upstream):
     """CloudFormation refused or failed to do what was asked."""
 
 
+class NodeFailed(Upstream):
+    """The node could not be launched, time and again; the sentence says why, and when to ask again."""
+
+
 class NodeUnreachable(Upstream):
     """The node gave no answer in time."""
 

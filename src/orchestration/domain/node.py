@@ -76,6 +76,10 @@ class Node:
     """On whose quota this generation counts."""
     launched_at: float = 0.0
     ready_at: float = 0.0
+    attempts: int = 0
+    """Launches since the node was last ready, or since its budget was last opened."""
+    failed_at: float = 0.0
+    """When a launch last came to nothing."""
     idle_since: float = 0.0
     """Since when nothing has needed it; 0 while something does."""
 
@@ -86,6 +90,14 @@ class Quota:
 
     per_buyer: int
     in_all: int
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How many launches may fail before a node is given up, and for how long (seconds) it then stays so."""
+
+    attempts: int
+    cool_down: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +130,11 @@ def node_id_of(dataset_id: str) -> str:
     original image lower-cases it and drops its hyphens.
     """
     return "n" + hashlib.sha256(dataset_id.encode()).hexdigest()[:20]
+
+
+def is_given_up(node: Node, budget: Budget) -> bool:
+    """Whether its launches have failed too often, and nobody has asked since the cool-down was over."""
+    return node.status is NodeStatus.FAILED and node.asked_at < node.failed_at + budget.cool_down
 
 
 def decide(node: Node, stack: NodeStack, now: float, deadline: float) -> Decision:

@@ -6,13 +6,23 @@ finds out from the record and the stack what is left to do.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import NotFound, QuotaExceeded, StackFailed, Upstream
-from orchestration.domain.node import Action, Node, NodeStack, NodeStatus, Quota, Wish, decide
+from orchestration.domain.node import (
+    Action,
+    Budget,
+    Node,
+    NodeStack,
+    NodeStatus,
+    Quota,
+    Wish,
+    decide,
+    is_given_up,
+)
 from orchestration.domain.ports import (
     AuditEntry,
     AuditLog,
@@ -45,11 +55,12 @@ class Lifecycle:
     clock: Clock
     deadline: float
     quota: Quota
+    budget: Budget
     audit: AuditLog
 
     def advance(self, node: Node) -> Node:
-        """Take one step and return the record as it is then."""
-        if node.wish is Wish.DOWN and node.status is NodeStatus.ABSENT:
+        """Take one step and return the record as it is then. Raises QuotaExceeded, Upstream."""
+        if is_given_up(node, self.budget) or (node.wish is Wish.DOWN and node.status is NodeStatus.ABSENT):
             return node
         stack = self.stacks.describe(node)
         decision = decide(node, stack, self.clock(), self.deadline)
@@ -68,6 +79,9 @@ class Lifecycle:
 
     def _launch(self, node: Node, reason: str) -> Node:
         if node.status is not NodeStatus.DEPLOYING:
+            if node.attempts >= self.budget.attempts and node.status is not NodeStatus.FAILED:
+                self._audit(node, f"node.give up: {node.failure}")
+                return self._note(node, status=NodeStatus.FAILED, reason=node.failure)
             claimed = self._claim(node)
             if claimed is None:  # somebody else launches it
                 return self.nodes.get(node.node_id) or node
@@ -81,6 +95,8 @@ class Lifecycle:
         return self._create_stack(node, secret, reason)
 
     def _claim(self, node: Node) -> Node | None:
+        if node.status is NodeStatus.FAILED:  # asked for again after the cool-down: a new budget
+            node = replace(node, attempts=0)
         try:
             return self.nodes.claim(node, self.clock(), self.quota)
         except QuotaExceeded as error:
@@ -97,7 +113,7 @@ class Lifecycle:
             stack_id = self.stacks.launch(noted, secret.reference)
         except StackFailed as error:
             log.warning("node.launch_refused", node_id=node.node_id, cause=str(error))
-            return self._note(noted, reason=str(error))
+            return self._forget(self._note(noted, failure=str(error)))
         log.info(
             "node.launched", node_id=node.node_id, dataset_id=node.dataset_id, generation=noted.generation
         )
@@ -114,6 +130,7 @@ class Lifecycle:
             status=NodeStatus.READY,
             reason="",
             failure="",
+            attempts=0,
             stack_id=stack.stack_id,
             address=stack.address,
             ready_at=self.clock() if is_first_answer else node.ready_at,
@@ -151,6 +168,8 @@ class Lifecycle:
         self._unpublish(node.dataset_id)
         self.secrets.discard(node)
         gone = {"stack_id": None, "address": None, "secret_hash": None, "reason": "", "idle_since": 0.0}
+        if node.wish is Wish.UP:
+            gone["failed_at"] = self.clock()
         self._audit(node, "node.gone")
         log.info("node.gone", node_id=node.node_id, generation=node.generation)
         return self.nodes.release(node, gone) or self.nodes.get(node.node_id) or node

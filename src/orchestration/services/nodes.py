@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestration.domain.entities import Caller, Model
-from orchestration.domain.errors import AccessDenied, Conflict, InvalidRequest, NotFound, QuotaExceeded
+from orchestration.domain.errors import (
+    AccessDenied,
+    Conflict,
+    InvalidRequest,
+    NodeFailed,
+    NotFound,
+    QuotaExceeded,
+)
 from orchestration.domain.node import Node, NodeStatus, Wish, node_id_of
 from orchestration.domain.ports import Datasets, Models, Nodes, Users
 from orchestration.services.lifecycle import Clock, Lifecycle
@@ -47,11 +54,16 @@ class NodeService:
     def request(self, request: NodeRequest, *, caller: Caller) -> NodeAnswer:
         """Accept the model and see to it that its node comes up; never waits for it.
 
-        Raises NotFound, AccessDenied, InvalidRequest, Conflict, QuotaExceeded.
+        Raises NotFound, AccessDenied, InvalidRequest, Conflict, QuotaExceeded, NodeFailed.
         """
         submitted = self._entitled(request, caller)
         model = self.models.accept(submitted, request.features, request.labels, request.model_id)
         node = self._advanced(self.nodes.ask(request.dataset_id, self.clock(), caller.username))
+        if node.status is NodeStatus.FAILED:
+            raise NodeFailed(
+                f"The node could not be launched: {node.failure or 'no cause is known.'} "
+                f"Ask again in {self.lifecycle.budget.cool_down / 60:.0f} minutes."
+            )
         if node.status is not NodeStatus.READY or node.wish is not Wish.UP or node.address is None:
             return NodeAnswer(None, _why_not_yet(node))
         if model.node_address != node.address:

@@ -8,6 +8,7 @@ from orchestration.domain.errors import (
     AccessDenied,
     Conflict,
     InvalidRequest,
+    NodeFailed,
     NotFound,
     QuotaExceeded,
     Upstream,
@@ -26,7 +27,7 @@ from tests.builders import (
     a_user,
 )
 from tests.fakes import Wire
-from tests.processes import DEADLINE, QUOTA, a_node_service, a_reconciler, a_request, settle
+from tests.processes import BUDGET, DEADLINE, QUOTA, a_node_service, a_reconciler, a_request, settle
 
 NODE = node_id_of(DATASET)
 OTHER_DATASET = "steps"
@@ -158,8 +159,8 @@ class TestCreate:
         world.stacks.refusal = ""
         nodes.request(a_request(), caller=SCIENTIST)
 
-        assert refused.reason == "LimitExceeded: 2,000 stacks."
-        assert world.stacks.launched == [(NODE, 1)]
+        assert "LimitExceeded: 2,000 stacks." in refused.reason
+        assert world.stacks.launched == [(NODE, 2)]
 
     def test_a_launch_past_its_deadline_is_given_up_and_tried_anew(self, nodes, world):
         """A stack that never completes is not waited for for ever."""
@@ -445,3 +446,58 @@ class TestQuota:
         settle(world, sweeps=40)
 
         assert not self.ask(nodes, self.datasets[-1]).is_ready
+
+
+@pytest.mark.usefixtures("submitted")
+class TestBudget:
+    def fail(self, world, nodes):
+        """Launches fail, until the node is given up."""
+        world.stacks.failure = "Service: no image of this name."
+        nodes.request(a_request(), caller=SCIENTIST)
+        for _ in range(60):
+            if settle(world, sweeps=1).nodes.get(NODE).status is NodeStatus.FAILED:
+                return
+        pytest.fail("It was never given up.")
+
+    def test_a_node_that_fails_time_and_again_is_given_up_with_its_cause(self, nodes, world):
+        """`error` stops the library; a failed stack was "deploying" for ever once."""
+        self.fail(world, nodes)
+
+        with pytest.raises(NodeFailed, match="no image of this name"):
+            nodes.request(a_request(), caller=SCIENTIST)
+        assert len(world.stacks.launched) == BUDGET.attempts
+        assert world.nodes.get(NODE).charged_to is None
+        assert world.secrets.passwords == {}
+
+    def test_until_the_cool_down_is_over_aws_is_not_even_asked(self, nodes, world):
+        """Whoever asks, and however often the reconciler looks."""
+        self.fail(world, nodes)
+        world.stacks.away = True
+        for _ in range(3):
+            with pytest.raises(NodeFailed):
+                nodes.request(a_request(), caller=SCIENTIST)
+
+        assert world.nodes.get(NODE).status is NodeStatus.FAILED
+
+    def test_asking_after_the_cool_down_opens_a_new_budget(self, nodes, world):
+        """Not the reconciler: nobody may be waiting any more."""
+        self.fail(world, nodes)
+        world.clock.tick(BUDGET.cool_down)
+        settle(world, sweeps=10)
+        launched_alone = len(world.stacks.launched)
+        world.stacks.failure = ""
+        nodes.request(a_request(), caller=SCIENTIST)
+        settle(world, sweeps=10)
+
+        assert launched_alone == BUDGET.attempts
+        assert nodes.request(a_request(), caller=SCIENTIST).is_ready
+        assert world.nodes.get(NODE).attempts == 0
+
+    def test_refusals_count_as_well(self, nodes, world):
+        """CloudFormation may not even begin."""
+        world.stacks.refusal = "LimitExceeded: 2,000 stacks."
+        nodes.request(a_request(), caller=SCIENTIST)
+        settle(world, sweeps=10)
+
+        with pytest.raises(NodeFailed, match="2,000 stacks"):
+            nodes.request(a_request(), caller=SCIENTIST)

@@ -55,6 +55,7 @@ class DynamoNodes:
             "generation": node.generation + 1,
             "status": NodeStatus.DEPLOYING,
             "launched_at": now,
+            "attempts": node.attempts + 1,
             "charged_to": node.asked_by,
         }
         is_wished = _as_seen(node) & Attr("wish").eq(Wish.UP)

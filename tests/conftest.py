@@ -16,6 +16,7 @@ from orchestration.provisioning.synthesizer import TemplateName, load_template
 from orchestration.pygrid_orchestration import create_app
 from tests.builders import a_dataset, a_developer, a_user
 from tests.fakes import World
+from tests.secrecy import Listener, listening
 from tests.web import settings
 
 REGION = "us-east-1"
@@ -29,6 +30,14 @@ def _quiet_logs() -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         cache_logger_on_first_use=False,
     )
+
+
+@pytest.fixture(autouse=True)
+def listener(_quiet_logs: None) -> Iterator[Listener]:
+    """Fails the very test in which the service logs or answers a secret."""
+    with listening() as listener:
+        yield listener
+    listener.check()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from tests.tokens import CLIENT, ISSUER, claims, jwk_of, signed
 
 NODE_SECRET = "what only the node knows"
 PUBLIC_URL = "http://orchestration.test:5001"
+DATABASE_PASSWORD = "opens-every-database"
 LINKS = DownloadLinks(PUBLIC_URL, "s" * 32)
 
 
@@ -30,7 +31,7 @@ def settings(**changes: object) -> Settings:
         "app_client_ids": f"{CLIENT}, another-client",
         "model_bucket": "models",
         "node_image": "pygrid:1",
-        "node_database_url": SecretStr("postgres://u:p@db/"),
+        "node_database_url": SecretStr(f"postgres://u:{DATABASE_PASSWORD}@db/"),
         "callback_address": "orchestration.test:5001",
         "public_url": PUBLIC_URL,
         "download_secret": SecretStr("s" * 32),

@@ -1,5 +1,10 @@
 """The service as it runs: four gunicorn workers on an embedded AWS, called over real sockets."""
 
+import io
+import json
+import re
+import secrets
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,21 +12,43 @@ from pathlib import Path
 import pytest
 import requests
 from click.testing import CliRunner
+from rich.console import Console
 
 from local_platform import seeds
 from local_platform.demo.command import demo
+from local_platform.demo.story import Story
 from local_platform.platform import Options, Platform
+from orchestration.domain.node import node_id_of
 
 pytestmark = pytest.mark.moto
 
 REPORTS = 200
+CREDENTIAL = re.compile(
+    r"eyJ[\w-]{10,}\.|art_[\w-]{40,}|(Basic|Bearer) [\w+/=-]{10,}|://[^/\s:@]+:[^/\s:@]+@"
+)
+"""A token, an API key, a header that proves something, an address with a password in it."""
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def made() -> Iterator[list[str]]:
+    """What the platform makes up: passwords, the sign-up's API key, the secret of the download links."""
+    made, token_urlsafe = [], secrets.token_urlsafe
+
+    def noted(nbytes: int) -> str:
+        made.append(token_urlsafe(nbytes))
+        return made[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(secrets, "token_urlsafe", noted)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory, made: list[str]) -> Iterator[Platform]:
     directory = tmp_path_factory.mktemp("platform")
     with Platform(Options(directory, port=0, aws_port=0, workers=4)) as platform:
-        assert info(platform, "127.0.0.1").status_code == 200  # a device vouches for the reports of its dataset
+        # A device vouches for the reports of its dataset.
+        assert info(platform, "127.0.0.1").status_code == 200
         yield platform
 
 
@@ -96,3 +123,44 @@ def test_the_loop_ends_well_though_service_and_reconciler_are_killed(tmp_path: P
     assert result.exit_code == 0, result.output
     assert "NO" not in result.output
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_log_of_any_process_holds_a_secret(platform: Platform, made: list[str], tmp_path: Path):
+    """Neither after a whole training, with all calls of its node, nor after wrong credentials."""
+    token = platform.token(platform.scientist)
+    wrong = {"Authorization": f"Bearer {token[:-9]}forged-it", "api_key": "opens nothing at all"}
+    for path in ("get_datasets", "info", "model_progress"):
+        requests.post(f"{platform.url}/{path}", json={"dataset_id": "x"}, headers=wrong, timeout=30)
+    with ThreadPoolExecutor(1) as pool:
+        kept = pool.submit(passwords_kept, platform)
+        Story(platform, Console(file=io.StringIO()), tmp_path / "loss.png").play()
+    logs = {path.stem: path.read_text() for path in platform.home.logs.iterdir()}
+    known = [*made, token, *wrong.values(), platform.environment["API_KEY"], *kept.result()]
+
+    assert len(made) >= 4
+    assert len(kept.result()) >= 2
+    assert all(len(secret) > 10 for secret in known)
+    assert logs.keys() >= {"aws", "service", "reconciler", "agent"}
+    assert "progress_sent" in logs[node_id_of(seeds.DATASET_ID)]
+    for name, log in logs.items():
+        assert not [secret for secret in known if secret in log], name
+        assert not CREDENTIAL.search(log), name
+
+
+def passwords_kept(platform: Platform) -> list[str]:
+    """Wait for the node's secret, which goes with its node; return the passwords in Secrets Manager."""
+    client = platform.aws.client("secretsmanager")
+    deadline = time.monotonic() + 60
+    kept: list[str] = []
+    while not any("MASTER_NODE_URL" in text for text in kept) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        listed = client.list_secrets()["SecretList"]
+        kept = [client.get_secret_value(SecretId=secret["ARN"])["SecretString"] for secret in listed]
+    return [password_in(text) for text in kept]
+
+
+def password_in(secret: str) -> str:
+    """Of a node, of a database, or plain text."""
+    content = json.loads(secret) if secret.startswith("{") else {"password": secret}
+    login, _, _ = content.get("MASTER_NODE_URL", ":" + content.get("password", "")).partition("@")
+    return login.partition(":")[2]

@@ -24,7 +24,7 @@ TIMEOUT = 30
 SPEEDS = {"ping": 8.5, "download": 46751.25, "upload": 12345.5}
 """Milliseconds and kB/s, as a phone at home measures them."""
 
-PAUSE = (0.4, 1.0)
+PAUSE = (0.8, 1.6)
 """Seconds between two questions of a phone; a real one asks when it is charging and on Wi-Fi."""
 
 patiently = retry(

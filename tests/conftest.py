@@ -2,13 +2,11 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from decimal import Decimal
 from functools import cache
 
 import boto3
 import pytest
 import structlog
-from boto3.dynamodb.types import DYNAMODB_CONTEXT
 from flask import Flask
 
 from orchestration.adapters.dynamo import Table
@@ -78,15 +76,11 @@ def shared_app() -> Flask:
 def aws(monkeypatch) -> Iterator[boto3.Session]:
     """An empty AWS in this process; nothing gets out."""
     from moto import mock_aws
-    from moto.dynamodb.models.dynamo_type import DDBType, DynamoType
+    from moto.dynamodb.models.dynamo_type import DynamoType
 
-    def added(self: DynamoType, other: DynamoType) -> DynamoType:
-        """DynamoDB adds any two numbers, to 38 digits; moto takes one without a point for a whole number."""
-        total = DYNAMODB_CONTEXT.copy()
-        total.clear_traps()
-        return DynamoType({DDBType.NUMBER: str(total.add(Decimal(self.value), Decimal(other.value)))})
+    from local_platform.repairs import numbers
 
-    monkeypatch.setattr(DynamoType, "__add__", added)
+    monkeypatch.setattr(DynamoType, "__add__", numbers.added)
     for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

@@ -131,3 +131,20 @@ class TestVouching:
             world.clock.tick(25)
 
         assert len(set(noted)) == 2
+
+    def test_a_vouched_dataset_is_not_read_again_for_each_report(self, world):
+        """Every phone reports; what was true for a day needs no asking."""
+        service = processes.a_report_service(world)
+        service.record(MODEL, 0.5, -1.0, api_key="")
+        world.datasets.rows.clear()
+
+        assert service.record(MODEL, 0.5, -1.0, api_key="") is True
+
+    def test_its_time_runs_out_all_the_same(self, world):
+        """A day after the last call, as it was read."""
+        service = processes.a_report_service(world)
+        service.record(MODEL, 0.5, -1.0, api_key="")
+        world.clock.tick(86_401)
+
+        with pytest.raises(AccessDenied):
+            service.record(MODEL, 0.5, -1.0, api_key="")

@@ -50,20 +50,22 @@ class Table:
         with upstream_errors("DynamoDB"):
             self.client.put_item(TableName=self.name, Item=_present(item))
 
-    def update(self, key: Mapping[str, str], **change: Any) -> Item:
+    def update(self, key: Mapping[str, str], *, quietly: bool = False, **change: Any) -> Item:
         """Change single attributes, as `Change` names them, and return the item as it is then.
 
-        Raises ConditionFailed.
+        Where nobody looks at it, `quietly` spares the way of an item with a long history: nothing is
+        returned. Raises ConditionFailed.
         """
         with upstream_errors("DynamoDB"):
             try:
-                return self.client.update_item(
+                answer = self.client.update_item(
                     TableName=self.name,
                     Key=dict(key),
                     **Change(**change).arguments(),
-                    ReturnValues="ALL_NEW",
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                )["Attributes"]
+                    ReturnValues="NONE" if quietly else "ALL_NEW",
+                    ReturnValuesOnConditionCheckFailure="NONE" if quietly else "ALL_OLD",
+                )
+                return answer.get("Attributes", {})
             except ClientError as error:
                 if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
                     raise ConditionFailed(_found(error)) from error

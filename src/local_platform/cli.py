@@ -1,6 +1,8 @@
 """`artificien local`: everything on this machine."""
 
+import shlex
 import signal
+import sysconfig
 import time
 from pathlib import Path
 from types import FrameType
@@ -101,11 +103,19 @@ def _show(platform: Platform, console: Console) -> None:
     console.print(table)
     _plain(f"Logs are in {_short(platform.home.logs)}.")
     console.print("\nIn another shell:\n", style="bold")
-    _plain(f"source {_short(platform.home.exports)}; TOKEN=$(artificien local token)\n")
+    # Whoever ran `make up` has not activated the virtual environment in which the command is.
+    programs = _short(Path(sysconfig.get_path("scripts")))
+    _plain(f'source {_short(platform.home.exports)}; export PATH="{programs}:$PATH"')
+    directory = "" if _is_usual(platform) else f" --directory {shlex.quote(str(_short(platform.home.path)))}"
+    _plain(f"TOKEN=$(artificien local token{directory})\n")
     for curl in curls():
         console.print(f"{curl.route}  [dim]{curl.caller}[/dim]")
         _plain(f"{curl.command}\n")
     console.print("Ctrl-C stops everything.", style="bold")
+
+
+def _is_usual(platform: Platform) -> bool:
+    return platform.home.path == Options().directory.absolute()
 
 
 def _plain(text: str) -> None:

@@ -19,6 +19,7 @@ from orchestration.domain.node import (
     NodeStack,
     NodeStatus,
     Quota,
+    StackPhase,
     Wish,
     decide,
     is_given_up,
@@ -113,12 +114,18 @@ class Lifecycle:
             stack_id = self.stacks.launch(noted, secret.reference)
         except StackFailed as error:
             log.warning("node.launch_refused", node_id=node.node_id, cause=str(error))
-            return self._forget(self._note(noted, failure=str(error)))
+            return self._give_back(self._note(noted, failure=str(error)))
         log.info(
             "node.launched", node_id=node.node_id, dataset_id=node.dataset_id, generation=noted.generation
         )
         self._audit(node, "node.launch", actor=node.asked_by)
         return self._note(noted, stack_id=stack_id) if stack_id else noted
+
+    def _give_back(self, refused: Node) -> Node:
+        """End a generation that was refused; not if another process's call for it has gone through."""
+        if refused.stack_id is not None or self.stacks.describe(refused).phase is not StackPhase.ABSENT:
+            return refused
+        return self._forget(refused)
 
     def _ask(self, node: Node, stack: NodeStack, reason: str) -> Node:
         """A complete stack is not yet a node: only its own answer makes it ready."""

@@ -11,6 +11,7 @@ from orchestration.domain.errors import (
     NodeFailed,
     NotFound,
     QuotaExceeded,
+    StackFailed,
     Upstream,
 )
 from orchestration.domain.node import NodeStatus, Wish, node_id_of
@@ -501,3 +502,19 @@ class TestBudget:
 
         with pytest.raises(NodeFailed, match="2,000 stacks"):
             nodes.request(a_request(), caller=SCIENTIST)
+
+    def test_a_refusal_does_not_forget_a_stack_that_another_process_got(self, nodes, world, monkeypatch):
+        """Two launch at once, one is refused, the other is not: its stack must not be left to nobody."""
+        launch = world.stacks.launch
+
+        def other_got_it(node, secret):
+            launch(node, secret)
+            raise StackFailed("LimitExceeded: 2,000 stacks.")
+
+        monkeypatch.setattr(world.stacks, "launch", other_got_it)
+        nodes.request(a_request(), caller=SCIENTIST)
+        settle(world, sweeps=10)
+
+        assert world.nodes.get(NODE).status is NodeStatus.READY
+        assert [stack.generation for stack in world.stacks.standing(NODE)] == [1]
+        assert len(world.secrets.passwords) == 1

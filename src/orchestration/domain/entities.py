@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from orchestration.domain.cycle import COMPLETE, NO_REPORTS, ClosedCycle, SealedCycle, Tally
+from orchestration.domain.errors import AccessDenied
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,11 @@ class Model:
     """A cycle that is closed but not yet in the history: a process died between the two."""
     history: tuple[ClosedCycle, ...] = ()
     """The last closed cycles, oldest first."""
+
+    def must_belong_to(self, caller: Caller) -> None:
+        """Raise AccessDenied for anybody but the owner."""
+        if self.owner != caller.username:
+            raise AccessDenied("This model belongs to somebody else.")
 
     @property
     def is_accepted(self) -> bool:

@@ -96,13 +96,13 @@ class NodeService:
     def withdraw(self, model_id: str, *, caller: Caller) -> Model:
         """A model's owner ends its training. Raises NotFound, AccessDenied."""
         model = self.models.get(model_id)
-        _own(model, caller)
+        model.must_belong_to(caller)
         self.models.withdraw(model, self.clock())
         return model
 
     def _entitled(self, request: NodeRequest, caller: Caller) -> Model:
         model = self.models.get(request.model_id)
-        _own(model, caller)
+        model.must_belong_to(caller)
         if model.dataset_id != request.dataset_id:
             raise InvalidRequest(f"Model {model.model_id!r} was submitted for another dataset.")
         self.datasets.get(request.dataset_id)
@@ -137,8 +137,3 @@ def _why_not_yet(node: Node) -> str:
     if node.failure and node.failure not in reason:
         return f"{reason} The launch before failed: {node.failure}"
     return reason
-
-
-def _own(model: Model, caller: Caller) -> None:
-    if model.owner != caller.username:
-        raise AccessDenied("This model belongs to somebody else.")

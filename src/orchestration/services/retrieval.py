@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import structlog
 
 from orchestration.domain.entities import Caller, Model
-from orchestration.domain.errors import AccessDenied, Conflict, NotFound, Upstream
+from orchestration.domain.errors import Conflict, NotFound, Upstream
 from orchestration.domain.ports import AuditEntry, AuditLog, ModelBucket, Models, NodeServer
 
 log = structlog.get_logger(__name__)
@@ -62,8 +62,7 @@ class DownloadService:
     def rotate(self, model_id: str, *, caller: Caller) -> str:
         """Give the model's owner a new link and void the old one. Raises NotFound, AccessDenied, Conflict."""
         model = self.models.get(model_id)
-        if model.owner != caller.username:
-            raise AccessDenied("This model belongs to somebody else.")
+        model.must_belong_to(caller)
         download_key = new_download_key()
         link = self.link_of(model.model_id, download_key)
         if model.download_key is None or not self.models.relink(model, download_key, link):

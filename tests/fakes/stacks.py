@@ -1,0 +1,132 @@
+"""The port to CloudFormation, and the nodes that stand behind it."""
+
+from dataclasses import dataclass
+
+from orchestration.domain.entities import Model
+from orchestration.domain.errors import NodeUnreachable, StackFailed, Upstream
+from orchestration.domain.node import ABSENT_STACK, Node, NodeStack, StackPhase, node_id_of
+
+Name = tuple[str, int]
+"""Of a stack: a node's id and the generation."""
+
+
+@dataclass
+class FakeStack:
+    """One stack, as CloudFormation would tell of it."""
+
+    node_id: str
+    generation: int
+    secret_reference: str
+    phase: StackPhase = StackPhase.CREATING
+    reason: str = ""
+
+    @property
+    def stack_id(self) -> str:
+        return f"arn:stack:{self.node_id}-{self.generation}"
+
+    @property
+    def address(self) -> str:
+        """Another one for each generation."""
+        return f"node-{self.generation}.{self.node_id}.test"
+
+
+class FakeStacks:
+    """CloudFormation. A stack in motion is one phase further each time after it was looked at.
+
+    `refusal`: it won't launch; `failure`: launches fail; `hangs`: nothing moves; `undeletable`: deletions
+    fail; `away`: it doesn't answer.
+    """
+
+    def __init__(self) -> None:
+        self.stacks: dict[Name, FakeStack] = {}
+        self.launched: list[Name] = []
+        self.most_at_once = 0
+        self.refusal = self.failure = ""
+        self.hangs = self.undeletable = self.away = False
+
+    def describe(self, node: Node) -> NodeStack:
+        self._reached()
+        stack = self._find(node)
+        if stack is None:
+            return ABSENT_STACK
+        address = stack.address if stack.phase is StackPhase.USABLE else None
+        shown = NodeStack(stack.phase, stack.stack_id, address, stack.reason)
+        if not self.hangs:
+            stack.phase = self._after(stack)
+        return shown
+
+    def launch(self, node: Node, secret_reference: str) -> str | None:
+        self._reached()
+        if self.refusal:
+            raise StackFailed(self.refusal)
+        name = (node.node_id, node.generation)
+        if name in self.stacks:
+            return None
+        self.stacks[name] = FakeStack(*name, secret_reference)
+        self.launched.append(name)
+        self.most_at_once = max(self.most_at_once, len(self.standing(node.node_id)))
+        return self.stacks[name].stack_id
+
+    def retire(self, node: Node) -> None:
+        self._reached()
+        stack = self._find(node)
+        if stack is not None and stack.phase is not StackPhase.ABSENT:
+            stack.phase = StackPhase.DELETING
+
+    def standing(self, node_id: str) -> list[FakeStack]:
+        """The stacks of a node that cost money."""
+        return [
+            stack
+            for stack in self.stacks.values()
+            if stack.node_id == node_id and stack.phase is not StackPhase.ABSENT
+        ]
+
+    def _after(self, stack: FakeStack) -> StackPhase:
+        match stack.phase:
+            case StackPhase.CREATING:
+                stack.reason = self.failure
+                return StackPhase.FAILING if self.failure else StackPhase.USABLE
+            case StackPhase.FAILING:
+                return StackPhase.BROKEN
+            case StackPhase.DELETING:
+                return StackPhase.UNDELETABLE if self.undeletable else StackPhase.ABSENT
+            case _:
+                return stack.phase
+
+    def _find(self, node: Node) -> FakeStack | None:
+        if node.stack_id is None:  # under its name, a stack that is gone can't be found any more
+            stack = self.stacks.get((node.node_id, node.generation))
+            return None if stack is None or stack.phase is StackPhase.ABSENT else stack
+        return next(stack for stack in self.stacks.values() if stack.stack_id == node.stack_id)
+
+    def _reached(self) -> None:
+        if self.away:
+            raise Upstream("CloudFormation did not answer.")
+
+
+class FakeServer:
+    """The nodes themselves: one answers where its stack stands. `silent`: none does.
+
+    `troubles` are raised, one each time a trained model is asked for; then comes `state`.
+    """
+
+    def __init__(self, stacks: FakeStacks) -> None:
+        self._stacks = stacks
+        self.silent = False
+        self.state = b"trained"
+        self.troubles: dict[str, list[Exception]] = {}
+        self.asked_for: list[str] = []
+
+    def answers(self, address: str, node_id: str) -> bool:
+        standing = self._stacks.standing(node_id)
+        return not self.silent and any(
+            stack.address == address and stack.phase is StackPhase.USABLE for stack in standing
+        )
+
+    def trained_model(self, address: str, model: Model) -> bytes:
+        if not self.answers(address, node_id_of(model.dataset_id)):
+            raise NodeUnreachable("The node did not hand over the trained model.")
+        self.asked_for.append(model.name_on_node)
+        if self.troubles.get(model.model_id):
+            raise self.troubles[model.model_id].pop(0)
+        return self.state

@@ -1,6 +1,7 @@
 """Averaging plans: the recorded one is the mean; what is not element-wise arithmetic is refused."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,12 @@ def rule(message, shapes=((2,),), *, iterative=True, max_diffs=2):
     return averaging_rule(message.SerializeToString(), parameters, iterative=iterative, max_diffs=max_diffs)
 
 
+def averaged(rule, diffs):
+    for diff in diffs:
+        rule.add(diff)
+    return rule.average()
+
+
 def number(value):
     return pb.Arg(arg_float=value)
 
@@ -64,15 +71,32 @@ def test_the_recorded_plan_is_the_mean(process):
     by_plan = averaging_rule(body, parameters, iterative=True, max_diffs=3)
 
     assert isinstance(by_plan, IterativePlan)
-    for mine, mean in zip(by_plan.average(diffs), Mean().average(diffs), strict=True):
+    for mine, mean in zip(averaged(by_plan, diffs), averaged(Mean(), diffs), strict=True):
         assert np.allclose(mine, mean, rtol=0, atol=1e-15)
+
+
+def test_memory_does_not_grow_with_the_number_of_diffs():
+    """The mean and an iterative plan hold one sum; a diff is forgotten once it is in it."""
+    size = 100_000
+
+    def peak(rule, count):
+        tracemalloc.start()
+        averaged(rule, ([np.full(size, float(number))] for number in range(count)))
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return highest
+
+    summed = plan(("add", 4, 1, 2), inputs=[1, 2, 3], outputs=[4])
+    for make in (Mean, lambda: rule(summed, shapes=[(size,)])):
+        assert peak(make(), 40) < 1.1 * peak(make(), 4)
 
 
 def test_a_plan_that_takes_all_diffs_runs_once():
     """Not iterative: diff after diff, each parameter after parameter."""
     weighted = plan(("__mul__", 3, 1, number(0.25)), ("__mul__", 4, 2, number(0.75)), ("add", 5, None, 3, 4),
                     inputs=[1, 2], outputs=[5])  # fmt: skip
-    [average] = rule(weighted, iterative=False).average([[np.array([0.0, 4.0])], [np.array([4.0, 0.0])]])
+    diffs = [[np.array([0.0, 4.0])], [np.array([4.0, 0.0])]]
+    [average] = averaged(rule(weighted, iterative=False), diffs)
 
     assert average.tolist() == [3.0, 1.0]
 
@@ -93,7 +117,7 @@ def test_operations_are_those_of_arithmetic(command, arguments, result):
     """The first operand is the action's target, or its first argument."""
     assert command in OPERATIONS
     one = plan((command, 4, 1, *arguments), inputs=[1, 2, 3], outputs=[4])
-    [average] = rule(one).average([[np.array([1.0, 2.0])], [np.array([2.0, 2.0])]])
+    [average] = averaged(rule(one), [[np.array([1.0, 2.0])], [np.array([2.0, 2.0])]])
 
     assert np.allclose(average, result, atol=1e-15)
 
@@ -106,7 +130,7 @@ def test_constants_come_from_the_state_and_from_tensors():
     last = ("add", 6, None, 5, pb.Arg(arg_tensor=tensor))
     summed = plan(("__add__", 4, 1, 9), ("__mul__", 5, tensor, 4), last,
                   inputs=[1, 2, 3], outputs=[6], state=state.SerializeToString())  # fmt: skip
-    [average] = rule(summed).average([[np.array([1.0, 2.0])]] * 2)
+    [average] = averaged(rule(summed), [[np.array([1.0, 2.0])]] * 2)
 
     assert average.tolist() == [24.0, 26.0]
 

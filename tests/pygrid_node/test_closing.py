@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from pygrid_node.averaging.averager import Averager
-from pygrid_node.averaging.closing import CycleCloser, Stopping
+from pygrid_node.averaging.closing import CycleCloser
 from pygrid_node.entities import Worker
 from pygrid_node.errors import CycleFull, NodeError
 from pygrid_node.storage.cycles import CycleStore
@@ -54,6 +54,11 @@ class Scene:
             return False
 
 
+def close(scene):
+    for _ in scene.closer.close(scene.cycle.id):
+        pass
+
+
 @pytest.fixture
 def scene(tmp_path, recorded):
     """See `Scene`."""
@@ -64,7 +69,7 @@ def scene(tmp_path, recorded):
 
 def test_a_cycle_is_closed_in_one_transaction(scene):
     """Checkpoint, next cycle and progress are there together; the diffs are gone."""
-    scene.closer.close(scene.cycle.id)
+    close(scene)
     following = scene.cycles.open_cycle(1)
 
     assert scene.numbers() == [1, 2]
@@ -81,7 +86,7 @@ def test_a_cycle_is_not_closed_twice(scene):
     """Of two processes that averaged the same cycle, the second one's transaction changes nothing."""
     process = scene.processes.get(1)
     closed = [scene.cycles.close(scene.cycle, process, b"state", 0.0) for _ in range(2)]
-    scene.closer.close(scene.cycle.id)
+    close(scene)
 
     assert closed == [True, False]
     assert scene.numbers() == [1, 2]
@@ -98,7 +103,7 @@ def test_diffs_that_vanish_while_averaging_mean_that_somebody_was_first(scene, m
         return original(*args)
 
     monkeypatch.setattr(scene.cycles, moment, overtaken)
-    scene.closer.close(scene.cycle.id)
+    close(scene)
 
     assert scene.processes.checkpoint(1, 2) == b"theirs"
 
@@ -111,18 +116,19 @@ def test_a_crash_in_the_closing_transaction_changes_nothing(scene, monkeypatch):
 
     monkeypatch.setattr("pygrid_node.storage.cycles._open_next", crash)
     with pytest.raises(OperationalError):
-        scene.closer.close(scene.cycle.id)
+        close(scene)
 
     assert scene.numbers() == [1]
     assert scene.outbox.waiting() == []
     assert scene.cycles.due() == [scene.cycle.id]
 
 
-def test_averaging_stops_between_two_diffs(scene):
+def test_averaging_that_stops_between_two_diffs_changes_nothing(scene):
     """A node that goes down does not finish a long average; its next life does."""
-    scene.closer.stop()
-    with pytest.raises(Stopping):
-        scene.closer.close(scene.cycle.id)
+    next(scene.closer.close(scene.cycle.id))
+
+    assert scene.numbers() == [1]
+    assert scene.cycles.due() == [scene.cycle.id]
 
 
 def test_more_diffs_than_wanted_are_not_counted(scene):
@@ -187,6 +193,33 @@ def test_a_long_averaging_ends_with_the_node(scene, monkeypatch):
     assert scene.numbers() == [1]
 
 
+class EndlessCloser:
+    """Averages cycle 99 in two steps, and every other one for as long as it is let."""
+
+    def __init__(self):
+        self.begun = set()
+
+    def close(self, cycle_id):
+        while cycle_id != 99 or cycle_id not in self.begun:
+            self.begun.add(cycle_id)
+            yield
+
+
+def test_averaging_of_one_model_holds_up_no_other():
+    """There are fewer threads than models that never come to their end, and a small one ends all the same."""
+    closer, closed = EndlessCloser(), asyncio.Event()
+
+    async def run():
+        averager = Averager(closer, due=lambda: list(range(20)), on_closed=closed.set)
+        await averager.start()
+        averager.wake(99)
+        await asyncio.wait_for(closed.wait(), timeout=10)
+        await averager.stop()
+
+    asyncio.run(run())
+    assert closer.begun == {*range(20), 99}
+
+
 def test_a_worker_that_comes_to_a_full_cycle_is_kept_waiting_or_sent_away(scene, monkeypatch):
     """It enters the next cycle if that opens soon enough, else it hears to come again in a second."""
     monkeypatch.setattr("pygrid_node.transport.messages._PATIENCE", 0.01)
@@ -210,7 +243,7 @@ def test_a_worker_that_comes_to_a_full_cycle_is_kept_waiting_or_sent_away(scene,
 
 def test_a_cycle_past_its_time_has_no_time_left(scene):
     """Never a negative time."""
-    scene.closer.close(scene.cycle.id)
+    close(scene)
     late = Training(scene.processes, scene.cycles, on_full=lambda _: None, clock=lambda: 9000.0)
     late.request_cycle(scene.request())
 

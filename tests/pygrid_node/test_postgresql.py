@@ -201,10 +201,10 @@ def test_of_two_processes_that_close_a_cycle_one_does(processes, full):
 
 def test_two_processes_that_average_at_once_end_the_cycle_once(processes, full):
     """Whoever comes second finds the diffs gone or the cycle closed, and leaves it at that."""
-    first, second = processes
-    outcomes = at_once(lambda: first.closer.close(full.id), lambda: second.closer.close(full.id))
+    first = processes[0]
+    outcomes = at_once(*(lambda each=each: list(each.closer.close(full.id)) for each in processes))
 
-    assert outcomes == [None, None]
+    assert [None] in outcomes
     assert first.cycles.open_cycle(1).number == 2
     assert first.cycles.due() == []
 

@@ -1,16 +1,17 @@
 """Closes full cycles in the background, each model by itself."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from pygrid_node.averaging.closing import CycleCloser, Stopping
+from pygrid_node.averaging.closing import CycleCloser
 
 _log = structlog.get_logger()
 
-# Models that are averaged at the same time.
+# Models that are averaged at the same moment. Each gives its thread away after every diff, so that a small
+# model is not held up by large ones, however many there are.
 _THREADS = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0  # seconds
 
@@ -37,7 +38,6 @@ class Averager:
 
     async def stop(self) -> None:
         """End between two diffs, or with the transaction that runs."""
-        self._closer.stop()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -65,9 +65,7 @@ class Averager:
         pause = _FIRST_PAUSE
         while True:
             try:
-                await asyncio.get_running_loop().run_in_executor(self._threads, self._closer.close, cycle_id)
-            except Stopping:
-                return
+                await self._step_by_step(self._closer.close(cycle_id))
             except Exception:  # noqa: BLE001 - the top of a loop, and logged
                 _log.exception("averaging_failed", cycle_id=cycle_id, next_try_in=pause)
                 await asyncio.sleep(pause)
@@ -75,3 +73,16 @@ class Averager:
             else:
                 self._on_closed()
                 return
+
+    async def _step_by_step(self, steps: Iterator[None]) -> None:
+        loop = asyncio.get_running_loop()
+        while await loop.run_in_executor(self._threads, _has_more, steps):
+            pass
+
+
+def _has_more(steps: Iterator[None]) -> bool:
+    """Take a step; whether it was not the last one."""
+    return next(steps, _END) is not _END
+
+
+_END = object()

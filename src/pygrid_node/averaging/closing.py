@@ -1,23 +1,18 @@
-"""Ending a cycle: the mean of its diffs becomes the next checkpoint."""
+"""Ending a cycle: the average of its diffs becomes the next checkpoint."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import structlog
 
-from pygrid_node.averaging.rules import Arrays, averaging_rule
-from pygrid_node.entities import Process
+from pygrid_node.averaging.rules import Arrays, AveragingRule, averaging_rule
+from pygrid_node.entities import Cycle, Process
 from pygrid_node.storage.cycles import CycleStore
 from pygrid_node.storage.processes import ProcessStore
 from pygrid_wire import Tensor, decode_tensors, encode_tensors
 
 _log = structlog.get_logger()
-
-
-class Stopping(Exception):
-    """The node goes down; the cycle is closed after the next start."""
 
 
 class CycleCloser:
@@ -30,22 +25,30 @@ class CycleCloser:
         self._processes = processes
         self._cycles = cycles
         self._clock = clock
-        self._stopping = threading.Event()
 
-    def stop(self) -> None:
-        """Have the averaging that runs end at its next diff, with `Stopping`."""
-        self._stopping.set()
+    def close(self, cycle_id: int) -> Iterator[None]:
+        """End a full cycle, unless somebody else has: `new = old - average`, calculated in float64.
 
-    def close(self, cycle_id: int) -> None:
-        """End a full cycle, unless somebody else has: `new = old - average`, calculated in float64."""
+        To be iterated over: each step takes one diff, so that others can work between two; the last one is
+        the transaction. Whoever stops before has changed nothing.
+        """
         cycle = self._cycles.cycle(cycle_id)
         if cycle is None or cycle.is_closed:
             return
         process = self._processes.get(cycle.process_id)
+        rule = self._rule(process)
+        diff_ids = self._cycles.diff_ids(cycle_id)
+        for diff_id in diff_ids:
+            # Whoever closes a cycle deletes its diffs.
+            if (body := self._cycles.diff(diff_id)) is None:
+                return
+            rule.add([tensor.values.astype(np.float64) for tensor in decode_tensors(body)])
+            yield
+        if diff_ids:
+            self._finish(cycle, process, rule.average())
+
+    def _finish(self, cycle: Cycle, process: Process, average: Arrays) -> None:
         old = decode_tensors(self._processes.checkpoint(process.id, cycle.number))
-        average = self._average(process, cycle_id)
-        if average is None:
-            return
         new = _stepped(old, average)
         if not all(np.isfinite(tensor.values).all() for tensor in new):
             # Every diff was finite: an overflow, or an averaging plan that divides by zero. The cycle ends
@@ -55,33 +58,11 @@ class CycleCloser:
         if self._cycles.close(cycle, process, encode_tensors(new), self._clock()):
             _log.info("cycle_closed", model=process.name, cycle=cycle.number, diffs=cycle.counted)
 
-    def _average(self, process: Process, cycle_id: int) -> Arrays | None:
-        """The average; None if the diffs went away, which they do when somebody else closes the cycle."""
+    def _rule(self, process: Process) -> AveragingRule:
         config = process.server_config
         plan = self._processes.averaging_plan(process.id)
-        rule = averaging_rule(
-            plan, process.parameters, iterative=config.iterative_plan, max_diffs=config.max_diffs
-        )
-        try:
-            return rule.average(self._diffs(cycle_id))
-        except _Gone:
-            return None
-
-    def _diffs(self, cycle_id: int) -> Iterator[Arrays]:
-        """One diff after the other, so that only one is in memory."""
-        ids = self._cycles.diff_ids(cycle_id)
-        if not ids:
-            raise _Gone
-        for diff_id in ids:
-            if self._stopping.is_set():
-                raise Stopping
-            if (body := self._cycles.diff(diff_id)) is None:
-                raise _Gone
-            yield [tensor.values.astype(np.float64) for tensor in decode_tensors(body)]
-
-
-class _Gone(Exception):
-    """A diff of a cycle that was closed by somebody else."""
+        iterative, max_diffs = config.iterative_plan, config.max_diffs
+        return averaging_rule(plan, process.parameters, iterative=iterative, max_diffs=max_diffs)
 
 
 def _stepped(old: Sequence[Tensor], average: Arrays) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """The rule by which a process averages: the built-in mean, or the plan that came with the upload."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,25 +14,35 @@ Arrays = list[np.ndarray[Any, Any]]
 
 
 class AveragingRule(Protocol):
-    """Turns the diffs of a cycle into the one that is subtracted."""
+    """An average in the making: takes a cycle's diffs one by one, float64 arrays in the model's order."""
 
-    def average(self, diffs: Iterable[Arrays]) -> Arrays:
-        """One float64 array a parameter, from at least one diff of float64 arrays."""
+    def add(self, diff: Arrays) -> None:
+        """Take the next diff."""
+
+    def average(self) -> Arrays:
+        """What is subtracted from the model, one float64 array a parameter; there has to be a diff."""
 
 
 class Mean:
     """The mean of each number; holds one sum, however many diffs there are."""
 
-    def average(self, diffs: Iterable[Arrays]) -> Arrays:
+    def __init__(self) -> None:
+        """Begin with no diff."""
+        self._sums: Arrays = []
+        self._count = 0
+
+    def add(self, diff: Arrays) -> None:
         """See `AveragingRule`."""
-        rest = iter(diffs)
-        sums = [np.array(values) for values in next(rest)]
-        count = 1
-        for diff in rest:
-            for total, values in zip(sums, diff, strict=True):
-                total += values
-            count += 1
-        return [total / count for total in sums]
+        self._count += 1
+        if not self._sums:
+            self._sums = [np.array(values) for values in diff]
+            return
+        for total, values in zip(self._sums, diff, strict=True):
+            total += values
+
+    def average(self) -> Arrays:
+        """See `AveragingRule`."""
+        return [total / self._count for total in self._sums]
 
 
 class IterativePlan:
@@ -41,26 +51,36 @@ class IterativePlan:
     def __init__(self, plan: ElementwisePlan) -> None:
         """Run `plan` for every diff after the first."""
         self._plan = plan
+        self._average: Arrays = []
+        self._count = 0
 
-    def average(self, diffs: Iterable[Arrays]) -> Arrays:
+    def add(self, diff: Arrays) -> None:
         """See `AveragingRule`."""
-        rest = iter(diffs)
-        average = next(rest)
-        for count, diff in enumerate(rest, start=1):
-            average = self._plan.run([*average, *diff, np.array([float(count)])])
-        return average
+        if self._count:
+            diff = self._plan.run([*self._average, *diff, np.array([float(self._count)])])
+        self._average = diff
+        self._count += 1
+
+    def average(self) -> Arrays:
+        """See `AveragingRule`."""
+        return self._average
 
 
 class WholePlan:
-    """A plan that takes all diffs at once, one after the other."""
+    """A plan that takes all diffs at once, one after the other; it holds them all."""
 
     def __init__(self, plan: ElementwisePlan) -> None:
         """Run `plan` once."""
         self._plan = plan
+        self._inputs: Arrays = []
 
-    def average(self, diffs: Iterable[Arrays]) -> Arrays:
+    def add(self, diff: Arrays) -> None:
         """See `AveragingRule`."""
-        return self._plan.run([values for diff in diffs for values in diff])
+        self._inputs += diff
+
+    def average(self) -> Arrays:
+        """See `AveragingRule`."""
+        return self._plan.run(self._inputs)
 
 
 def averaging_rule(

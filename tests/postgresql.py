@@ -63,9 +63,9 @@ class Administrator:
 
     server: Server
 
-    def run(self, statement: str) -> bool:
+    def run(self, statement: str) -> list[tuple]:
         try:
-            return bool(self.server.ask(statement, role="administrator", password="adm"))
+            return self.server.ask(statement, role="administrator", password="adm")
         except psycopg.Error as error:
             raise Upstream(f"The nodes' database refused a call: {error.sqlstate}.") from error
 

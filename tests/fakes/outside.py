@@ -1,5 +1,6 @@
 """What else the service asks: who is calling, secrets, databases, files."""
 
+from collections.abc import Iterable
 from urllib.parse import quote
 
 from orchestration.domain.credentials import hash_of
@@ -39,6 +40,9 @@ class FakeSecrets:
     def discard(self, node: Node) -> None:
         self.passwords.pop((node.node_id, node.generation), None)
 
+    def all(self) -> Iterable[tuple[str, int]]:
+        return list(self.passwords)
+
 
 class FakeTenants:
     """The nodes' databases: generation and URL that open each. `trouble` is raised as long as it is there."""
@@ -58,6 +62,11 @@ class FakeTenants:
 
     def discard(self, node: Node) -> None:
         self.logins.pop(node.node_id, None)
+
+    def all(self) -> Iterable[str]:
+        if self.trouble is not None:
+            raise self.trouble
+        return sorted(self.logins)
 
 
 class FakeBucket:

@@ -1,11 +1,13 @@
 """Secrets Manager: what a node must know and nobody else. One secret a generation; it goes with its node."""
 
 import json
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
 from botocore.exceptions import ClientError
 
 from orchestration.adapters.aws_errors import upstream_errors
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 
 NAME_PREFIX = "artificien/node/"
 """The nodes' execution role may read what begins with this; see `ecs_cluster_stack.py`."""
+
+# A generation without leading zeros: what is parsed must be what `_name` writes, or `discard` would miss it.
+_NAME = re.compile(re.escape(NAME_PREFIX) + r"([a-z][a-z0-9]*)/(0|[1-9][0-9]*)")
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,22 @@ class SecretsManagerNodeSecrets:
             except ClientError as error:
                 if error.response["Error"]["Code"] != "ResourceNotFoundException":
                     raise
+
+    def all(self) -> Iterator[tuple[str, int]]:
+        """Go through all secrets of nodes, page by page; one that isn't named like ours is left alone."""
+        for name in self._names():
+            if parsed := _NAME.fullmatch(name):
+                yield parsed[1], int(parsed[2])
+            else:
+                log.warning("secret is not named like a node's", name=name)
+
+    def _names(self) -> Iterator[str]:
+        pages = self.client.get_paginator("list_secrets").paginate(
+            Filters=[{"Key": "name", "Values": [NAME_PREFIX]}]
+        )
+        with upstream_errors("Secrets Manager"):
+            for page in pages:
+                yield from (secret["Name"] for secret in page["SecretList"])
 
 
 def _name(node: Node) -> str:

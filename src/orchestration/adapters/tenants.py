@@ -1,6 +1,7 @@
 """The nodes' databases: one each on a shared PostgreSQL cluster, or, on one machine, wherever a URL says."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -10,12 +11,15 @@ from orchestration.adapters.tenants_sql import Tenant
 from orchestration.domain.errors import DatabaseWaking, Upstream
 from orchestration.domain.node import Node
 
+Row = tuple[object, ...]
+"""Of texts, numbers and None, in the order of the statement's columns."""
+
 
 class Executor(Protocol):
     """Runs SQL as the cluster's administrator: no superuser, but one that may create roles and databases."""
 
-    def run(self, statement: str) -> bool:
-        """Execute a statement by itself; return whether it found a row. Raises DatabaseWaking, Upstream."""
+    def run(self, statement: str) -> Sequence[Row]:
+        """Execute a statement by itself; return the rows it found. Raises DatabaseWaking, Upstream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,10 @@ class SharedCluster:
             self._attempt(sql.drop_database(tenant), tenant, there=False)
         self.executor.run(sql.drop_role(tenant))
 
+    def all(self) -> Sequence[str]:
+        """Find each database and login that is named like a node's; what else is there stays unseen."""
+        return [str(node_id) for (node_id,) in self.executor.run(sql.every_node())]
+
     def _attempt(self, statement: str, tenant: Tenant, *, there: bool) -> None:
         """Make or drop the database; no matter what goes wrong if somebody else has done it meanwhile."""
         try:
@@ -62,7 +70,7 @@ class SharedCluster:
                 raise
 
     def _has(self, tenant: Tenant) -> bool:
-        return self.executor.run(sql.database_exists(tenant))
+        return bool(self.executor.run(sql.database_exists(tenant)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +91,7 @@ class OneDirectory:
 
     def discard(self, _node: Node) -> None:
         """Nothing to do: the files go with their directory."""
+
+    def all(self) -> Sequence[str]:
+        """Nothing that would outlive the directory."""
+        return ()

@@ -1,15 +1,18 @@
 """The RDS Data API: SQL over HTTPS, without a way into the database's network. One call, one transaction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
 from orchestration.adapters.aws_errors import upstream_errors
+from orchestration.adapters.tenants import Row
 from orchestration.domain.errors import DatabaseWaking
 
 if TYPE_CHECKING:
     from mypy_boto3_rds_data import RDSDataServiceClient
+    from mypy_boto3_rds_data.type_defs import FieldOutputTypeDef
 
 ADMINISTRATION = "postgres"
 """The database to be connected to while others are made; every cluster has it, and locks hold within one."""
@@ -30,8 +33,11 @@ class DataApi:
     cluster_arn: str
     secret_arn: str
 
-    def run(self, statement: str) -> bool:
-        """Execute a statement by itself; return whether it found a row. Raises DatabaseWaking, Upstream."""
+    def run(self, statement: str) -> Sequence[Row]:
+        """Execute a statement by itself; return the rows it found. Raises DatabaseWaking, Upstream.
+
+        The Data API refuses a result of more than 1 MiB.
+        """
         with upstream_errors("The nodes' database"):
             try:
                 answer = self.client.execute_statement(
@@ -44,7 +50,12 @@ class DataApi:
                 if _is_waking(error):
                     raise DatabaseWaking("The nodes' database is waking up.") from error
                 raise
-        return bool(answer.get("records"))
+        return [tuple(map(_value, record)) for record in answer.get("records", ())]
+
+
+def _value(field: "FieldOutputTypeDef") -> object:
+    """Unwrap a column's value, which comes under the name of its type."""
+    return None if field.get("isNull") else next(iter(field.values()))
 
 
 def _is_waking(error: ClientError) -> bool:

@@ -15,6 +15,8 @@ CONNECTIONS = 40
 """Most connections of one node: a runaway must leave room for the others."""
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9]{0,40}")
+_NODE_ID = "n[0-9a-f]{20}"
+"""How `domain.node.node_id_of` names nodes. Whatever else is on the cluster is none of ours."""
 _LOCK = 4_714_160_023_716_141
 """Advisory lock of whoever changes roles or databases: PostgreSQL fails where two change one row."""
 _ITERATIONS = 4096  # PostgreSQL's default; what is hashed is random already
@@ -75,6 +77,15 @@ def admit(tenant: Tenant, verifier: str, generation: int) -> str:
 def database_exists(tenant: Tenant) -> str:
     """Find one row if the database is there."""
     return f"SELECT 1 FROM pg_database WHERE datname = '{tenant.database}'"  # noqa: S608 - checked names
+
+
+def every_node() -> str:
+    """Find the id of every node that has a login or a database: one column of text, sorted bytewise."""
+    return f"""
+SELECT CAST(rolname AS text) COLLATE "C" FROM pg_roles WHERE rolname ~ '^{_NODE_ID}$'
+UNION
+SELECT left(datname, -2) COLLATE "C" FROM pg_database WHERE datname ~ '^{_NODE_ID}db$'
+ORDER BY 1"""  # noqa: S608 - our own pattern
 
 
 def create_database(tenant: Tenant) -> str:

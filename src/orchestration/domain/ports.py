@@ -180,6 +180,9 @@ class NodeSecrets(Protocol):
     def discard(self, node: Node) -> None:
         """Delete the secret of this generation; no error if there is none."""
 
+    def all(self) -> Iterable[tuple[str, int]]:
+        """Return node id and generation of every secret there is, in no order; raises while it is read."""
+
 
 class Tenants(Protocol):
     """The nodes' databases: one each, and one login each that opens no other.
@@ -206,6 +209,9 @@ class Tenants(Protocol):
         For the node of a dataset that is gone for good; retiring a node never calls this. Raises
         DatabaseWaking.
         """
+
+    def all(self) -> Iterable[str]:
+        """Return the ids of all nodes that have a database or a login, sorted. Raises DatabaseWaking."""
 
 
 class NodeStacks(Protocol):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import structlog
 from botocore.stub import Stubber
 
 from orchestration.adapters.node_secrets import SecretsManagerNodeSecrets
@@ -79,11 +80,63 @@ class TestMoto:
 
         assert secrets.ensure(NODE).secret_hash != first.secret_hash
 
+    def test_all_of_them_are_found(self, secrets, client):
+        """And nothing that only begins alike."""
+        nodes = [NODE, a_node(generation=11), a_node("other", generation=1)]
+        for node in nodes:
+            secrets.ensure(node)
+        client.create_secret(Name="artificien/nodes/n1/1", SecretString="other")
+        found = list(secrets.all())
+
+        assert sorted(found) == sorted((node.node_id, node.generation) for node in nodes)
+
+
+def listed(stubber, names, *, token=None, more=None):
+    expected = {"Filters": [{"Key": "name", "Values": ["artificien/node/"]}]}
+    answer = {"SecretList": [{"Name": name} for name in names]}
+    stubber.add_response(
+        "list_secrets",
+        answer | ({"NextToken": more} if more else {}),
+        expected | ({"NextToken": token} if token else {}),
+    )
+
+
+class TestAll:
+    def test_every_page_is_read_when_it_is_needed(self, session):
+        """Two thousand secrets are twenty pages; the first is looked at before the last is asked for."""
+        client = session.client("secretsmanager")
+        with Stubber(client) as stubber:
+            listed(stubber, ["artificien/node/n0a/1"], more="page 2")
+            found = secrets_with(client).all()
+            first = next(found)
+            listed(stubber, ["artificien/node/n0a/2", "artificien/node/n0b/1"], token="page 2")
+            rest = list(found)
+
+        assert (first, rest) == (("n0a", 1), [("n0a", 2), ("n0b", 1)])
+
+    @pytest.mark.parametrize("rest", ["n0a", "n0a/", "n0a/x", "n0a/007", "n0a/1/2", "N0A/1", "/1", "n0a/٣"])
+    def test_what_is_not_named_like_ours_is_skipped_and_logged(self, session, rest):
+        """Whoever made it, deleting it is not for us."""
+        client = session.client("secretsmanager")
+        with Stubber(client) as stubber, structlog.testing.capture_logs() as logs:
+            listed(stubber, [f"artificien/node/{rest}", "artificien/node/n0a/3"])
+            found = list(secrets_with(client).all())
+
+        assert found == [("n0a", 3)]
+        assert [(entry["log_level"], entry["name"]) for entry in logs] == [
+            ("warning", f"artificien/node/{rest}")
+        ]
+
 
 @pytest.mark.moto
 @pytest.mark.parametrize(
     ("operation", "call"),
-    [("create_secret", "ensure"), ("delete_secret", "discard")],
+    [
+        ("create_secret", lambda secrets: secrets.ensure(NODE)),
+        ("delete_secret", lambda secrets: secrets.discard(NODE)),
+        ("list_secrets", lambda secrets: list(secrets.all())),
+    ],
+    ids=["ensure", "discard", "all"],
 )
 def test_what_secrets_manager_refuses_is_upstream(session, operation, call):
     """With its code."""
@@ -91,4 +144,4 @@ def test_what_secrets_manager_refuses_is_upstream(session, operation, call):
     with Stubber(client) as stubber:
         stubber.add_client_error(operation, "ThrottlingException")
         with pytest.raises(Upstream, match="Secrets Manager refused a call: ThrottlingException"):
-            getattr(secrets_with(client), call)(NODE)
+            call(secrets_with(client))

@@ -107,6 +107,7 @@ class TestTheUrl:
         files.discard(node)
 
         assert files.new_url(node) == "sqlite:////data/"
+        assert list(files.all()) == []
 
 
 class TestNames:
@@ -130,6 +131,7 @@ class TestNames:
         verifier = scram_verifier("password", b"salt of 16 bytes")
         statements = [
             tenants_sql.admit(tenant, verifier, 3),
+            tenants_sql.every_node(),
             *(
                 write(tenant)
                 for write in (
@@ -410,6 +412,40 @@ class TestDiscarding:
 
 
 @pytest.mark.moto
+class TestAll:
+    def test_a_node_is_told_once_until_nothing_of_it_is_left(self, cluster, admitted, fresh):
+        """Whether it has a login and a database, as usual, or none any more."""
+        stays, goes = admitted(fresh()).node.node_id, admitted(fresh()).node
+        before = [node_id for node_id in cluster.all() if node_id in (stays, goes.node_id)]
+        cluster.discard(goes)
+        after = cluster.all()
+
+        assert before == sorted([stays, goes.node_id])
+        assert stays in after
+        assert goes.node_id not in after
+
+    def test_what_is_left_half_way_is_told_too(self, server, cluster, fresh):
+        """A database without its login, a login without its database."""
+        login_only, database_only = fresh().node_id, fresh().node_id
+        server.ask(f"CREATE ROLE {login_only}")
+        server.ask(f"CREATE DATABASE {database_only}db OWNER administrator")
+        found = cluster.all()
+
+        assert {login_only, database_only} <= set(found)
+
+    def test_whatever_is_not_named_like_a_node_stays_unseen(self, server, cluster):
+        """Databases and logins of others are never to be touched."""
+        before = cluster.all()
+        almost = node_id_of("almost")
+        for name in (f"{almost}0", f"x{almost[1:]}", almost[:-1], f"{almost[:-1]}g", f'"{almost.upper()}"'):
+            server.ask(f"CREATE ROLE {name}")
+        for name in (almost, f"{almost}0db", f"x{almost}db", f"{almost}dbs", f'"{almost.upper()}db"'):
+            server.ask(f"CREATE DATABASE {name}")
+
+        assert cluster.all() == before
+
+
+@pytest.mark.moto
 def test_no_password_reaches_the_servers_log(server, admitted, fresh):
     """It logs every statement in this test; what it is told is the verifier only."""
     passwords = [urlsplit(admitted(fresh()).url).password for _ in range(2)]
@@ -436,7 +472,7 @@ class Dying:
     executor: Administrator
     left: int
 
-    def run(self, statement: str) -> bool:
+    def run(self, statement: str) -> list[tuple]:
         if not self.left:
             raise Upstream("dead")
         self.left -= 1
@@ -449,7 +485,7 @@ class Refusing:
 
     but: Administrator | None = None
 
-    def run(self, statement: str) -> bool:
+    def run(self, statement: str) -> list[tuple]:
         if self.but is None or "DATABASE IF" in statement or "CREATE DATABASE" in statement:
             raise Upstream("The nodes' database refused a call: 55006.")
         return self.but.run(statement)
@@ -476,11 +512,13 @@ class TestDataApi:
             "database": ADMINISTRATION,
             "sql": "SELECT 1",
         }
-        stub.add_response("execute_statement", {"records": [[{"longValue": 1}]]}, expected)
+        found = [[{"longValue": 1}, {"stringValue": "n0a"}], [{"booleanValue": False}, {"isNull": True}]]
+        stub.add_response("execute_statement", {"records": found}, expected)
         stub.add_response("execute_statement", {"records": []})
         stub.add_response("execute_statement", {"numberOfRecordsUpdated": 0})
 
-        assert [api.run("SELECT 1"), api.run("SELECT 2"), api.run("DROP ROLE x")] == [True, False, False]
+        assert api.run("SELECT 1") == [(1, "n0a"), (False, None)]
+        assert [api.run("SELECT 2"), api.run("DROP ROLE x")] == [[], []]
 
     @pytest.mark.parametrize(
         ("code", "message"),

@@ -11,10 +11,15 @@ from pathlib import Path
 import aiohttp
 import pytest
 import requests
+from sqlalchemy import make_url
 
+from orchestration.adapters.tenants import SharedCluster
+from orchestration.domain import node as orchestration
 from pygrid_node.progress import Pauses
 from pygrid_node.server import Node
 from pygrid_node.settings import Settings
+from tests import postgresql
+from tests.postgresql import Administrator
 
 DATA = Path(__file__).parents[1] / "data" / "pygrid"
 SPEEDS = {"ping": 8.5, "download": 46751.25, "upload": 12345.5}
@@ -222,3 +227,34 @@ def recorded():
         return frame
 
     return upload
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A real PostgreSQL."""
+    with postgresql.running() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request, tmp_path):
+    """A fresh database, as the node is given it: the node appends its database's name."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/"
+    return request.getfixturevalue("postgresql_url")
+
+
+@pytest.fixture
+def postgresql_url(server):
+    """What the orchestration makes for a node: a login with a database of its own, and no other right."""
+    node = orchestration.Node(postgresql.unique("n"), "a dataset", generation=1)
+    cluster = SharedCluster(Administrator(server), server.endpoint)
+    url = cluster.new_url(node)
+    cluster.ensure(node, url)
+    return url
+
+
+@pytest.fixture
+def node_id(database_url):
+    """A node of the database's name: on PostgreSQL its login."""
+    return make_url(database_url).username or "fixture-node"

@@ -12,8 +12,6 @@ import pytest
 from sqlalchemy import make_url, select, text
 from sqlalchemy.exc import OperationalError
 
-from orchestration.adapters.tenants import SharedCluster
-from orchestration.domain.node import Node
 from pygrid_node.averaging.closing import CycleCloser
 from pygrid_node.entities import Worker
 from pygrid_node.errors import AlreadyExists, InvalidRequest, ProcessNotFound, WorkerNotFound
@@ -26,8 +24,6 @@ from pygrid_node.storage.processes import ProcessStore
 from pygrid_node.storage.schema import metadata, workers
 from pygrid_node.uploads import read_upload
 from pygrid_wire import decode_state
-from tests import postgresql
-from tests.postgresql import Administrator
 
 pytestmark = pytest.mark.moto
 
@@ -40,35 +36,6 @@ def wait_for(condition, seconds=10):
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.01)
-
-
-@pytest.fixture(scope="module")
-def server():
-    with postgresql.running() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request, tmp_path):
-    """A fresh database, as the node is given it: the node appends its database's name."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/"
-    return request.getfixturevalue("postgresql_url")
-
-
-@pytest.fixture
-def postgresql_url(server):
-    """What the orchestration makes for a node: a login with a database of its own, and no other right."""
-    node = Node(postgresql.unique("n"), "a dataset", generation=1)
-    cluster = SharedCluster(Administrator(server), server.endpoint)
-    url = cluster.new_url(node)
-    cluster.ensure(node, url)
-    return url
-
-
-@pytest.fixture
-def node_id(database_url):
-    return make_url(database_url).username or "fixture-node"
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, make_url
 
-from pygrid_node.storage import postgresql, sqlite
-from pygrid_node.storage.schema import metadata
+from pygrid_node.storage import migrations, postgresql, sqlite
 
 
 class Database:
@@ -16,6 +15,7 @@ class Database:
     def __init__(self, url: str, idle: float = postgresql.IDLE) -> None:
         """Connect to `url`, making what is missing: the tables, and for SQLite the directory.
 
+        Tables that an older version of the node made are brought up to date, and keep what is in them.
         PostgreSQL's connections are given back after `idle` seconds without a transaction.
         """
         location = postgresql.with_driver(make_url(url))
@@ -32,7 +32,7 @@ class Database:
         # SQLite has one writer at a time; waiting here is fair and wakes at once, its own waiting is neither.
         self._one_writer = threading.Lock()
         try:
-            self._make_tables()
+            self._upgrade()
         except BaseException:
             self.close()
             raise
@@ -62,11 +62,12 @@ class Database:
             self._idle.close()
         self._engine.dispose()
 
-    def _make_tables(self) -> None:
+    def _upgrade(self) -> None:
+        # On SQLite the transaction itself, exclusive from its beginning, keeps other processes out.
         with self.writing() as connection:
             if not self._is_sqlite:
                 postgresql.lock_tables(connection)
-            metadata.create_all(connection)
+            migrations.upgrade(connection)
 
 
 def can_be_kept(text: str) -> bool:

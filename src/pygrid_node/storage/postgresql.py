@@ -46,7 +46,7 @@ def reader(engine: Engine) -> Engine:
 
 
 def lock_tables(connection: Connection) -> None:
-    """Have one process at a time look which tables are missing; until the transaction ends."""
+    """Have one process at a time change the tables; until the transaction ends."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _TABLES_LOCK})
 
 

@@ -12,6 +12,7 @@ import click
 from pydantic import ValidationError
 
 from orchestration.domain.errors import OrchestrationError
+from orchestration.provisioning.node_shape import SIZES
 from orchestration.settings import Settings, StackSettings
 
 PLUGINS = "artificien.commands"
@@ -107,11 +108,21 @@ def service() -> None:
 @service.command("deploy")
 @click.option("--image", "ServiceImage", required=True, help="Container image of this service.")
 @click.option("--node-image", "NodeImage", required=True, help="Container image of the nodes.")
+@click.option(
+    "--node-cpu",
+    "NodeCpu",
+    type=click.Choice([str(cpu) for cpu in SIZES]),
+    default="512",
+    show_default=True,
+    help="CPU of a node, in 1/1024 of one.",
+)
+@click.option("--node-memory", "NodeMemory", default="2048", show_default=True, help="Memory of a node, MiB.")
+@click.option("--node-spot", is_flag=True, help="Nodes on Spot capacity: a third of the price, less certain.")
 @click.option("--user-pool-id", "UserPoolId", required=True, help="Cognito pool whose tokens are taken.")
 @click.option("--app-client-ids", "AppClientIds", required=True, help="Its app clients, with commas between.")
 @click.option("--certificate-arn", "CertificateArn", default="", help="For https on 443.")
 @click.option("--public-url", "PublicUrl", default="", help="With which download links begin.")
-def deploy_service(**parameters: str) -> None:
+def deploy_service(*, node_spot: bool, **parameters: str) -> None:
     """Put up the service beside data and cluster, and wait for it."""
     from orchestration.provisioning import deploy
     from orchestration.provisioning.cfn_helper import cloudformation_client
@@ -119,7 +130,8 @@ def deploy_service(**parameters: str) -> None:
     settings = _checked(StackSettings)
     with _told():
         client = cloudformation_client(settings.aws_default_region)
-        _table(deploy.deploy_service(client, parameters | {"ClusterStack": settings.cluster_stack}))
+        own = {"ClusterStack": settings.cluster_stack, "NodeSpot": str(node_spot).lower()}
+        _table(deploy.deploy_service(client, parameters | own))
 
 
 @main.command("audit-log")

@@ -33,6 +33,7 @@ from orchestration.api.links import DownloadLinks
 from orchestration.domain.node import Budget, Quota
 from orchestration.domain.ports import Tenants
 from orchestration.logs import configure_logs
+from orchestration.provisioning.node_shape import NodeShape
 from orchestration.provisioning.orchestration_helper import CloudFormationNodeStacks
 from orchestration.services.accounts import AccountService
 from orchestration.services.catalogue import CatalogueService
@@ -234,9 +235,14 @@ class Parts:
             self._session.client("cloudformation", config=AWS),
             prefix=self.settings.node_stack_prefix,
             cluster_stack=self.settings.cluster_stack,
-            node_image=self.settings.node_image,
+            shape=self.shape,
             role_arn=self.settings.node_stack_role_arn,
         )
+
+    @cached_property
+    def shape(self) -> NodeShape:
+        settings = self.settings
+        return NodeShape(settings.node_image, settings.node_cpu, settings.node_memory, settings.node_spot)
 
     @cached_property
     def _session(self) -> boto3.Session:

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from orchestration.provisioning.node_shape import SIZES
+
 _CLUSTER = ("database_cluster_arn", "database_secret_arn", "database_endpoint")
 
 
@@ -38,6 +40,12 @@ class Settings(StackSettings):
 
     node_image: str
     """Container image that node stacks run."""
+    node_cpu: int = 512
+    """Of a node, in 1/1024 of a CPU."""
+    node_memory: Annotated[int, Field(validate_default=True)] = 2048
+    """Of a node, in MiB; what goes with which CPU is Fargate's choice."""
+    node_spot: bool = False
+    """Run nodes on Spot capacity, which costs a third and may be taken away."""
     node_stack_role_arn: Annotated[str, Field(pattern=r"^(arn:\S+)?$")] = ""
     """With which CloudFormation makes and deletes node stacks; by default with the service's own rights."""
     database_cluster_arn: Annotated[str, Field(pattern=r"^(arn:\S+)?$")] = ""
@@ -95,6 +103,21 @@ class Settings(StackSettings):
     @classmethod
     def _split(cls, value: str) -> frozenset[str]:
         return frozenset(filter(None, (part.strip() for part in value.split(","))))
+
+    @field_validator("node_cpu")
+    @classmethod
+    def _cpu_of_fargate(cls, cpu: int) -> int:
+        if cpu not in SIZES:
+            raise ValueError(f"Fargate has nodes of {', '.join(map(str, SIZES))} CPU units.")
+        return cpu
+
+    @field_validator("node_memory")
+    @classmethod
+    def _memory_with_that_cpu(cls, memory: int, others: ValidationInfo) -> int:
+        cpu = others.data.get("node_cpu")
+        if cpu is not None and memory not in SIZES[cpu]:
+            raise ValueError(f"With {cpu} CPU units go {', '.join(map(str, SIZES[cpu]))} MiB of memory.")
+        return memory
 
     @field_validator("node_database_url")
     @classmethod

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from orchestration.provisioning.node_shape import SIZES
 from orchestration.settings import Settings
 
 COMPLETE = {
@@ -63,6 +64,11 @@ def test_all_that_is_missing_is_reported_together(environment):
         ("NODE_DEADLINE", "0"),
         ("LEGACY_KEY_DAYS", "many"),
         ("LOG_LEVEL", "loud"),
+        ("NODE_CPU", "300"),
+        ("NODE_CPU", "8192"),
+        ("NODE_MEMORY", "512"),
+        ("NODE_MEMORY", "2049"),
+        ("NODE_SPOT", "perhaps"),
         ("MAX_BODY_BYTES", "0"),
     ],
 )
@@ -73,6 +79,25 @@ def test_what_can_not_work_is_refused_at_start(environment, name, value):
         Settings.from_environment()
 
     assert [str(fault["loc"][0]).upper() for fault in failed.value.errors()] == [name]
+
+
+@pytest.mark.parametrize(("cpu", "memory"), [(cpu, memory) for cpu in SIZES for memory in SIZES[cpu]])
+def test_every_size_that_fargate_has_can_be_set(environment, cpu, memory):
+    """In pairs."""
+    environment.setenv("NODE_CPU", str(cpu))
+    environment.setenv("NODE_MEMORY", str(memory))
+    settings = Settings.from_environment()
+
+    assert (settings.node_cpu, settings.node_memory) == (cpu, memory)
+
+
+def test_the_usual_memory_is_held_against_another_cpu_too(environment):
+    """An operator who sets the CPU alone is told which memory goes with it."""
+    environment.setenv("NODE_CPU", "4096")
+    with pytest.raises(ValidationError, match=r"With 4096 CPU units go 8192, 9216, .* MiB") as failed:
+        Settings.from_environment()
+
+    assert [fault["loc"] for fault in failed.value.errors()] == [("node_memory",)]
 
 
 @pytest.mark.usefixtures("environment")

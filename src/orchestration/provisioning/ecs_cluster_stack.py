@@ -40,7 +40,8 @@ class EcsClusterStack(Stack):
         self._nat = nat
         self.vpc = self._network()
         self.load_balancer_group, self.node_group, self.database_group = self._security_groups()
-        self.cluster = ecs.Cluster(self, "Cluster", vpc=self.vpc)
+        # Each node's service says on which of Fargate's two it runs.
+        self.cluster = ecs.Cluster(self, "Cluster", vpc=self.vpc, enable_fargate_capacity_providers=True)
         acknowledge(
             self.cluster,
             {"ECS4": "Container Insights is priced by metrics, some dollars a month for every node."},

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from orchestration.domain.errors import StackFailed
 from orchestration.domain.node import ABSENT_STACK, Node, NodeStack, NodeStatus, StackPhase
 from orchestration.provisioning.cfn_helper import CfnHelper, NewStack, Stack, Template
+from orchestration.provisioning.node_shape import NodeShape
 from orchestration.provisioning.synthesizer import TemplateName, load_template
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class CloudFormationNodeStacks:
         *,
         prefix: str,
         cluster_stack: str,
-        node_image: str,
+        shape: NodeShape,
         role_arn: str = "",
         template: Callable[[], Template] = _node_template,
         clock: Callable[[], float] = time.monotonic,
@@ -50,7 +51,7 @@ class CloudFormationNodeStacks:
         self._stacks = CfnHelper(client)
         self._prefix = prefix
         self._cluster_stack = cluster_stack
-        self._node_image = node_image
+        self._shape = shape
         self._role_arn = role_arn
         self._template = template
         self._clock = clock
@@ -81,7 +82,7 @@ class CloudFormationNodeStacks:
         """
         name = self._name(node)
         template = self._template()
-        own = {"NodeId": node.node_id, "NodeImage": self._node_image, "NodeSecretArn": secret_reference}
+        own = {"NodeId": node.node_id, "NodeSecretArn": secret_reference} | self._shape.parameters()
         return self._stacks.create(
             NewStack(
                 name=name,

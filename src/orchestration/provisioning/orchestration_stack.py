@@ -3,13 +3,10 @@
 Imported only where the CDK runs (`cdk_app.py`): importing `aws_cdk` starts Node.js.
 """
 
-from collections.abc import Mapping
-
 from aws_cdk import (
     BootstraplessSynthesizer,
     CfnCondition,
     CfnOutput,
-    CfnParameter,
     Duration,
     Fn,
     Stack,
@@ -19,6 +16,7 @@ from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_elasticloadbalancingv2 as elb
 from constructs import Construct
 
+from orchestration.provisioning import orchestration_parameters
 from orchestration.provisioning.imported_cluster import ImportedCluster
 from orchestration.provisioning.policies import acknowledge
 from orchestration.provisioning.provisioning_role import ProvisioningRole
@@ -27,19 +25,6 @@ from orchestration.provisioning.service_tasks import PORT, Process, ServiceTasks
 
 HTTPS_PORT = 443
 NODE_PORT = 5000
-REQUIRED = {
-    "ServiceImage": "Container image of this service",
-    "NodeImage": "Container image of the nodes",
-    "UserPoolId": "Cognito user pool whose tokens are taken",
-    "AppClientIds": "App clients of the pool whose tokens are taken, separated by commas",
-}
-OPTIONAL = {
-    "CertificateArn": ("", "Certificate for https on 443; without one there is no https"),
-    "PublicUrl": ("", "Base URL of download links; by default http and the load balancer's own name"),
-    "ClusterStack": ("artificien-cluster", "Stack of the cluster, whose outputs are imported"),
-    "DataStack": ("artificien-data", "Stack of the tables and the bucket, whose outputs are imported"),
-}
-"""Defaults and descriptions."""
 
 
 class OrchestrationStack(Stack):
@@ -48,7 +33,7 @@ class OrchestrationStack(Stack):
     def __init__(self, scope: Construct, construct_id: str) -> None:
         """Declare the stack."""
         super().__init__(scope, construct_id, synthesizer=BootstraplessSynthesizer())
-        self._parameters = self._declared_parameters()
+        self._parameters = orchestration_parameters.declared(self)
         self._cluster = ImportedCluster(self, self._of_cluster)
         self._balancer_group = self._group("BalancerGroup", "Load balancer of the orchestration")
         self.balancer = self._load_balancer()
@@ -56,17 +41,6 @@ class OrchestrationStack(Stack):
         self.web, self.reconciler = self._services()
         self._listen()
         self._tell()
-
-    def _declared_parameters(self) -> Mapping[str, str]:
-        required = {
-            name: CfnParameter(self, name, description=text, allowed_pattern=".+")
-            for name, text in REQUIRED.items()
-        }
-        optional = {
-            name: CfnParameter(self, name, description=text, default=default)
-            for name, (default, text) in OPTIONAL.items()
-        }
-        return {name: parameter.value_as_string for name, parameter in (required | optional).items()}
 
     def _of_cluster(self, output: str) -> str:
         return _exported(self._parameters["ClusterStack"], output)
@@ -153,6 +127,9 @@ class OrchestrationStack(Stack):
             "MODEL_BUCKET": self._of_data("ModelBucketName"),
             "CLUSTER_STACK": self._parameters["ClusterStack"],
             "NODE_IMAGE": self._parameters["NodeImage"],
+            "NODE_CPU": self._parameters["NodeCpu"],
+            "NODE_MEMORY": self._parameters["NodeMemory"],
+            "NODE_SPOT": self._parameters["NodeSpot"],
             "NODE_STACK_ROLE_ARN": self.provisioning_role.role_arn,
             "CALLBACK_ADDRESS": f"{self.balancer.load_balancer_dns_name}:{PORT}",
             "PUBLIC_URL": self._public_url(),

@@ -3,7 +3,7 @@
 Imported only where the CDK runs (`cdk_app.py`): importing `aws_cdk` starts Node.js.
 """
 
-from aws_cdk import BootstraplessSynthesizer, CfnOutput, CfnParameter, Duration, Fn, Stack
+from aws_cdk import BootstraplessSynthesizer, CfnOutput, CfnParameter, Duration, Fn, Stack, Token
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_elasticloadbalancingv2 as elb
 from aws_cdk import aws_logs as logs
@@ -11,12 +11,16 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from orchestration.provisioning.imported_cluster import ImportedCluster
+from orchestration.provisioning.node_shape import MEMORIES, ON_DEMAND, SIZES, SPOT
 from orchestration.provisioning.policies import NODE_NAME, acknowledge
 
 NODE_PORT = 5000
 NODE_PARAMETERS = {
     "NodeId": "Name of the node, an SQL identifier",
     "NodeImage": "Container image of the node",
+    "NodeCpu": "Of the task, in 1/1024 of a CPU",
+    "NodeMemory": "Of the task, in MiB",
+    "CapacityProvider": "Of the cluster, on which the task runs",
     "NodeSecretArn": "Secret with the keys MASTER_NODE_URL and DATABASE_URL",
 }
 CLUSTER_PARAMETERS = {
@@ -37,7 +41,12 @@ CLUSTER_PARAMETERS = {
 
 _PATTERNS = {
     "NodeId": "[a-z][a-z0-9]*",  # the original image writes it into SQL without quotes
-    "AssignPublicIp": "ENABLED|DISABLED",
+}
+_ALLOWED = {
+    "AssignPublicIp": ["ENABLED", "DISABLED"],
+    "NodeCpu": [str(cpu) for cpu in SIZES],
+    "NodeMemory": [str(memory) for memory in MEMORIES],
+    "CapacityProvider": [ON_DEMAND, SPOT],
 }
 
 
@@ -52,18 +61,21 @@ class PygridNodeStack(Stack):
         """Declare the stack."""
         super().__init__(scope, construct_id, synthesizer=BootstraplessSynthesizer())
         descriptions = NODE_PARAMETERS | CLUSTER_PARAMETERS
-        self._parameters = {
-            name: CfnParameter(
-                self, name, type="String", description=text, allowed_pattern=_PATTERNS.get(name, ".+")
-            ).value_as_string
-            for name, text in descriptions.items()
-        }
+        self._parameters = {name: self._parameter(name, text) for name, text in descriptions.items()}
         self._cluster = ImportedCluster(self, self._parameters.__getitem__)
         self._unique_name = _unique_name(self.stack_id)
         balancer = self._load_balancer()
         service = self._service(self._task(balancer.load_balancer_dns_name))
         self._listen(balancer, service)
         CfnOutput(self, "PyGridNodeLoadBalancerDNS", value=balancer.load_balancer_dns_name)
+
+    def _parameter(self, name: str, description: str) -> str:
+        allowed = _ALLOWED.get(name)
+        pattern = None if allowed else _PATTERNS.get(name, ".+")
+        declared = CfnParameter(
+            self, name, description=description, allowed_values=allowed, allowed_pattern=pattern
+        )
+        return str(declared.value_as_string)
 
     def _load_balancer(self) -> elb.ApplicationLoadBalancer:
         balancer = elb.ApplicationLoadBalancer(
@@ -83,14 +95,14 @@ class PygridNodeStack(Stack):
         return balancer
 
     def _task(self, address: str) -> ecs.FargateTaskDefinition:
-        """0.5 vCPU and 2 GB. Which secrets are plain environment is decided by the original image."""
+        """Which secrets are plain environment is decided by the original image."""
         parameters = self._parameters
         task = ecs.FargateTaskDefinition(
             self,
             "Task",
             family=f"{NODE_NAME}-{parameters['NodeId']}",
-            cpu=512,
-            memory_limit_mib=2048,
+            cpu=Token.as_number(parameters["NodeCpu"]),
+            memory_limit_mib=Token.as_number(parameters["NodeMemory"]),
             execution_role=self._cluster.role("ExecutionRoleArn"),
             task_role=self._cluster.role("TaskRoleArn"),
         )
@@ -119,6 +131,10 @@ class PygridNodeStack(Stack):
             "Service",
             cluster=self._cluster.cluster,
             task_definition=task,
+            # All of it on one provider; a second one would not stand in where the first has no capacity.
+            capacity_provider_strategies=[
+                ecs.CapacityProviderStrategy(capacity_provider=self._parameters["CapacityProvider"], weight=1)
+            ],
             # The one writer of DesiredCount: nothing scales this service, a node is spun down with its stack.
             desired_count=1,
             min_healthy_percent=0,

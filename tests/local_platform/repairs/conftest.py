@@ -6,6 +6,7 @@ import uuid
 import pytest
 
 from orchestration.provisioning.deploy import deploy_cluster, deploy_data
+from orchestration.provisioning.node_shape import NodeShape
 from orchestration.provisioning.synthesizer import TemplateName, load_template
 
 
@@ -32,8 +33,9 @@ def node_stack(aws, cluster):
     )
     made = []
 
-    def deploy(node_id):
-        own = {"NodeId": node_id, "NodeImage": "artificien/pygrid-node:1", "NodeSecretArn": secret["ARN"]}
+    def deploy(node_id, *, spot=False):
+        shape = NodeShape("artificien/pygrid-node:1", spot=spot)
+        own = {"NodeId": node_id, "NodeSecretArn": secret["ARN"]} | shape.parameters()
         values = {name: value for name, value in {**cluster, **own}.items() if name in template["Parameters"]}
         arguments = {
             "StackName": f"repairs-{node_id}",

@@ -20,6 +20,16 @@ def test_service_leads_to_the_balancer_of_its_stack(aws, node_stack, services):
     assert Ecs.of(aws).address(service) == address
 
 
+@pytest.mark.parametrize("spot", [False, True], ids=["on demand", "spot"])
+def test_service_is_wanted_on_whichever_capacity(aws, node_stack, services, spot):
+    """Its capacity provider says where it runs, no launch type; here that is this machine."""
+    stack, _ = node_stack("capacity", spot=spot)
+    (service,) = services(stack)
+    container = Ecs.of(aws).container(service.definition)
+
+    assert container.image == "artificien/pygrid-node:1"
+
+
 def test_service_goes_with_its_stack(aws, node_stack, services):
     """Stock moto leaves it active for ever."""
     stack, _ = node_stack("goes")

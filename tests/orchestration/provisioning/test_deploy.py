@@ -149,3 +149,26 @@ def test_the_command_passes_every_parameter_of_the_template(monkeypatch):
     assert (result.exit_code, result.output) == (0, "A\tb\n")
     assert required <= asked[0].keys() <= parameters.keys()
     assert asked[0]["ClusterStack"] == "artificien-cluster"
+    assert [asked[0][name] for name in ("NodeCpu", "NodeMemory", "NodeSpot")] == ["512", "2048", "false"]
+
+
+def test_the_command_passes_on_what_nodes_are_to_be(monkeypatch):
+    """Their size, and whether they run on Spot capacity."""
+    asked = []
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setattr(deploy, "deploy_service", lambda _, parameters: asked.append(parameters) or {})
+    required = ("--image", "--node-image", "--user-pool-id", "--app-client-ids")
+    words = [word for option in required for word in (option, option)]
+    shape = ("--node-cpu", "1024", "--node-memory", "8192", "--node-spot")
+
+    CliRunner().invoke(main, ["service", "deploy", *words, *shape])
+
+    assert [asked[0][name] for name in ("NodeCpu", "NodeMemory", "NodeSpot")] == ["1024", "8192", "true"]
+
+
+def test_the_command_knows_the_sizes_of_cpu(monkeypatch):
+    """A wrong one is refused before anything is asked of AWS."""
+    result = CliRunner().invoke(main, ["service", "deploy", "--node-cpu", "700"])
+
+    assert result.exit_code == 2
+    assert "'256', '512', '1024', '2048', '4096'" in result.output

@@ -10,6 +10,7 @@ from moto import mock_aws
 
 from orchestration.domain.errors import StackFailed, Upstream
 from orchestration.domain.node import ABSENT_STACK, Node, NodeStatus, StackPhase, node_id_of
+from orchestration.provisioning.node_shape import NodeShape
 from orchestration.provisioning.orchestration_helper import CloudFormationNodeStacks, tag_value
 from orchestration.provisioning.synthesizer import TemplateName, load_template
 
@@ -18,7 +19,8 @@ NODE = Node(node_id_of(DATASET), DATASET, generation=3)
 NAME = f"artificien-node-{NODE.node_id}-3"
 ARN = f"arn:aws:cloudformation:us-east-1:000000000000:stack/{NAME}/1"
 SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:artificien/node/n1-AbCdEf"
-OWN = ("NodeId", "NodeImage", "NodeSecretArn")
+SHAPE = NodeShape("node:1", cpu=1024, memory=4096)
+OWN = {"NodeId", "NodeSecretArn"} | SHAPE.parameters().keys()
 SHARED = {
     name: f"the-{name}" for name in load_template(TemplateName.NODE)["Parameters"] if name not in OWN
 } | {"AssignPublicIp": "ENABLED"}
@@ -40,7 +42,7 @@ def clock():
 
 def node_stacks(client, **more):
     return CloudFormationNodeStacks(
-        client, prefix="artificien-node", cluster_stack="artificien-cluster", node_image="node:1", **more
+        client, prefix="artificien-node", cluster_stack="artificien-cluster", **{"shape": SHAPE} | more
     )
 
 
@@ -187,7 +189,25 @@ def test_a_launch_passes_the_cluster_s_outputs_on(stacks, client, answers):
 
     assert stacks.launch(NODE, SECRET) == ARN
     parameters = {pair["ParameterKey"]: pair["ParameterValue"] for pair in sent[0]["Parameters"]}
-    assert parameters == SHARED | {"NodeId": NODE.node_id, "NodeImage": "node:1", "NodeSecretArn": SECRET}
+    assert parameters == SHARED | {
+        "NodeId": NODE.node_id,
+        "NodeSecretArn": SECRET,
+        "NodeImage": "node:1",
+        "NodeCpu": "1024",
+        "NodeMemory": "4096",
+        "CapacityProvider": "FARGATE",
+    }
+
+
+def test_a_node_on_spot_capacity_asks_for_it_and_for_nothing_else(client, answers):
+    """Where there is none, the launch fails and says so; it doesn't quietly cost three times as much."""
+    sent = recorded(client, "CreateStack")
+    cluster_is_there(answers)
+    answers.add_response("create_stack", {"StackId": ARN})
+    node_stacks(client, shape=replace(SHAPE, spot=True)).launch(NODE, SECRET)
+    parameters = {pair["ParameterKey"]: pair["ParameterValue"] for pair in sent[0]["Parameters"]}
+
+    assert parameters["CapacityProvider"] == "FARGATE_SPOT"
 
 
 def test_a_node_is_made_and_unmade_by_cloudformation_s_role(client, answers):

@@ -6,6 +6,9 @@ import re
 import pytest
 
 from orchestration import gunicorn_conf
+from orchestration.provisioning.node_shape import SIZES, NodeShape
+from orchestration.pygrid_orchestration import Parts
+from orchestration.settings import Settings
 from tests.orchestration.provisioning.reading import (
     CLUSTER,
     DATA,
@@ -34,6 +37,36 @@ def test_the_task_s_environment_is_all_that_the_settings_need(monkeypatch):
     assert found.node_stack_role_arn == "arn:aws:iam::role/maker"
     assert (found.database_endpoint, found.node_database_url) == ("db.test", None)
     assert (found.trusted_proxies, found.local_mode) == (1, False)
+
+
+def test_the_nodes_shape_comes_through_to_the_settings(monkeypatch):
+    """Image, size and kind of capacity, as the operator gave them."""
+    found = settings(monkeypatch)
+
+    assert Parts(found).shape == NodeShape("registry.test/node:1", cpu=1024, memory=2048, spot=True)
+
+
+@pytest.mark.parametrize("cpu", SIZES)
+def test_a_size_that_fargate_lacks_is_refused_when_the_stack_is_deployed(cpu):
+    """By a rule for each CPU; without one the service would fail at its start, minutes later."""
+    rule = ORCHESTRATION["Rules"][f"MemoryWithCpu{cpu}"]
+    (assertion,) = rule["Assertions"]
+
+    assert rule["RuleCondition"] == {"Fn::Equals": [{"Ref": "NodeCpu"}, str(cpu)]}
+    assert assertion["Assert"] == {"Fn::Contains": [[str(m) for m in SIZES[cpu]], {"Ref": "NodeMemory"}]}
+    assert str(cpu) in ORCHESTRATION["Parameters"]["NodeCpu"]["AllowedValues"]
+
+
+def test_nodes_are_as_the_settings_have_them_where_the_operator_says_nothing():
+    """One default, in three places."""
+    optional = {n: p["Default"] for n, p in ORCHESTRATION["Parameters"].items() if "Default" in p}
+    defaults = {name: value for name, value in optional.items() if name.startswith("Node")}
+    usual = NodeShape("any")
+    fields = Settings.model_fields
+
+    assert defaults == {"NodeCpu": str(usual.cpu), "NodeMemory": str(usual.memory), "NodeSpot": "false"}
+    assert (fields["node_cpu"].default, fields["node_memory"].default) == (usual.cpu, usual.memory)
+    assert (fields["node_spot"].default, usual.spot) == (False, False)
 
 
 def test_secrets_are_references():

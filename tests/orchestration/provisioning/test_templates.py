@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestration.provisioning.node_shape import SIZES, NodeShape
 from orchestration.provisioning.synthesizer import TemplateName
 from tests.orchestration.provisioning.reading import CLUSTER, DATA, NODE, TEMPLATES, listed, of_type, only
 
@@ -37,7 +38,7 @@ def test_cfn_lint_has_nothing_to_say():
 
 def test_what_a_node_needs_of_the_cluster_is_an_output_of_it():
     """Parameters and outputs have the same names, so that one is passed through to the other."""
-    own = {"NodeId", "NodeImage", "NodeSecretArn"}
+    own = {"NodeId", "NodeSecretArn"} | NodeShape("any").parameters().keys()
 
     assert NODE["Parameters"].keys() - own <= CLUSTER["Outputs"].keys()
     assert CLUSTER["Outputs"].keys() - NODE["Parameters"].keys() == {
@@ -86,6 +87,30 @@ def test_a_node_is_one_task_and_gives_up_when_it_cannot_start():
     assert (deployment["MinimumHealthyPercent"], deployment["MaximumPercent"]) == (0, 100)
 
 
+def test_a_node_s_size_and_image_are_parameters():
+    """Of a size that Fargate has; which memory goes with which CPU, the settings know."""
+    task = only(NODE, "ECS::TaskDefinition")
+    allowed = {n: p["AllowedValues"] for n, p in NODE["Parameters"].items() if "AllowedValues" in p}
+
+    assert (task["Cpu"], task["Memory"]) == ({"Ref": "NodeCpu"}, {"Ref": "NodeMemory"})
+    assert task["ContainerDefinitions"][0]["Image"] == {"Ref": "NodeImage"}
+    assert allowed["NodeCpu"] == [str(cpu) for cpu in SIZES]
+    assert set(allowed["NodeMemory"]) == {str(memory) for memories in SIZES.values() for memory in memories}
+
+
+def test_a_node_runs_on_a_provider_that_its_cluster_has():
+    """On one only, by its service; the cluster itself prefers none."""
+    service = only(NODE, "ECS::Service")
+    cluster = only(CLUSTER, "ECS::ClusterCapacityProviderAssociations")
+
+    assert service["CapacityProviderStrategy"] == [
+        {"CapacityProvider": {"Ref": "CapacityProvider"}, "Weight": 1}
+    ]
+    assert "LaunchType" not in service
+    assert NODE["Parameters"]["CapacityProvider"]["AllowedValues"] == cluster["CapacityProviders"]
+    assert cluster["DefaultCapacityProviderStrategy"] == []
+
+
 def test_desired_count_has_one_writer():
     """Nothing scales a node's service, and the cluster has none."""
     text = json.dumps([CLUSTER, NODE])
@@ -100,11 +125,7 @@ def test_a_task_s_secrets_are_references():
     (container,) = task["ContainerDefinitions"]
     references = {pair["Name"]: pair["ValueFrom"] for pair in container["Secrets"]}
 
-    assert (task["Cpu"], task["Memory"], task["Family"]) == (
-        "512",
-        "2048",
-        {"Fn::Join": ["", ["artificien-node-", {"Ref": "NodeId"}]]},
-    )
+    assert task["Family"] == {"Fn::Join": ["", ["artificien-node-", {"Ref": "NodeId"}]]}
     assert {pair["Name"] for pair in container["Environment"]} == {"NODE_ID", "ADDRESS", "PORT"}
     assert references == {
         name: {"Fn::Join": ["", [{"Ref": "NodeSecretArn"}, f":{name}::"]]}

@@ -1,0 +1,46 @@
+"""How large nodes are, and on what they run."""
+
+import pytest
+
+from orchestration.provisioning.node_shape import MEMORIES, SIZES, NodeShape
+from tests.orchestration.provisioning.reading import NODE
+
+
+@pytest.mark.parametrize("spot", [False, True])
+@pytest.mark.parametrize("cpu", SIZES)
+def test_every_shape_is_one_that_the_template_takes(cpu, spot):
+    """The smallest and the largest memory of each CPU, on either kind of capacity."""
+    for memory in (SIZES[cpu][0], SIZES[cpu][-1]):
+        for name, value in NodeShape("node:1", cpu, memory, spot=spot).parameters().items():
+            assert value in NODE["Parameters"][name].get("AllowedValues", [value])
+
+
+@pytest.mark.parametrize(
+    ("cpu", "first", "last", "many"),
+    [
+        (256, 512, 2048, 3),
+        (512, 1024, 4096, 4),
+        (1024, 2048, 8192, 7),
+        (2048, 4096, 16384, 13),
+        (4096, 8192, 30720, 23),
+    ],
+)
+def test_sizes_are_those_of_fargate(cpu, first, last, many):
+    """As its documentation lists them: from so much to so much, whole GiB beyond the smallest."""
+    assert (SIZES[cpu][0], SIZES[cpu][-1], len(SIZES[cpu])) == (first, last, many)
+    assert all(memory % 1024 == 0 for memory in SIZES[cpu] if memory > 512)
+
+
+def test_every_memory_is_named_once_and_in_order():
+    """An operator reads the list."""
+    assert list(MEMORIES) == sorted({memory for memories in SIZES.values() for memory in memories})
+
+
+def test_a_usual_node_is_half_a_cpu_with_two_gigabytes_on_demand():
+    """What one costs is worked out from this."""
+    assert NodeShape("node:1").parameters() == {
+        "NodeImage": "node:1",
+        "NodeCpu": "512",
+        "NodeMemory": "2048",
+        "CapacityProvider": "FARGATE",
+    }

@@ -64,6 +64,7 @@ class Cycle:
     number: int
     ends_at: float  # seconds since the epoch
     wanted: int
+    needed: int
     counted: int
     is_closed: bool
 
@@ -81,6 +82,15 @@ class Assignment:
     process_id: int
     cycle_id: int
     request_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What decides whether a worker gets another place: its cycle's number, and what became of it."""
+
+    number: int
+    is_counted: bool
+    lapses_at: float  # seconds since the epoch; afterwards somebody else may have it
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,12 @@ class CycleNotFound(NodeError):
     sentence = "Cycle not found!"
 
 
+class CycleOver(NodeError):
+    """A diff came when its cycle had all that it averages; it is not in the model, and never will be."""
+
+    sentence = "The cycle is over; this report came too late to be counted."
+
+
 class ModelNotFound(NodeError):
     """There is no model, or no checkpoint, of this number."""
 
@@ -70,7 +76,7 @@ class InvalidRequestKey(NodeError):
 
 
 class CycleFull(NodeError):
-    """The cycle has its diffs and is being averaged; the next one opens in a moment."""
+    """The cycle is due and is being averaged; the next one opens in a moment."""
 
     sentence = "The cycle is being averaged."
 

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from pygrid_node.averaging.averager import Averager
 from pygrid_node.averaging.closing import CycleCloser
+from pygrid_node.averaging.timekeeper import Timekeeper
 from pygrid_node.downloads import Downloads
 from pygrid_node.progress import PAUSES, Pauses, ProgressSender
 from pygrid_node.settings import Settings
@@ -16,7 +17,7 @@ from pygrid_node.storage.cycles import CycleStore
 from pygrid_node.storage.database import Database
 from pygrid_node.storage.outbox import Outbox
 from pygrid_node.storage.processes import ProcessStore
-from pygrid_node.training import Training
+from pygrid_node.training import Listener, Training
 from pygrid_node.transport.app import create_app
 from pygrid_node.transport.http import HttpApi
 from pygrid_node.transport.messages import Messages
@@ -40,8 +41,10 @@ class Node:
         processes, cycles = ProcessStore(self._database), CycleStore(self._database)
         self._progress = ProgressSender(Outbox(self._database), settings.master, pauses)
         closer = CycleCloser(processes, cycles)
-        self._averager = Averager(closer, due=cycles.due, on_closed=self._progress.wake)
-        training = Training(processes, cycles, on_full=self._averager.wake_from_thread)
+        self._averager = Averager(closer, on_closed=self._cycle_closed)
+        self._timekeeper = Timekeeper(cycles, wake=self._averager.wake)
+        listener = Listener(self._averager.wake_from_thread, self._timekeeper.look_from_thread)
+        training = Training(processes, cycles, listener, place_lifetime=settings.place_lifetime)
         messages = Messages(training, self._averager)
         limit = settings.max_message_bytes
         self._sockets = WebSocketApi(messages, node_id=settings.node_id, max_frame=limit)
@@ -53,6 +56,7 @@ class Node:
         """Serve, and take up what a former life left; the port, for settings that leave it to the system."""
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
         await self._averager.start()
+        await self._timekeeper.start()
         await self._progress.start()
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._settings.bind_host, self._settings.port)
@@ -68,9 +72,14 @@ class Node:
         await self._sockets.close()
         await self._runner.cleanup()
         await self._progress.stop()
+        await self._timekeeper.stop()
         await self._averager.stop()
         await asyncio.get_running_loop().shutdown_default_executor()
         self._database.close()
+
+    def _cycle_closed(self) -> None:
+        self._progress.wake()
+        self._timekeeper.look()
 
 
 async def serve(settings: Settings) -> None:

@@ -10,15 +10,26 @@ from pygrid_node.errors import InvalidRequest
 # Of these an uploader may give either; a worker then measures, even against a minimum of 0.
 MINIMUM_SPEEDS = ("minimum_upload_speed", "minimum_download_speed")
 
-_MOST = 2**31 - 1  # what a column of the database holds
+MOST = 2**31 - 1
+"""As many as none: what a column of the database holds."""
+
+_SELECTIONS = ("random", "iterate")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """The part of `server_config` that this node acts on; speeds in KB/s, the length in seconds."""
+    """The part of `server_config` that this node acts on; speeds in KB/s, the length in seconds.
+
+    `wanted` is how many diffs end a cycle at once, `needed` how many it must have to end when its time is
+    over. A worker whose diff was counted rests until `reuse_after` cycles later.
+    """
 
     num_cycles: int
-    max_diffs: int
+    max_diffs: int | None
+    max_workers: int | None
+    wanted: int
+    needed: int
+    reuse_after: int
     cycle_length: float
     minimum_upload_speed: float
     minimum_download_speed: float
@@ -30,10 +41,17 @@ class ServerConfig:
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> "ServerConfig":
         """Read the uploader's object; raises `InvalidRequest` naming the key that is missing or wrong."""
+        _check_selection(given.get("pool_selection"))
+        max_diffs, max_workers = _limit(given, "max_diffs"), _limit(given, "max_workers")
+        wanted = min(max_diffs or MOST, max_workers or MOST)
         return cls(
-            num_cycles=_count(given, "num_cycles"),
-            max_diffs=_count(given, "max_diffs"),
-            cycle_length=_amount(given, "cycle_length"),
+            num_cycles=_whole(given, "num_cycles"),
+            max_diffs=max_diffs,
+            max_workers=max_workers,
+            wanted=wanted,
+            needed=_needed(given, wanted, max_workers),
+            reuse_after=_whole(given, "do_not_reuse_workers_until_cycle", least=0, default=0),
+            cycle_length=_length(given),
             minimum_upload_speed=_amount(given, "minimum_upload_speed", default=0),
             minimum_download_speed=_amount(given, "minimum_download_speed", default=0),
             requires_speed_test=any(given.get(key) is not None for key in MINIMUM_SPEEDS),
@@ -42,11 +60,61 @@ class ServerConfig:
             given=dict(given),
         )
 
+    @property
+    def diffs_at_once(self) -> int | None:
+        """How many diffs an averaging plan takes at once; None for one that is iterative."""
+        return None if self.iterative_plan else self.max_diffs
 
-def _count(given: Mapping[str, Any], key: str) -> int:
-    value = _amount(given, key)
-    if not 1 <= value <= _MOST or value != int(value):
-        raise InvalidRequest(f"{key!r} needs to be a whole number of at least 1")
+    def with_all_diffs(self) -> "ServerConfig":
+        """The rules for a plan that takes all diffs at once: no cycle ends with fewer than `max_diffs`.
+
+        Raises `InvalidRequest` if these rules say that one may.
+        """
+        if self.max_diffs is None:
+            raise InvalidRequest("'max_diffs' is required: the averaging plan takes all diffs at once")
+        if self.given.get("min_diffs") not in (None, self.max_diffs):
+            raise InvalidRequest(
+                "'min_diffs' needs to be 'max_diffs': the averaging plan takes all diffs at once"
+            )
+        return ServerConfig.parse(self.given | {"min_diffs": self.max_diffs})
+
+
+def _needed(given: Mapping[str, Any], wanted: int, max_workers: int | None) -> int:
+    """The diffs without which a cycle is not averaged, however late it is.
+
+    `min_workers` says it where `min_diffs` does not, since a worker counts once; uploaders are used to one
+    that is larger than `max_diffs`, by which the cycle then ends.
+    """
+    min_workers = _whole(given, "min_workers", least=0, default=0)
+    min_diffs = _whole(given, "min_diffs", least=0, default=min(min_workers, wanted))
+    if max_workers is not None and min_workers > max_workers:
+        raise InvalidRequest("'min_workers' needs to be at most 'max_workers'")
+    if min_diffs > wanted:
+        raise InvalidRequest("'min_diffs' needs to be at most 'max_diffs' and 'max_workers'")
+    return max(1, min_diffs)
+
+
+def _check_selection(given: Any) -> None:
+    # Both mean: whoever comes first. A request is answered at once, so there is never a pool to choose from;
+    # which phones come is chance enough, and to turn one away at random would cost it another speed test.
+    if given is not None and given not in _SELECTIONS:
+        raise InvalidRequest(f"'pool_selection' needs to be one of {', '.join(_SELECTIONS)}")
+
+
+def _length(given: Mapping[str, Any]) -> float:
+    if (seconds := _amount(given, "cycle_length")) > MOST:
+        raise InvalidRequest(f"'cycle_length' needs to be at most {MOST} seconds")
+    return seconds
+
+
+def _limit(given: Mapping[str, Any], key: str) -> int | None:
+    return None if given.get(key) is None else _whole(given, key)
+
+
+def _whole(given: Mapping[str, Any], key: str, least: int = 1, default: int | None = None) -> int:
+    value = _amount(given, key, default)
+    if not least <= value <= MOST or value != int(value):
+        raise InvalidRequest(f"{key!r} needs to be a whole number of at least {least}")
     return int(value)
 
 

@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     address: str | None = None
     bind_host: str = "0.0.0.0"  # noqa: S104 - a container is reached from outside; elsewhere it is set
     port: int = Field(default=5000, ge=0, le=65535)
+    # In seconds: half of the time that artificienlib gives a cycle, the other half is for who gets the place.
+    place_lifetime: float = Field(default=300, gt=0, allow_inf_nan=False)
     max_message_bytes: int = Field(default=512 * 1024**2, gt=0)
 
     @field_validator("database_url")

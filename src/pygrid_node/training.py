@@ -1,13 +1,14 @@
 """A worker's way through a cycle: authenticate, get a place, report."""
 
 import hmac
-import math
 import secrets
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from pygrid_node.cycle_rules import is_due, may_enter, wait
 from pygrid_node.diffs import check_diff, decode_diff
 from pygrid_node.entities import Assignment, Cycle, Process, Worker
 from pygrid_node.errors import CycleFull, InvalidRequest, InvalidRequestKey, WorkerNotFound
@@ -24,6 +25,14 @@ Message = Mapping[str, Any]
 _AVERAGING_TIME = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who is told, in the thread of a message, that a cycle is due (its id), and that one was opened."""
+
+    on_due: Callable[[int], None]
+    on_open: Callable[[], None]
+
+
 class Training:
     """The four messages of the protocol. Each takes the message's data and gives the answer's."""
 
@@ -31,18 +40,22 @@ class Training:
         self,
         processes: ProcessStore,
         cycles: CycleStore,
-        on_full: Callable[[int], None],
+        listener: Listener,
+        *,
+        place_lifetime: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Use these stores, and tell `on_full` the cycle that has got its last diff."""
+        """Use these stores; a place that is not used lapses after `place_lifetime` seconds."""
         self._processes = processes
         self._cycles = cycles
-        self._on_full = on_full
+        self._listener = listener
+        self._place_lifetime = place_lifetime
         self._clock = clock
 
     def host(self, message: Message) -> Answer:
         """Keep a model and open its first cycle; or raise `InvalidRequest` or `AlreadyExists`."""
         self._processes.add(read_upload(message), self._clock())
+        self._listener.on_open()
         return {"status": "success"}
 
     def authenticate(self, message: Message) -> Answer:
@@ -61,7 +74,7 @@ class Training:
         """Give a worker a place in the open cycle, or reject it.
 
         Raises `WorkerNotFound`, `ProcessNotFound`, `InvalidRequest` for its speeds, and `CycleFull` while the
-        cycle is averaged.
+        cycle is averaged. See `cycle_rules` for who gets a place.
         """
         worker = self._cycles.worker(message.get("worker_id"))
         process = self._processes.find(message.get("model"), message.get("version"))
@@ -73,31 +86,45 @@ class Training:
         cycle = self._cycles.open_cycle(process.id)
         if cycle is None:
             return {"status": "rejected"}
-        if cycle.is_full:
+        now = self._clock()
+        if is_due(cycle, now):
+            # Here as well: the process that got the last report may have died.
+            self._listener.on_due(cycle.id)
             raise CycleFull(cycle.id, _rejection(process, _AVERAGING_TIME))
-        request_key = secrets.token_hex(32)
-        if not fast_enough or not self._cycles.assign(worker, cycle, request_key):
-            return _rejection(process, self._seconds_left(cycle))
-        return _acceptance(process, request_key)
+        return (
+            self._admit(worker, process, cycle, now)
+            if fast_enough
+            else _rejection(process, wait(cycle, None, now))
+        )
+
+    def _admit(self, worker: Worker, process: Process, cycle: Cycle, now: float) -> Answer:
+        config = process.server_config
+        if not may_enter(cycle, self._cycles.places(worker, process.id), config.reuse_after, now):
+            return _rejection(process, wait(cycle, None, now))
+        lapses_at, most = now + self._place_lifetime, config.max_workers
+        key = secrets.token_hex(32)
+        if given := self._cycles.assign(worker, cycle, key, now=now, lapses_at=lapses_at, most=most):
+            return _acceptance(process, given)
+        return _rejection(process, wait(cycle, self._cycles.next_lapse(cycle, now), now))
 
     def report(self, message: Message) -> Answer:
         """Count a worker's diff, the first good one.
 
-        A second one, or one that comes after the cycle has its diffs, changes nothing and is a success, as
-        workers know it. Raises `WorkerNotFound`, `InvalidRequestKey`, and `InvalidRequest` for a diff that
-        can't be averaged; the worker may then report again.
+        A second one changes nothing and is a success, as workers know it: they repeat a report whose answer
+        was lost. A place that has lapsed is as good as any other while the cycle wants diffs. Raises
+        `WorkerNotFound`, `InvalidRequestKey`, `CycleOver` for one that comes too late, and `InvalidRequest`
+        for a diff that can't be averaged; the worker may then report again.
         """
         worker = self._cycles.worker(message.get("worker_id"))
         assignment = matching(self._cycles.assignments(worker), message.get("request_key"))
         body = decode_diff(message.get("diff"))
         process = self._processes.get(assignment.process_id)
         check_diff(body, process.parameters)
-        if self._cycles.count_diff(assignment, body, self._clock()):
-            self._on_full(assignment.cycle_id)
+        now = self._clock()
+        cycle = self._cycles.count_diff(assignment, body, now)
+        if cycle is not None and is_due(cycle, now):
+            self._listener.on_due(cycle.id)
         return {"status": "success"}
-
-    def _seconds_left(self, cycle: Cycle) -> int:
-        return max(0, math.ceil(cycle.ends_at - self._clock()))
 
 
 def matching(assignments: list[Assignment], request_key: Any) -> Assignment:

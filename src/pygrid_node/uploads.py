@@ -22,7 +22,9 @@ def read_upload(data: Mapping[str, Any]) -> Upload:
     model = _from_hex(data.get("model"), "model")
     parameters = _parameters(model)
     averaging_plan = _from_hex(data.get("averaging_plan"), "averaging_plan")
-    averaging_rule(averaging_plan, parameters, iterative=config.iterative_plan, max_diffs=config.max_diffs)
+    if averaging_plan and not config.iterative_plan:
+        config = config.with_all_diffs()
+    averaging_rule(averaging_plan, parameters, config.diffs_at_once)
     return Upload(
         name=_text(client_config, "name"),
         version=_text(client_config, "version"),

@@ -47,7 +47,7 @@ def plan(*actions, inputs, outputs, state=None):
 
 def rule(message, shapes=((2,),), *, iterative=True, max_diffs=2):
     parameters = [ParameterSpec("float32", shape) for shape in shapes]
-    return averaging_rule(message.SerializeToString(), parameters, iterative=iterative, max_diffs=max_diffs)
+    return averaging_rule(message.SerializeToString(), parameters, None if iterative else max_diffs)
 
 
 def averaged(rule, diffs):
@@ -68,7 +68,7 @@ def test_the_recorded_plan_is_the_mean(process):
     parameters = [ParameterSpec("float32", tuple(shape)) for shape in shapes]
     body = bytes.fromhex(upload["averaging_plan"])
     diffs = [[np.random.default_rng(seed).normal(size=shape) for shape in shapes] for seed in range(7)]
-    by_plan = averaging_rule(body, parameters, iterative=True, max_diffs=3)
+    by_plan = averaging_rule(body, parameters, diffs_at_once=None)
 
     assert isinstance(by_plan, IterativePlan)
     for mine, mean in zip(averaged(by_plan, diffs), averaged(Mean(), diffs), strict=True):

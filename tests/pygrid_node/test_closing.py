@@ -11,12 +11,12 @@ from sqlalchemy.exc import OperationalError
 from pygrid_node.averaging.averager import Averager
 from pygrid_node.averaging.closing import CycleCloser
 from pygrid_node.entities import Worker
-from pygrid_node.errors import CycleFull, NodeError
+from pygrid_node.errors import CycleFull, CycleOver, NodeError
 from pygrid_node.storage.cycles import CycleStore
 from pygrid_node.storage.database import Database
 from pygrid_node.storage.outbox import Outbox
 from pygrid_node.storage.processes import ProcessStore
-from pygrid_node.training import Training
+from pygrid_node.training import Listener, Training
 from pygrid_node.transport.messages import CYCLE_REQUEST, Messages
 from pygrid_node.uploads import read_upload
 
@@ -31,14 +31,25 @@ class Scene:
         self.processes, self.cycles = ProcessStore(self.database), CycleStore(self.database)
         self.outbox = Outbox(self.database)
         self.closer = CycleCloser(self.processes, self.cycles, clock=lambda: 1000.0)
-        self.training = Training(self.processes, self.cycles, on_full=lambda _: None, clock=lambda: 500.0)
+        self.now = 500.0
+        self.told = []
+        self.training = self.new_training()
         self.processes.add(read_upload(upload), now=0.0)
         self.cycle = self.cycles.open_cycle(1)
         self.worker = Worker("w", 1)
         self.cycles.add_worker(self.worker)
-        self.cycles.assign(self.worker, self.cycle, "key")
-        [self.assignment] = self.cycles.assignments(self.worker)
+        self.assignment = self.place(self.worker, "key")
         assert self.cycles.count_diff(self.assignment, DIFF, now=1.0)
+
+    def new_training(self, on_due=None):
+        listener = Listener(on_due or self.told.append, on_open=lambda: None)
+        clock = lambda: self.now  # noqa: E731
+        return Training(self.processes, self.cycles, listener, place_lifetime=300, clock=clock)
+
+    def place(self, worker, key):
+        self.cycles.assign(worker, self.cycle, key, now=0.0, lapses_at=300.0, most=None)
+        [assignment] = self.cycles.assignments(worker)
+        return assignment
 
     def request(self):
         return {"worker_id": "w", "model": "fixture-linear", "ping": 1, "download": 1, "upload": 1}
@@ -120,7 +131,7 @@ def test_a_crash_in_the_closing_transaction_changes_nothing(scene, monkeypatch):
 
     assert scene.numbers() == [1]
     assert scene.outbox.waiting() == []
-    assert scene.cycles.due() == [scene.cycle.id]
+    assert scene.cycles.due(0.0) == [scene.cycle.id]
 
 
 def test_averaging_that_stops_between_two_diffs_changes_nothing(scene):
@@ -128,22 +139,23 @@ def test_averaging_that_stops_between_two_diffs_changes_nothing(scene):
     next(scene.closer.close(scene.cycle.id))
 
     assert scene.numbers() == [1]
-    assert scene.cycles.due() == [scene.cycle.id]
+    assert scene.cycles.due(0.0) == [scene.cycle.id]
 
 
-def test_more_diffs_than_wanted_are_not_counted(scene):
-    """The mean is of exactly the diffs whose workers were told so by the count."""
+def test_more_diffs_than_wanted_are_refused(scene):
+    """The mean is of exactly the diffs whose workers were told so."""
     late = Worker("late", 1)
     scene.cycles.add_worker(late)
-    scene.cycles.assign(late, scene.cycle, "other")
-    [assignment] = scene.cycles.assignments(late)
+    assignment = scene.place(late, "other")
+    with pytest.raises(CycleOver):
+        scene.cycles.count_diff(assignment, DIFF, now=2.0)
 
-    assert not scene.cycles.count_diff(assignment, DIFF, now=2.0)
     assert len(scene.cycles.diff_ids(scene.cycle.id)) == 1
+    assert not scene.cycles.places(late, 1)[0].is_counted
 
 
 def test_a_failed_averaging_is_tried_again(scene, monkeypatch):
-    """Also one that a former life left: it is found at the start."""
+    """Until it succeeds; nobody has to ask for it."""
     monkeypatch.setattr("pygrid_node.averaging.averager._FIRST_PAUSE", 0.01)
     original, failures, told = scene.cycles.diff_ids, [1, 2], []
 
@@ -155,7 +167,7 @@ def test_a_failed_averaging_is_tried_again(scene, monkeypatch):
     monkeypatch.setattr(scene.cycles, "diff_ids", failing)
 
     async def run():
-        averager = Averager(scene.closer, scene.cycles.due, on_closed=lambda: told.append(True))
+        averager = Averager(scene.closer, on_closed=lambda: told.append(True))
         averager.wake_from_thread(scene.cycle.id)
         await averager.start()
         averager.wake(scene.cycle.id)
@@ -181,8 +193,8 @@ def test_a_long_averaging_ends_with_the_node(scene, monkeypatch):
     monkeypatch.setattr(scene.cycles, "diff_ids", slow)
 
     async def run():
-        averager = Averager(scene.closer, scene.cycles.due, on_closed=lambda: None)
-        await averager.start()
+        averager = Averager(scene.closer, on_closed=lambda: None)
+        averager.wake(scene.cycle.id)
         await asyncio.to_thread(reached.wait)
         stopping = asyncio.create_task(averager.stop())
         await asyncio.sleep(0.01)
@@ -210,9 +222,10 @@ def test_averaging_of_one_model_holds_up_no_other():
     closer, closed = EndlessCloser(), asyncio.Event()
 
     async def run():
-        averager = Averager(closer, due=lambda: list(range(20)), on_closed=closed.set)
+        averager = Averager(closer, on_closed=closed.set)
         await averager.start()
-        averager.wake(99)
+        for cycle_id in (*range(20), 99):
+            averager.wake(cycle_id)
         await asyncio.wait_for(closed.wait(), timeout=10)
         await averager.stop()
 
@@ -226,25 +239,27 @@ def test_a_worker_that_comes_to_a_full_cycle_is_kept_waiting_or_sent_away(scene,
     with pytest.raises(CycleFull):
         scene.training.request_cycle(scene.request())
 
-    async def ask(due):
-        averager = Averager(CycleCloser(scene.processes, scene.cycles), due, on_closed=lambda: None)
+    async def ask(averages):
+        averager = Averager(scene.closer, on_closed=lambda: None)
         await averager.start()
-        monkeypatch.setattr("pygrid_node.transport.messages._PATIENCE", 5 if due() else 0.01)
+        training = scene.new_training(on_due=averager.wake_from_thread if averages else None)
+        monkeypatch.setattr("pygrid_node.transport.messages._PATIENCE", 5 if averages else 0.01)
         try:
-            return await Messages(scene.training, averager).answer(CYCLE_REQUEST, scene.request())
+            return await Messages(training, averager).answer(CYCLE_REQUEST, scene.request())
         finally:
             await averager.stop()
 
-    rejected = asyncio.run(ask(list))
-    accepted = asyncio.run(ask(scene.cycles.due))
+    rejected = asyncio.run(ask(False))
+    accepted = asyncio.run(ask(True))
     assert (rejected["status"], rejected["timeout"]) == ("rejected", 1)
     assert accepted["status"] == "accepted"
+    assert scene.told == [scene.cycle.id] * 3
 
 
-def test_a_cycle_past_its_time_has_no_time_left(scene):
-    """Never a negative time."""
+def test_a_worker_is_not_told_a_time_that_has_passed(scene):
+    """A cycle that is late ends with the next good diff, which may be soon."""
     close(scene)
-    late = Training(scene.processes, scene.cycles, on_full=lambda _: None, clock=lambda: 9000.0)
-    late.request_cycle(scene.request())
+    scene.now = 9000.0
+    scene.training.request_cycle(scene.request())
 
-    assert late.request_cycle(scene.request())["timeout"] == 0
+    assert scene.training.request_cycle(scene.request())["timeout"] == 30

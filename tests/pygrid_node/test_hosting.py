@@ -5,7 +5,7 @@ import math
 import pytest
 
 from pygrid_node.errors import InvalidRequest
-from pygrid_node.server_config import ServerConfig
+from pygrid_node.server_config import MOST, ServerConfig
 from pygrid_node.uploads import read_upload
 
 COUNT = "needs to be a whole number of at least 1"
@@ -21,10 +21,44 @@ WRONG = {
     "protocols": ({"protocols": {"a": "b"}}, "Protocols are not supported by this node."),
     "name is empty": ({"client_config__name": ""}, "'name' is required"),
     "version is a number": ({"client_config__version": 1}, "'version' is required"),
-    "no max_diffs": ({"server_config__max_diffs": None}, "'max_diffs' is required"),
     "max_diffs is 0": ({"server_config__max_diffs": 0}, f"'max_diffs' {COUNT}"),
     "num_cycles is 1.5": ({"server_config__num_cycles": 1.5}, f"'num_cycles' {COUNT}"),
     "max_diffs is huge": ({"server_config__max_diffs": 2**70}, f"'max_diffs' {COUNT}"),
+    "max_workers is 0": ({"server_config__max_workers": 0}, f"'max_workers' {COUNT}"),
+    "min_workers is negative": ({"server_config__min_workers": -1}, f"'min_workers' {AMOUNT}"),
+    "min_workers is true": ({"server_config__min_workers": True}, f"'min_workers' {AMOUNT}"),
+    "more workers at least than at most": (
+        {"server_config__min_workers": 6},
+        "'min_workers' needs to be at most 'max_workers'",
+    ),
+    "more diffs at least than at most": (
+        {"server_config__min_diffs": 4},
+        "'min_diffs' needs to be at most 'max_diffs' and 'max_workers'",
+    ),
+    "min_diffs is half a diff": (
+        {"server_config__min_diffs": 0.5},
+        "'min_diffs' needs to be a whole number of at least 0",
+    ),
+    "workers rest for a text": (
+        {"server_config__do_not_reuse_workers_until_cycle": "never"},
+        f"'do_not_reuse_workers_until_cycle' {AMOUNT}",
+    ),
+    "pool_selection is unknown": (
+        {"server_config__pool_selection": "best"},
+        "'pool_selection' needs to be one of random, iterate",
+    ),
+    "cycle_length is longer than any life": (
+        {"server_config__cycle_length": 1e300},
+        "'cycle_length' needs to be at most 2147483647 seconds",
+    ),
+    "a plan for all diffs, of which there may be any number": (
+        {"server_config__iterative_plan": False, "server_config__max_diffs": None},
+        "'max_diffs' is required: the averaging plan takes all diffs at once",
+    ),
+    "a plan for all diffs, of which there may be less": (
+        {"server_config__iterative_plan": False, "server_config__min_diffs": 2},
+        "'min_diffs' needs to be 'max_diffs': the averaging plan takes all diffs at once",
+    ),
     "cycle_length is text": ({"server_config__cycle_length": "1"}, f"'cycle_length' {AMOUNT}"),
     "cycle_length is NaN": ({"server_config__cycle_length": math.nan}, f"'cycle_length' {AMOUNT}"),
     "authentication by a service": (
@@ -48,6 +82,40 @@ def test_a_number_may_come_as_a_float():
     config = ServerConfig.parse({"max_diffs": 3.0, "num_cycles": 2, "cycle_length": 600})
 
     assert (config.max_diffs, config.requires_speed_test) == (3, False)
+
+
+LIMITS = ["min_workers", "max_workers", "min_diffs", "max_diffs"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted", "needed"),
+    [
+        ((1, 5, None, 3), 3, 1),  # as recorded
+        ((5, 5, None, 1), 1, 1),  # artificienlib's: every diff ends a cycle, however many workers it asks for
+        ((4, 5, None, 5), 5, 4),
+        ((4, 5, 2, 5), 5, 2),
+        ((4, 5, 0, 5), 5, 1),
+        ((1, 5, None, 9), 5, 1),  # nobody is left who could report a sixth
+        ((None, None, None, 3), 3, 1),
+        ((2, 4, None, None), 4, 2),
+        ((None, None, None, None), MOST, 1),  # until its time is over
+    ],
+)
+def test_limits_say_how_many_diffs_a_cycle_wants_and_needs(limits, wanted, needed):
+    """`wanted` end a cycle at once, `needed` when its time is over."""
+    given = {"num_cycles": 1, "cycle_length": 1} | dict(zip(LIMITS, limits, strict=True))
+    config = ServerConfig.parse(given)
+
+    assert (config.wanted, config.needed, config.max_workers) == (wanted, needed, limits[1])
+
+
+def test_a_plan_for_all_diffs_is_never_run_with_less():
+    """It has inputs for `max_diffs` of them; the time alone ends no cycle."""
+    given = {"num_cycles": 1, "cycle_length": 1, "max_diffs": 3}
+    config = ServerConfig.parse(given).with_all_diffs()
+
+    assert (config.wanted, config.needed, config.diffs_at_once) == (3, 3, 3)
+    assert ServerConfig.parse(given | {"iterative_plan": True}).diffs_at_once is None
 
 
 @pytest.mark.moto

@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from pygrid_node.averaging.closing import CycleCloser
 from pygrid_node.entities import Worker
-from pygrid_node.errors import AlreadyExists, InvalidRequest, ProcessNotFound, WorkerNotFound
+from pygrid_node.errors import AlreadyExists, CycleOver, InvalidRequest, ProcessNotFound, WorkerNotFound
 from pygrid_node.settings import Settings
 from pygrid_node.storage import postgresql as storage
 from pygrid_node.storage.cycles import CycleStore
@@ -56,9 +56,12 @@ class Process:
     def place(self, name, cycle):
         worker = Worker(name, cycle.process_id)
         self.cycles.add_worker(worker)
-        self.cycles.assign(worker, cycle, "key")
+        self.assign(worker, cycle)
         [assignment] = self.cycles.assignments(worker)
         return assignment
+
+    def assign(self, worker, cycle, most=None, now=0.0):
+        return self.cycles.assign(worker, cycle, "key", now=now, lapses_at=now + 10, most=most)
 
 
 @pytest.fixture
@@ -82,14 +85,14 @@ def full(processes, recorded):
 
 
 def at_once(*calls):
-    """What each of these gives, or that it found its name taken; all begun at the same moment."""
+    """What each of these gives, or which error of the node's own; all begun at the same moment."""
     together = threading.Barrier(len(calls))
 
     def run(call):
         together.wait()
         try:
             return call()
-        except AlreadyExists as error:
+        except (AlreadyExists, CycleOver) as error:
             return type(error)
 
     with ThreadPoolExecutor(len(calls)) as threads:
@@ -122,7 +125,7 @@ def test_reports_at_the_same_time_all_count(start, recorded):
     """Nobody's report is lost, and the cycle is closed once."""
     size = 8
     node = start()
-    node.upload(recorded(server_config__max_diffs=size, averaging_plan=""))
+    node.upload(recorded(server_config__max_diffs=size, server_config__max_workers=size, averaging_plan=""))
     workers = [node.worker("fixture-linear") for _ in range(size)]
     with ThreadPoolExecutor(size) as threads:
         answers = list(threads.map(lambda worker: worker.report(DIFF), workers))
@@ -173,7 +176,7 @@ def test_two_processes_that_average_at_once_end_the_cycle_once(processes, full):
 
     assert [None] in outcomes
     assert first.cycles.open_cycle(1).number == 2
-    assert first.cycles.due() == []
+    assert first.cycles.due(0.0) == []
 
 
 def test_a_name_is_given_to_one_of_two_uploads(processes, recorded):
@@ -192,11 +195,9 @@ def test_a_worker_has_one_place_in_a_cycle_however_often_it_asks_at_once(process
     cycle = first.cycles.open_cycle(1)
     worker = Worker("w", 1)
     first.cycles.add_worker(worker)
-    outcomes = at_once(
-        *(lambda each=each: each.cycles.assign(worker, cycle, "key") for each in processes * 3)
-    )
+    outcomes = at_once(*(lambda each=each: each.assign(worker, cycle) for each in processes * 3))
 
-    assert sorted(outcomes) == [False] * 5 + [True]
+    assert sorted(outcomes, key=bool) == [None] * 5 + ["key"]
     assert len(first.cycles.assignments(worker)) == 1
 
 
@@ -211,10 +212,47 @@ def test_a_workers_diff_is_counted_once_however_often_it_comes_at_once(processes
     )
     rest = at_once(*(lambda place=place: first.cycles.count_diff(place, DIFF, 1.0) for place in places[1:]))
 
-    assert again == [False] * 4
-    assert sorted(rest) == [False, False, True]
+    assert [cycle and cycle.counted for cycle in again].count(1) == 1
+    assert again.count(None) == 3
+    assert sorted(2 if each is CycleOver else each.is_full for each in rest) == [False, True, 2]
     assert len(first.cycles.diff_ids(cycle.id)) == 3
-    assert first.cycles.due() == [cycle.id]
+    assert first.cycles.due(0.0) == [cycle.id]
+
+
+def test_a_cycle_has_no_more_places_than_it_may_however_many_ask_at_once(processes, recorded):
+    """A lapsed one is given to one other worker; what its first owner reports still counts."""
+    first = processes[0]
+    first.processes.add(read_upload(recorded()["data"]), now=0.0)
+    cycle = first.cycles.open_cycle(1)
+    crowd = [Worker(f"w{number}", 1) for number in range(16)]
+    for worker in crowd:
+        first.cycles.add_worker(worker)
+
+    def all_ask(now):
+        asking = zip(crowd, processes * 8, strict=True)
+        return at_once(*(lambda pair=pair: pair[1].assign(pair[0], cycle, 2, now) for pair in asking))
+
+    early, soon, late = all_ask(now=0.0), all_ask(now=9.0), all_ask(now=11.0)
+    had = crowd[early.index("key")]
+
+    assert [outcome.count("key") for outcome in (early, soon, late)] == [2, 0, 2]
+    assert first.cycles.next_lapse(cycle, 11.0) == 21.0
+    assert first.cycles.count_diff(first.cycles.assignments(had)[0], DIFF, 12.0).counted == 1
+
+
+def test_a_diff_is_in_the_average_or_refused_when_the_time_is_over_meanwhile(processes, recorded):
+    """Whoever seals a cycle and whoever reports at the same moment agree on what it holds."""
+    first, second = processes
+    first.processes.add(read_upload(recorded(server_config__max_diffs=50)["data"]), now=0.0)
+    cycle = first.cycles.open_cycle(1)
+    places = [first.place(f"w{number}", cycle) for number in range(12)]
+    first.cycles.count_diff(places[0], DIFF, 1.0)
+    reports = [lambda place=place: first.cycles.count_diff(place, DIFF, 601.0) for place in places[1:]]
+    *outcomes, _ = at_once(*reports, lambda: second.cycles.seal(cycle.id, 601.0))
+    sealed = first.cycles.cycle(cycle.id)
+
+    assert sealed.wanted == sealed.counted == 12 - outcomes.count(CycleOver)
+    assert len(first.cycles.diff_ids(cycle.id)) == sealed.counted
 
 
 def test_processes_that_start_at_once_make_the_tables_once(database_url, node_id):

@@ -108,7 +108,10 @@ def test_a_worker_gets_the_uploaded_model_and_each_form_of_the_plan(node, record
 
 
 def test_a_worker_of_a_former_cycle_gets_nothing_of_the_next(node, recorded, master):
-    """Its key was for a cycle that is over; its late report is a success that counts nothing."""
+    """Its key was for a cycle that is over; its late report is refused, as PyGrid refuses: with an error.
+
+    Over HTTP the status is 200 all the same: clients know no other for a report.
+    """
     node.upload(recorded(server_config__max_diffs=1))
     late, early = node.worker("fixture-linear"), node.worker("fixture-linear")
     diff = (DATA / "linear" / "diff-1.bin").read_bytes()
@@ -117,7 +120,8 @@ def test_a_worker_of_a_former_cycle_gets_nothing_of_the_next(node, recorded, mas
     query = late.proof | {"model_id": late.accepted["model_id"]}
 
     assert node.http("GET", "/model-centric/get-model", params=query).json() == {"error": "Cycle not found!"}
-    assert late.report(diff) == {"status": "success"}
+    assert late.report(diff) == {"error": "The cycle is over; this report came too late to be counted."}
+    assert early.report(diff) == {"status": "success"}
     assert node.checkpoint("fixture-linear", 3).status_code == 404
 
 
@@ -134,7 +138,7 @@ def test_a_worker_that_asks_while_a_cycle_is_averaged_enters_the_next(node, reco
 def test_reports_at_the_same_time_all_count(node, recorded):
     """Nobody's report is lost, and the cycle is closed once."""
     size = 8
-    node.upload(recorded(server_config__max_diffs=size, averaging_plan=""))
+    node.upload(recorded(server_config__max_diffs=size, server_config__max_workers=size, averaging_plan=""))
     workers = [node.worker("fixture-linear") for _ in range(size)]
     diff = (DATA / "linear" / "diff-1.bin").read_bytes()
     with ThreadPoolExecutor(size) as threads:

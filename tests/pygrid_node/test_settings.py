@@ -10,7 +10,7 @@ GOOD = {"NODE_ID": "My-Node", "DATABASE_URL": "sqlite:////data/", "MASTER_NODE_U
 @pytest.fixture
 def environment(monkeypatch):
     """Only what a test sets."""
-    for name in (*GOOD, "PORT", "ADDRESS", "BIND_HOST", "MAX_MESSAGE_BYTES"):
+    for name in (*GOOD, "PORT", "ADDRESS", "BIND_HOST", "MAX_MESSAGE_BYTES", "PLACE_LIFETIME"):
         monkeypatch.delenv(name, raising=False)
     return lambda **values: [monkeypatch.setenv(name, value) for name, value in values.items()]
 
@@ -22,6 +22,7 @@ def test_the_database_is_named_after_the_node(environment):
 
     assert settings.database == "sqlite:////data/mynodedb"
     assert (settings.port, settings.max_message_bytes, settings.address) == (5000, 2**29, None)
+    assert settings.place_lifetime == 300
 
 
 def test_everything_that_is_missing_or_wrong_is_reported_together(environment):

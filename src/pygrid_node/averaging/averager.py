@@ -1,4 +1,4 @@
-"""Closes full cycles in the background, each model by itself."""
+"""Closes due cycles in the background, each model by itself."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -17,24 +17,19 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0  # seconds
 
 
 class Averager:
-    """One task a full cycle, tried until it is closed; lives on the event loop, works in threads."""
+    """One task a due cycle, tried until it is closed; lives on the event loop, works in threads."""
 
-    def __init__(
-        self, closer: CycleCloser, due: Callable[[], list[int]], on_closed: Callable[[], None]
-    ) -> None:
-        """Close with `closer` what `due` lists at the start and what `wake` names; tell `on_closed`."""
+    def __init__(self, closer: CycleCloser, on_closed: Callable[[], None]) -> None:
+        """Close with `closer` what `wake` names, and tell `on_closed`."""
         self._closer = closer
-        self._due = due
         self._on_closed = on_closed
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="averaging")
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> None:
-        """Begin with the cycles that a former life of this node left full and open."""
+        """Be ready to be woken."""
         self._loop = asyncio.get_running_loop()
-        for cycle_id in await asyncio.to_thread(self._due):
-            self.wake(cycle_id)
 
     async def stop(self) -> None:
         """End between two diffs, or with the transaction that runs."""
@@ -45,7 +40,7 @@ class Averager:
         await asyncio.to_thread(self._threads.shutdown)
 
     def wake(self, cycle_id: int) -> None:
-        """Have a full cycle closed; nothing new if that is under way."""
+        """Have a due cycle closed; nothing new if that is under way."""
         if cycle_id not in self._tasks:
             task = asyncio.create_task(self._close(cycle_id))
             self._tasks[cycle_id] = task

@@ -16,7 +16,7 @@ _log = structlog.get_logger()
 
 
 class CycleCloser:
-    """Averages full cycles: slow work outside of transactions, then one that decides who was first."""
+    """Averages due cycles: slow work outside of transactions, then one that decides who was first."""
 
     def __init__(
         self, processes: ProcessStore, cycles: CycleStore, clock: Callable[[], float] = time.time
@@ -27,13 +27,14 @@ class CycleCloser:
         self._clock = clock
 
     def close(self, cycle_id: int) -> Iterator[None]:
-        """End a full cycle, unless somebody else has: `new = old - average`, calculated in float64.
+        """End a due cycle, unless somebody else has: `new = old - average`, calculated in float64.
 
         To be iterated over: each step takes one diff, so that others can work between two; the last one is
         the transaction. Whoever stops before has changed nothing.
         """
+        self._cycles.seal(cycle_id, self._clock())
         cycle = self._cycles.cycle(cycle_id)
-        if cycle is None or cycle.is_closed:
+        if cycle is None or cycle.is_closed or not cycle.is_full:
             return
         process = self._processes.get(cycle.process_id)
         rule = self._rule(process)
@@ -59,10 +60,8 @@ class CycleCloser:
             _log.info("cycle_closed", model=process.name, cycle=cycle.number, diffs=cycle.counted)
 
     def _rule(self, process: Process) -> AveragingRule:
-        config = process.server_config
         plan = self._processes.averaging_plan(process.id)
-        iterative, max_diffs = config.iterative_plan, config.max_diffs
-        return averaging_rule(plan, process.parameters, iterative=iterative, max_diffs=max_diffs)
+        return averaging_rule(plan, process.parameters, process.server_config.diffs_at_once)
 
 
 def _stepped(old: Sequence[Tensor], average: Arrays) -> list[Tensor]:

@@ -84,9 +84,9 @@ class WholePlan:
 
 
 def averaging_rule(
-    body: bytes, parameters: Sequence[ParameterSpec], *, iterative: bool, max_diffs: int
+    body: bytes, parameters: Sequence[ParameterSpec], diffs_at_once: int | None
 ) -> AveragingRule:
-    """The rule of an upload; an empty plan is the mean.
+    """The rule of an upload; an empty plan is the mean. A plan that is not iterative takes `diffs_at_once`.
 
     Raises `InvalidRequest` for a plan that is none, needs anything but element-wise arithmetic, or does not
     map diffs of these parameters to one diff of these parameters.
@@ -98,7 +98,7 @@ def averaging_rule(
     except MalformedPlan as error:
         raise InvalidRequest(f"averaging_plan: {error}") from error
     shapes = [parameter.shape for parameter in parameters]
-    inputs = [*shapes, *shapes, (1,)] if iterative else shapes * max_diffs
+    inputs = [*shapes, *shapes, (1,)] if diffs_at_once is None else shapes * diffs_at_once
     if plan.output_shapes(inputs) != shapes:
         raise InvalidRequest("The averaging plan does not return the model's parameters.")
-    return IterativePlan(plan) if iterative else WholePlan(plan)
+    return IterativePlan(plan) if diffs_at_once is None else WholePlan(plan)

@@ -3,11 +3,11 @@
 import json
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from pygrid_node.entities import Assignment, Cycle, Process, Worker
-from pygrid_node.errors import WorkerNotFound
+from pygrid_node.entities import Assignment, Cycle, Place, Process, Worker
+from pygrid_node.errors import CycleOver, WorkerNotFound
 from pygrid_node.storage.database import Database, can_be_kept
 from pygrid_node.storage.processes import first_cycle
 from pygrid_node.storage.schema import assignments, checkpoints, cycles, diffs, outbox, workers
@@ -37,21 +37,58 @@ class CycleStore:
 
     def open_cycle(self, process_id: int) -> Cycle | None:
         """The cycle that runs now; None after the last one."""
-        return self._cycle((cycles.c.process_id == process_id) & cycles.c.closed_at.is_(None))
+        return self._cycle((cycles.c.process_id == process_id) & _OPEN)
 
     def cycle(self, cycle_id: int) -> Cycle | None:
         """The cycle of a number."""
         return self._cycle(cycles.c.id == cycle_id)
 
-    def assign(self, worker: Worker, cycle: Cycle, request_key: str) -> bool:
-        """Give a worker a place in a cycle; False, and no change, if it has one there."""
-        row = {"worker_id": worker.id, "cycle_id": cycle.id, "request_key": request_key}
+    def places(self, worker: Worker, process_id: int) -> list[Place]:
+        """What a worker had, and has, in the cycles of a process."""
+        columns = (cycles.c.number, assignments.c.reported_at.is_not(None), assignments.c.lapses_at)
+        own = (assignments.c.worker_id == worker.id) & (cycles.c.process_id == process_id)
+        with self._database.reading() as connection:
+            query = select(*columns).join_from(assignments, cycles).where(own)
+            return [Place(row[0], bool(row[1]), row[2]) for row in connection.execute(query)]
+
+    def next_lapse(self, cycle: Cycle, now: float) -> float | None:
+        """When the next place of a cycle lapses; None if all are of workers that have reported."""
+        query = select(func.min(assignments.c.lapses_at)).where(
+            (assignments.c.cycle_id == cycle.id) & _waited_for(now)
+        )
+        with self._database.reading() as connection:
+            moment: float | None = connection.execute(query).scalar()
+        return moment
+
+    def assign(
+        self,
+        worker: Worker,
+        cycle: Cycle,
+        request_key: str,
+        *,
+        now: float,
+        lapses_at: float,
+        most: int | None,
+    ) -> str | None:
+        """Give a worker a place in a cycle that has at most `most` of them; the key that proves it.
+
+        A place that has lapsed is given again, with its former key, so that a report that is on its way still
+        counts. None, and no change, if the worker has a place, or if there is none left.
+        """
+        own = (assignments.c.worker_id == worker.id) & (assignments.c.cycle_id == cycle.id)
+        lapsed = own & assignments.c.reported_at.is_(None) & (assignments.c.lapses_at <= now)
+        again = update(assignments).where(lapsed).values(lapses_at=lapses_at)
+        row = {"worker_id": worker.id, "cycle_id": cycle.id, "lapses_at": lapses_at}
         try:
             with self._database.writing() as connection:
-                connection.execute(insert(assignments).values(row))
-        except IntegrityError:
-            return False
-        return True
+                key = connection.execute(again.returning(assignments.c.request_key)).scalar()
+                if key is None:
+                    connection.execute(insert(assignments).values(row | {"request_key": request_key}))
+                if most is not None:
+                    _check_places(connection, cycle, now, most)
+        except (IntegrityError, _NoneLeftError):
+            return None
+        return request_key if key is None else str(key)
 
     def assignments(self, worker: Worker) -> list[Assignment]:
         """All places of a worker, in all cycles."""
@@ -60,28 +97,44 @@ class CycleStore:
         with self._database.reading() as connection:
             return [Assignment(*row) for row in connection.execute(query)]
 
-    def count_diff(self, assignment: Assignment, body: bytes, now: float) -> bool:
-        """Keep a worker's diff, once, while its cycle wants diffs; else change nothing.
+    def count_diff(self, assignment: Assignment, body: bytes, now: float) -> Cycle | None:
+        """Keep a worker's diff, once, while its cycle wants diffs; the cycle as it is with this one.
 
-        True if the cycle has all its diffs with this one.
+        None, and no change, if the worker's diff was counted before. Raises `CycleOver`, and changes nothing,
+        if the cycle takes no more.
         """
         with self._database.writing() as connection:
             first = (assignments.c.id == assignment.id) & assignments.c.reported_at.is_(None)
             if not connection.execute(update(assignments).where(first).values(reported_at=now)).rowcount:
-                return False
-            wants = cycles.c.closed_at.is_(None) & (cycles.c.counted < cycles.c.wanted)
-            more = update(cycles).where((cycles.c.id == assignment.cycle_id) & wants)
-            if not connection.execute(more.values(counted=cycles.c.counted + 1)).rowcount:
-                return False
+                return None
+            more = update(cycles).where((cycles.c.id == assignment.cycle_id) & _OPEN & ~_FULL)
+            counted = more.values(counted=cycles.c.counted + 1).returning(*cycles.c)
+            if (row := connection.execute(counted).first()) is None:
+                raise CycleOver
             connection.execute(insert(diffs).values(cycle_id=assignment.cycle_id, body=body))
-            full = (cycles.c.id == assignment.cycle_id) & (cycles.c.counted >= cycles.c.wanted)
-            return connection.execute(select(cycles.c.id).where(full)).first() is not None
+            return _cycle(row)
 
-    def due(self) -> list[int]:
-        """The cycles that have all their diffs and are still open."""
-        full = cycles.c.closed_at.is_(None) & (cycles.c.counted >= cycles.c.wanted)
+    def due(self, now: float) -> list[int]:
+        """The open cycles that are to be averaged; see `cycle_rules.is_due`."""
+        due = _OPEN & (_FULL | _late(now))
         with self._database.reading() as connection:
-            return list(connection.execute(select(cycles.c.id).where(full).order_by(cycles.c.id)).scalars())
+            return list(connection.execute(select(cycles.c.id).where(due).order_by(cycles.c.id)).scalars())
+
+    def next_end(self, now: float) -> float | None:
+        """When the next open cycle's time is over; None if that of all is."""
+        with self._database.reading() as connection:
+            ends = select(func.min(cycles.c.ends_at)).where(_OPEN & (cycles.c.ends_at > now))
+            moment: float | None = connection.execute(ends).scalar()
+        return moment
+
+    def seal(self, cycle_id: int, now: float) -> None:
+        """Let a cycle whose time is over want no more diffs than it has, if these are enough.
+
+        From then on it is full like any other: no diff is accepted that its average will not hold.
+        """
+        with self._database.writing() as connection:
+            late = (cycles.c.id == cycle_id) & _OPEN & _late(now)
+            connection.execute(update(cycles).where(late).values(wanted=cycles.c.counted))
 
     def diff_ids(self, cycle_id: int) -> list[int]:
         """The diffs of a cycle, in the order of their arrival."""
@@ -100,7 +153,7 @@ class CycleStore:
         False, and no change, if somebody else ended it first.
         """
         with self._database.writing() as connection:
-            still_open = (cycles.c.id == cycle.id) & cycles.c.closed_at.is_(None)
+            still_open = (cycles.c.id == cycle.id) & _OPEN
             if not connection.execute(update(cycles).where(still_open).values(closed_at=now)).rowcount:
                 return False
             number = cycle.number + 1
@@ -116,10 +169,42 @@ class CycleStore:
     def _cycle(self, condition: ColumnElement[bool]) -> Cycle | None:
         with self._database.reading() as connection:
             row = connection.execute(select(cycles).where(condition)).first()
-        if row is None:
-            return None
-        closed = row.closed_at is not None
-        return Cycle(row.id, row.process_id, row.number, row.ends_at, row.wanted, row.counted, closed)
+        return None if row is None else _cycle(row)
+
+
+class _NoneLeftError(Exception):
+    """All places of a cycle are taken."""
+
+
+_OPEN = cycles.c.closed_at.is_(None)
+_FULL = cycles.c.counted >= cycles.c.wanted
+
+
+def _late(now: float) -> ColumnElement[bool]:
+    return (cycles.c.ends_at <= now) & (cycles.c.counted >= cycles.c.needed)
+
+
+def _waited_for(now: float) -> ColumnElement[bool]:
+    return assignments.c.reported_at.is_(None) & (assignments.c.lapses_at > now)
+
+
+def _check_places(connection: Connection, cycle: Cycle, now: float, most: int) -> None:
+    """Raise if more than `most` places are taken, counting those of every transaction that came before.
+
+    The lock is one that a new place's reference to its cycle goes along with: two transactions that have both
+    written their place must not wait for each other.
+    """
+    lock = select(cycles.c.id).where(cycles.c.id == cycle.id).with_for_update(key_share=True)
+    connection.execute(lock)
+    taken = assignments.c.reported_at.is_not(None) | _waited_for(now)
+    places = select(func.count()).where((assignments.c.cycle_id == cycle.id) & taken)
+    if connection.execute(places).scalar_one() > most:
+        raise _NoneLeftError
+
+
+def _cycle(row: Row[Any]) -> Cycle:
+    closed = row.closed_at is not None
+    return Cycle(row.id, row.process_id, row.number, row.ends_at, row.wanted, row.needed, row.counted, closed)
 
 
 def progress_of(cycle: Cycle, process: Process) -> dict[str, Any]:

@@ -101,7 +101,8 @@ def first_cycle(process_id: int, config: ServerConfig, now: float) -> dict[str, 
         "process_id": process_id,
         "number": 1,
         "ends_at": now + config.cycle_length,
-        "wanted": config.max_diffs,
+        "wanted": config.wanted,
+        "needed": config.needed,
         "counted": 0,
     }
 

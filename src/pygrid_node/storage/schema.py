@@ -62,6 +62,7 @@ cycles = Table(
     Column("number", Integer, nullable=False),
     Column("ends_at", Float, nullable=False),  # seconds since the epoch, as every time here
     Column("wanted", Integer, nullable=False),
+    Column("needed", Integer, nullable=False, server_default="1"),  # to end when its time is over
     Column("counted", Integer, nullable=False),
     Column("closed_at", Float),
     UniqueConstraint("process_id", "number"),
@@ -81,8 +82,10 @@ assignments = Table(
     Column("worker_id", ForeignKey("workers.id"), nullable=False),
     Column("cycle_id", ForeignKey("cycles.id"), nullable=False),
     Column("request_key", Text, nullable=False),
+    Column("lapses_at", Float, nullable=False, server_default="0"),
     Column("reported_at", Float),
     UniqueConstraint("worker_id", "cycle_id"),
+    Index("assignments_of_cycle", "cycle_id"),
 )
 
 diffs = Table(

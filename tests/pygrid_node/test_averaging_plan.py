@@ -184,3 +184,13 @@ def test_shapes_that_do_not_fit_are_refused_at_upload():
     """Found without calculating."""
     with pytest.raises(InvalidRequest, match="shapes do not fit"):
         rule(plan(("add", 6, 1, 2), inputs=[1, 2, 3, 4, 5], outputs=[6]), shapes=[(2,), (3,)])
+
+
+def test_a_row_and_a_column_do_not_make_a_matrix():
+    """Two vectors of a small model would fill all memory; a single number goes with any shape."""
+    with pytest.raises(InvalidRequest, match="would make"):
+        rule(plan(("mul", 6, 1, 2), inputs=[1, 2, 3, 4, 5], outputs=[6, 2]), shapes=[(3, 1), (1, 4)])
+    scaled = plan(("mul", 6, 1, 5), inputs=[1, 2, 3, 4, 5], outputs=[6, 2])
+    diffs = [[np.ones((3, 1)), np.ones((1, 4))]] * 3
+
+    assert averaged(rule(scaled, shapes=[(3, 1), (1, 4)]), diffs)[0].tolist() == [[2.0]] * 3

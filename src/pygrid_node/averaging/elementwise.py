@@ -3,6 +3,7 @@
 A plan is a stranger's program. Only the operations named here are run; no pickle, no TorchScript.
 """
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,12 +102,20 @@ class ElementwisePlan:
         try:
             for step in self.steps:
                 operands = [shapes[key] if isinstance(key, int | str) else key.shape for key in step.operands]
-                shapes[step.result] = np.broadcast_shapes(*operands)
+                shapes[step.result] = _common_shape(operands)
             return [shapes[key] for key in self.outputs]
         except KeyError as error:
             raise InvalidRequest("The averaging plan uses a value before it is calculated.") from error
         except ValueError as error:
             raise InvalidRequest(f"The averaging plan's shapes do not fit: {error}") from error
+
+
+def _common_shape(operands: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The shape of a result: that of the largest operand, lest a row and a column make all of a matrix."""
+    shape = np.broadcast_shapes(*operands)
+    if math.prod(shape) > max(map(math.prod, operands)):
+        raise ValueError(f"{' and '.join(map(str, operands))} would make {shape}")
+    return shape
 
 
 def _step(action: pb.ComputationAction, needed: set[Key]) -> _Step:

@@ -91,6 +91,16 @@ class TestMoto:
         assert sorted(found) == sorted((node.node_id, node.generation) for node in nodes)
 
 
+def test_a_secret_that_is_gone_already_is_no_error(session):
+    """AWS says so where moto keeps silent."""
+    client = session.client("secretsmanager")
+    with Stubber(client) as stubber:
+        stubber.add_client_error("delete_secret", "ResourceNotFoundException")
+        secrets_with(client).discard(NODE)
+
+        stubber.assert_no_pending_responses()
+
+
 def listed(stubber, names, *, token=None, more=None):
     expected = {"Filters": [{"Key": "name", "Values": ["artificien/node/"]}]}
     answer = {"SecretList": [{"Name": name} for name in names]}

@@ -3,35 +3,19 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import requests
 import structlog
 
 from pygrid_node.__main__ import main
+from tests.node_process import ROOT, NodeProcess, answers, free_port
 
 pytestmark = pytest.mark.moto
 
-ROOT = Path(__file__).parents[2]
 DIFF = (ROOT / "tests" / "data" / "pygrid" / "linear" / "diff-1.bin").read_bytes()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def answers(port):
-    try:
-        return requests.get(f"http://127.0.0.1:{port}/", timeout=1).ok
-    except requests.RequestException:
-        return False
 
 
 def wait_for(condition, seconds=20):
@@ -42,49 +26,39 @@ def wait_for(condition, seconds=20):
 
 
 @pytest.fixture
-def start_process(tmp_path, master, client_of):
-    """Start node processes on one database and port."""
-    port = free_port()
-    running = []
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(ROOT / "src"),
-        "NODE_ID": "n0123",
-        "DATABASE_URL": f"sqlite:///{tmp_path}/deep/down/",
-        "MASTER_NODE_URL": master.location,
-        "BIND_HOST": "127.0.0.1",
-        "PORT": str(port),
-    }
+def process(tmp_path, master):
+    """A node's process, not yet started."""
+    process = NodeProcess(tmp_path, master.location)
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+def start_process(process, client_of):
+    """Start lives of the node's process, each after the end of the one before."""
 
     def start(**changes):
-        command = [sys.executable, "-m", "pygrid_node"]
-        process = subprocess.Popen(command, env=environment | changes, stdout=subprocess.PIPE, text=True)  # noqa: S603
-        running.append(process)
-        wait_for(lambda: process.poll() is not None or answers(port))
-        return process, client_of(f"127.0.0.1:{port}")
+        life = process.start(**changes)
+        wait_for(lambda: life.poll() is not None or process.answers())
+        return life, client_of(process.address)
 
-    yield start
-    for process in running:
-        process.kill()
-        process.communicate()
+    return start
 
 
-def test_a_node_that_was_killed_goes_on_where_it_was(start_process, master, recorded):
+def test_a_node_that_was_killed_goes_on_where_it_was(process, start_process, master, recorded):
     """SIGKILL after two of three diffs, then with progress untaken: nothing lost, nothing twice."""
-    process, node = start_process()
+    _, node = start_process()
     node.upload(recorded())
     workers = [node.worker("fixture-linear") for _ in range(3)]
     for worker in workers[:2]:
         worker.report(DIFF)
     process.kill()
-    process.wait()
 
-    process, _ = start_process()
+    start_process()
     master.statuses = [503] * 100_000
     workers[2].report(DIFF)
     wait_for(lambda: node.checkpoint("fixture-linear", 2).ok and master.headers)
     process.kill()
-    process.wait()
     master.statuses = []
 
     start_process()
@@ -94,17 +68,18 @@ def test_a_node_that_was_killed_goes_on_where_it_was(start_process, master, reco
     assert not node.checkpoint("fixture-linear", 3).ok
 
 
-def test_a_node_ends_soon_and_well_on_sigterm(start_process, master, recorded):
+def test_a_node_ends_soon_and_well_on_sigterm(process, start_process, recorded):
     """Exit status 0 with a worker connected, and no secret in what it logged."""
-    process, node = start_process()
+    life, node = start_process()
     node.upload(recorded())
     idle = socket.create_connection(node.address.split(":"))
     started = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=20)
+    life.send_signal(signal.SIGTERM)
+    life.wait(timeout=20)
+    output = process.log.read_text()
     idle.close()
 
-    assert process.returncode == 0
+    assert life.returncode == 0
     assert time.monotonic() - started < 10
     assert '"event": "listening"' in output
     assert "p/w" not in output
@@ -146,6 +121,6 @@ def test_the_entry_point_names_all_settings_that_are_missing(monkeypatch, capsys
 
 def test_a_node_without_settings_says_what_is_missing(start_process):
     """And ends with status 2."""
-    process, _ = start_process(NODE_ID="", PORT="nope")
+    life, _ = start_process(NODE_ID="", PORT="nope")
 
-    assert process.wait(timeout=20) == 2
+    assert life.wait(timeout=20) == 2

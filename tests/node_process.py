@@ -1,0 +1,66 @@
+"""The node as a real process, which may be ended, killed, and started again on what it left."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import requests
+
+ROOT = Path(__file__).parents[1]
+
+
+class NodeProcess:
+    """`python -m pygrid_node`; every life has the same database and port. Its output is in the file `log`."""
+
+    def __init__(self, directory: Path, master_location: str, **environment: str) -> None:
+        self.port = free_port()
+        self.log = directory / "node.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT / "src"),
+            "NODE_ID": "n0123",
+            "DATABASE_URL": f"sqlite:///{directory}/deep/down/",
+            "MASTER_NODE_URL": master_location,
+            "BIND_HOST": "127.0.0.1",
+            "PORT": str(self.port),
+        } | environment
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self, **changes: str) -> subprocess.Popen[bytes]:
+        """Begin a life; it is not listening yet."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pygrid_node"], env=self._environment | changes, stdout=log
+            )
+        return self._process
+
+    def kill(self) -> None:
+        """SIGKILL, wherever it is."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def answers(self) -> bool:
+        """Whether it is listening."""
+        return answers(self.port)
+
+
+def answers(port: int) -> bool:
+    """Whether a node is listening there."""
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/", timeout=1).ok
+    except requests.RequestException:
+        return False
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,106 @@
+"""Workers that train over real sockets, and come back when the node is away."""
+
+import asyncio
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+# What a client sees of a node that dies, or has not begun to listen.
+AWAY = (aiohttp.ClientError, OSError, TimeoutError, TypeError)
+PAUSE = 0.02  # seconds
+SPEEDS = {"ping": 8.5, "download": 46751.25, "upload": 12345.5}
+LIMIT = aiohttp.ClientTimeout(total=20)
+
+
+class Line:
+    """One device's way to the node, over HTTP or over one WebSocket; what got no answer is sent again."""
+
+    def __init__(self, session: aiohttp.ClientSession, address: str, over: str) -> None:
+        self._session = session
+        self._address = address
+        self._over = over
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self.on_request = lambda: None
+
+    async def ask(self, kind: str, **data: Any) -> dict[str, Any]:
+        """The data of a message's answer."""
+        while True:
+            self.on_request()
+            try:
+                return await (self._by_socket if self._over == "ws" else self._by_post)(kind, data)
+            except AWAY:
+                await self.hang_up()
+                await asyncio.sleep(PAUSE)
+
+    async def get(self, what: str, **query: Any) -> bytes | None:
+        """A download; None if it is refused."""
+        while True:
+            self.on_request()
+            try:
+                url = f"http://{self._address}/model-centric/{what}"
+                async with self._session.get(url, params=query, timeout=LIMIT) as answer:
+                    body = await answer.read()
+                    return body if answer.ok else None
+            except AWAY:
+                await asyncio.sleep(PAUSE)
+
+    async def hang_up(self) -> None:
+        """End the connection."""
+        if self._socket is not None:
+            await self._socket.close()
+            self._socket = None
+
+    async def _by_post(self, kind: str, data: dict[str, Any]) -> dict[str, Any]:
+        url = f"http://{self._address}/model-centric/{kind}"
+        async with self._session.post(url, json=data, timeout=LIMIT) as answer:
+            return dict(await answer.json())
+
+    async def _by_socket(self, kind: str, data: dict[str, Any]) -> dict[str, Any]:
+        if self._socket is None:
+            self._socket = await self._session.ws_connect(f"ws://{self._address}/", max_msg_size=0)
+        await self._socket.send_str(json.dumps({"type": f"model-centric/{kind}", "data": data}))
+        return dict((await self._socket.receive_json(timeout=20))["data"])
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in a cycle, as the node gave it."""
+
+    proof: dict[str, str]
+    model_id: int
+
+
+class Phone:
+    """A device that takes part in the training of one model."""
+
+    def __init__(self, line: Line, model: str) -> None:
+        self.line = line
+        self.model = model
+        self.worker_id: str | None = None
+
+    async def enter(self, *, as_another: bool = False) -> Place | None:
+        """Ask until there is a place; None when the training is finished."""
+        if as_another or self.worker_id is None:
+            answer = await self.line.ask("authenticate", model_name=self.model, model_version="0.1")
+            self.worker_id = answer["worker_id"]
+        while True:
+            request = {"worker_id": self.worker_id, "model": self.model, "version": "0.1"}
+            answer = await self.line.ask("cycle-request", **request, **SPEEDS)
+            if answer["status"] == "accepted":
+                proof = {"worker_id": self.worker_id, "request_key": answer["request_key"]}
+                return Place(proof, answer["model_id"])
+            assert "error" not in answer
+            if "timeout" not in answer:
+                return None
+            await asyncio.sleep(PAUSE)
+
+    async def checkpoint(self, place: Place) -> bytes | None:
+        """What the cycle starts from; None if it is over meanwhile."""
+        return await self.line.get("get-model", **place.proof, model_id=place.model_id)
+
+    async def report(self, place: Place, diff: bytes) -> dict[str, Any]:
+        """The answer to a report."""
+        return await self.line.ask("report", **place.proof, diff=base64.b64encode(diff).decode())

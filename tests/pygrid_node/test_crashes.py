@@ -1,0 +1,153 @@
+"""SIGKILL at random points of a training: its model is the one that it would have been without."""
+
+import asyncio
+import os
+import random
+
+import aiohttp
+import numpy as np
+import pytest
+
+from pygrid_wire import decode_state, encode_state
+from tests.node_process import NodeProcess
+from tests.pygrid_node.phones import Line, Phone
+
+pytestmark = pytest.mark.moto
+
+SCALE = int(os.environ.get("TORTURE", "1"))
+"""How many times as many kills as usual."""
+CYCLES = 50
+PHONES = 4
+SEED = int(os.environ.get("TORTURE_SEED", "20"))
+# A phone asks for four things a cycle, and for a place more than once.
+REQUESTS = 4 * PHONES * CYCLES
+GRAIN = 2.0**-20
+
+
+class Killer:
+    """Kills the node and starts it again: some requests later, or, at one time in four, before it is up."""
+
+    def __init__(self, process, kills, rng):
+        self.process = process
+        self.kills = 0
+        self._wanted = kills
+        self._every = REQUESTS / (kills + 1)
+        self._rng = rng
+        self._sent = 0
+        self._reached = asyncio.Event()
+        self._next = self._later()
+
+    def on_request(self):
+        self._sent += 1
+        if self._sent >= self._next:
+            self._reached.set()
+
+    async def run(self):
+        while self.kills < self._wanted:
+            if self.kills == 0 or self._rng.random() < 0.75:
+                await self._some_requests()
+            # A moment after a request: in a transaction, or in an averaging. Or while the node starts.
+            await asyncio.sleep(self._rng.uniform(0, 0.02 if self._reached.is_set() else 1.5))
+            self._reached.clear()
+            self.process.kill()
+            self.kills += 1
+            self.process.start()
+
+    async def _some_requests(self):
+        while not await asyncio.to_thread(self.process.answers):
+            await asyncio.sleep(0.02)
+        # What was sent to a node that was away is not counted.
+        self._sent, self._next = 0, self._later()
+        self._reached.clear()
+        await self._reached.wait()
+
+    def _later(self):
+        return self._rng.uniform(0.1, 1.2) * self._every
+
+
+async def train(phone, target):
+    """In every cycle a diff that depends on the model and on whose it is; the reports of all cycles."""
+    reports = []
+    while place := await phone.enter():
+        base = await phone.checkpoint(place)
+        assert base is not None, "a cycle ended without this phone's report"
+        # On a grid, so that sums are exact, and the mean is the same in whichever order the diffs came.
+        diff = [
+            (np.round(0.1 * (array - target) / GRAIN) * GRAIN).astype(np.float32)
+            for array in decode_state(base)
+        ]
+        reports.append((place, encode_state(diff)))
+        assert await phone.report(*reports[-1]) == {"status": "success"}
+    return reports
+
+
+async def training(process, frame, killer):
+    """The checkpoints of a whole training, and what the node says when all reports are repeated after it."""
+    async with aiohttp.ClientSession() as session:
+        line = Line(session, process.address, "http")
+        # The answer to an upload could be lost in a kill, and its repetition be refused: none begins before.
+        answer = await Line(session, process.address, "ws").ask("host-training", **frame["data"])
+        assert answer == {"status": "success"}
+        phones = [
+            Phone(Line(session, process.address, ("http", "ws")[n % 2]), "crash") for n in range(PHONES)
+        ]
+        for phone in phones:
+            phone.line.on_request = killer.on_request
+        kills = asyncio.create_task(killer.run())
+        reports = await asyncio.gather(*(train(phone, target) for target, phone in enumerate(phones, 1)))
+        kills.cancel()
+        await asyncio.gather(kills, return_exceptions=True)
+        again = [await phones[0].report(*report) for each in reports for report in each]
+        numbers = range(1, CYCLES + 2)
+        query = {"name": "crash", "version": "0.1"}
+        bodies = [await line.get("retrieve-model", **query, checkpoint=number) for number in numbers]
+        return [decode_state(body) for body in bodies], again
+
+
+@pytest.fixture
+def frame(recorded):
+    """The mean of four diffs ends a cycle, and nothing else does; a lost place comes back soon."""
+    rules = {"max_diffs": PHONES, "min_diffs": PHONES, "max_workers": PHONES, "num_cycles": CYCLES}
+    changes = {f"server_config__{key}": value for key, value in rules.items()}
+    return recorded("linear-noavg", client_config__name="crash", **changes)
+
+
+def expected(frame):
+    """The checkpoints, by NumPy alone."""
+    model = decode_state(bytes.fromhex(frame["data"]["model"]))
+    checkpoints = [model]
+    for _ in range(CYCLES):
+        mean = [
+            sum(np.round(0.1 * (array - target) / GRAIN) * GRAIN for target in range(1, PHONES + 1)) / PHONES
+            for array in model
+        ]
+        model = [(array.astype("f8") - step).astype("f4") for array, step in zip(model, mean, strict=True)]
+        checkpoints.append(model)
+    return checkpoints
+
+
+@pytest.mark.parametrize(
+    ("database_url", "kills"),
+    [("sqlite", 0), ("sqlite", 7 * SCALE), ("postgresql", 4 * SCALE)],
+    indirect=["database_url"],
+)
+def test_a_node_that_is_killed_again_and_again_trains_the_same_model(
+    database_url, node_id, tmp_path, master, frame, kills
+):
+    """Every checkpoint is the same to the last bit, so no accepted diff was lost and none averaged twice."""
+    environment = {"PLACE_LIFETIME": "0.2", "DATABASE_URL": database_url, "NODE_ID": node_id}
+    process = NodeProcess(tmp_path, master.location, **environment)
+    killer = Killer(process, kills, random.Random(SEED))  # noqa: S311 - repeatable
+    process.start()
+    try:
+        checkpoints, again = asyncio.run(training(process, frame, killer))
+    finally:
+        process.kill()
+
+    assert killer.kills == kills
+    assert len(checkpoints) == CYCLES + 1
+    for number, (arrays, want) in enumerate(zip(checkpoints, expected(frame), strict=True)):
+        for array, wanted in zip(arrays, want, strict=True):
+            assert np.array_equal(array, wanted), f"checkpoint {number + 1}"
+    assert again == [{"status": "success"}] * PHONES * CYCLES
+    assert {call["cycle"] for call in master.calls} >= set(range(1, CYCLES))

@@ -137,7 +137,7 @@ def test_a_node_that_is_killed_again_and_again_trains_the_same_model(
     """Every checkpoint is the same to the last bit, so no accepted diff was lost and none averaged twice."""
     environment = {"PLACE_LIFETIME": "0.2", "DATABASE_URL": database_url, "NODE_ID": node_id}
     process = NodeProcess(tmp_path, master.location, **environment)
-    killer = Killer(process, kills, random.Random(SEED))  # noqa: S311 - repeatable
+    killer = Killer(process, kills, random.Random(SEED))
     process.start()
     try:
         checkpoints, again = asyncio.run(training(process, frame, killer))

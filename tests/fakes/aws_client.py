@@ -1,0 +1,184 @@
+"""What the fakes of boto3's clients share: botocore's own model checks what goes in and what comes out."""
+
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import cache, wraps
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
+
+import botocore.session
+from botocore import xform_name
+from botocore.errorfactory import ClientExceptionsFactory
+from botocore.exceptions import ClientError, ParamValidationError
+from botocore.model import ServiceModel, Shape
+from botocore.paginate import Paginator, PaginatorModel
+from botocore.validate import ParamValidator
+
+Clock = Callable[[], float]
+Answer = dict[str, Any]
+
+REGION = "us-east-1"
+ACCOUNT = "000000000000"
+_METADATA = {"HTTPStatusCode": 200, "RetryAttempts": 0}
+
+
+class TokenBucket:
+    """Throttles like AWS: `rates` gives an operation's calls per second, and how many may come at once."""
+
+    def __init__(self, clock: Clock, rates: Mapping[str, tuple[float, float]]) -> None:
+        self._clock = clock
+        self._rates = rates
+        self._filled = {operation: (clock(), burst) for operation, (_, burst) in rates.items()}
+
+    def __call__(self, operation: str) -> bool:
+        """Whether this call is one too many."""
+        if operation not in self._rates:
+            return False
+        rate, burst = self._rates[operation]
+        at, tokens = self._filled[operation]
+        now = self._clock()
+        tokens = min(burst, tokens + (now - at) * rate)
+        self._filled[operation] = (now, tokens - 1 if tokens >= 1 else tokens)
+        return tokens < 1
+
+
+class FakeAwsClient:
+    """A client of boto3 that reaches nobody: counts its calls, throttles some, and knows botocore's model.
+
+    `throttle` is a probability, or says of an operation (`describe_stacks`) whether this call is refused.
+    `calls` counts all that were sent, `throttled` those that were refused so.
+    """
+
+    service: ClassVar[str]
+    refusal_code: ClassVar[str]
+    throttling_code: ClassVar[str]
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        rng: random.Random | None = None,
+        throttle: float | Callable[[str], bool] = 0.0,
+        validate: bool = True,
+    ) -> None:
+        model = _model(self.service)
+        self.clock = clock
+        self.rng = rng or random.Random(0)
+        self.throttle = throttle
+        self.validate = validate
+        self.calls: Counter[str] = Counter()
+        self.throttled: Counter[str] = Counter()
+        self.exceptions = _exceptions(self.service)
+        self.meta = SimpleNamespace(
+            service_model=model, region_name=REGION, method_to_api_mapping=_operations(self.service)
+        )
+
+    def get_paginator(self, operation: str) -> "Paginator[Any]":
+        """Return botocore's own, on this client."""
+        name = self.meta.method_to_api_mapping[operation]
+        config = _paginators(self.service).get_paginator(name)
+        return Paginator(getattr(self, operation), config, self.meta.service_model.operation_model(name))
+
+    def error(self, code: str, message: str, operation: str) -> ClientError:
+        """Make what boto3 raises, as its own class where the service's model has one."""
+        told: Any = {"Error": {"Type": "Sender", "Code": code, "Message": message}}
+        name = self.meta.method_to_api_mapping.get(operation, operation)
+        kind = cast(type[ClientError], self.exceptions.from_code(code))
+        return kind({**told, "ResponseMetadata": {"HTTPStatusCode": 400}}, name)
+
+    def received(self, operation: str, params: Answer) -> None:
+        """Take a call: raises what boto3 or the service would before looking at anything."""
+        shape = _shape(self.service, operation, "input_shape") if self.validate else None
+        if shape is not None:
+            _check(params, shape)
+        self.calls[operation] += 1
+        if self._is_throttled(operation):
+            self.throttled[operation] += 1
+            raise self.error(self.throttling_code, "Rate exceeded", operation)
+        violation = _violation(params, shape) if shape is not None else None
+        if violation:
+            raise self.error(self.refusal_code, f"1 validation error detected: {violation}", operation)
+
+    def answered(self, operation: str, answer: Answer) -> Answer:
+        """Hand an answer out."""
+        if self.validate:
+            shape = _shape(self.service, operation, "output_shape")
+            if shape is not None:
+                _check(answer, shape)
+        answer["ResponseMetadata"] = _METADATA
+        return answer
+
+    def _is_throttled(self, operation: str) -> bool:
+        if callable(self.throttle):
+            return self.throttle(operation)
+        return self.throttle > 0 and self.rng.random() < self.throttle
+
+
+def operation(method: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Make a method an operation of the service: called by keywords, checked, counted, throttled."""
+    name = method.__name__
+
+    @wraps(method)
+    def call(self: FakeAwsClient, **params: Any) -> Answer:
+        self.received(name, params)
+        return self.answered(name, method(self, **params))
+
+    return call
+
+
+def _check(value: Answer, shape: Shape) -> None:
+    report = ParamValidator().validate(value, shape)
+    if report.has_errors():
+        raise ParamValidationError(report=report.generate_report())
+
+
+def _violation(value: Any, shape: Any, name: str = "") -> str | None:
+    """Find what botocore leaves to the service: patterns, greatest lengths, enumerations."""
+    if shape.type_name == "structure":
+        parts = ((value[n], part, n[0].lower() + n[1:]) for n, part in shape.members.items() if n in value)
+        return next(filter(None, (_violation(*part) for part in parts)), None)
+    if shape.type_name == "list":
+        members = ((item, shape.member, f"{name}.{n}.member") for n, item in enumerate(value, 1))
+        return next(filter(None, (_violation(*member) for member in members)), None)
+    broken = _broken(value, shape) if shape.type_name == "string" else ""
+    return (
+        f"Value '{value}' at '{name}' failed to satisfy constraint: Member must {broken}" if broken else None
+    )
+
+
+def _broken(text: str, shape: Shape) -> str:
+    rules = shape.metadata
+    if "pattern" in rules and not re.fullmatch(rules["pattern"], text):
+        return f"satisfy regular expression pattern: {rules['pattern']}"
+    if len(text) > rules.get("max", len(text)):
+        return f"have length less than or equal to {rules['max']}"
+    if text not in rules.get("enum", (text,)):
+        return f"satisfy enum value set: [{', '.join(rules['enum'])}]"
+    return ""
+
+
+@cache
+def _model(service: str) -> ServiceModel:
+    return botocore.session.get_session().get_service_model(service)
+
+
+@cache
+def _paginators(service: str) -> PaginatorModel:
+    return botocore.session.get_session().get_paginator_model(service)
+
+
+@cache
+def _exceptions(service: str) -> Any:
+    return ClientExceptionsFactory().create_client_exceptions(_model(service))
+
+
+@cache
+def _operations(service: str) -> dict[str, str]:
+    return {xform_name(name): name for name in _model(service).operation_names}
+
+
+@cache
+def _shape(service: str, operation: str, side: str) -> Shape | None:
+    return cast(Shape | None, getattr(_model(service).operation_model(_operations(service)[operation]), side))

@@ -1,0 +1,50 @@
+"""An account with a cluster stack, and the template of a node."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestration.provisioning.synthesizer import TemplateName, load_template
+from tests.fakes import FakeClock, FakeCloudFormation, Fate, Operator
+
+NAME = "artificien-node-n1-1"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def template() -> str:
+    return json.dumps(load_template(TemplateName.NODE))
+
+
+@pytest.fixture
+def account(clock: FakeClock) -> Callable[..., FakeCloudFormation]:
+    """Makes a CloudFormation in which this befalls every stack."""
+
+    def make(fate: Fate | None = None, **settings: Any) -> FakeCloudFormation:
+        client = FakeCloudFormation(clock, fate=lambda _: fate or Fate(), **settings)
+        Operator(client).put_up_cluster()
+        return client
+
+    return make
+
+
+@pytest.fixture
+def launch(template: str) -> Callable[..., str]:
+    """Creates the stack of a node and returns its ARN."""
+    rules = json.loads(template)["Parameters"]
+    values = {name: rule.get("AllowedValues", [f"the-{name}"])[0] for name, rule in rules.items()}
+    values["NodeId"] = "n1"
+
+    def create(client: FakeCloudFormation, name: str = NAME, **more: Any) -> str:
+        parameters = [{"ParameterKey": k, "ParameterValue": v} for k, v in values.items()]
+        tags = [{"Key": "artificien:node-id", "Value": "n1"}]
+        asked = {"StackName": name, "TemplateBody": template, "Parameters": parameters, "Tags": tags}
+        return str(client.create_stack(**asked | more)["StackId"])
+
+    return create

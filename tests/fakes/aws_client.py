@@ -83,10 +83,13 @@ class FakeAwsClient:
 
     def error(self, code: str, message: str, operation: str) -> ClientError:
         """Make what boto3 raises, as its own class where the service's model has one."""
-        told: Any = {"Error": {"Type": "Sender", "Code": code, "Message": message}}
+        told: Any = {
+            "Error": {"Type": "Sender", "Code": code, "Message": message},
+            "ResponseMetadata": {"HTTPStatusCode": 400},
+        }
         name = self.meta.method_to_api_mapping.get(operation, operation)
         kind = cast(type[ClientError], self.exceptions.from_code(code))
-        return kind({**told, "ResponseMetadata": {"HTTPStatusCode": 400}}, name)
+        return kind(told, name)
 
     def received(self, operation: str, params: Answer) -> None:
         """Take a call: raises what boto3 or the service would before looking at anything."""

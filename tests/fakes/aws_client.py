@@ -11,13 +11,14 @@ from typing import Any, ClassVar, cast
 import botocore.session
 from botocore import xform_name
 from botocore.errorfactory import ClientExceptionsFactory
-from botocore.exceptions import ClientError, ParamValidationError
+from botocore.exceptions import ClientError, ParamValidationError, ReadTimeoutError
 from botocore.model import ServiceModel, Shape
 from botocore.paginate import Paginator, PaginatorModel
 from botocore.validate import ParamValidator
 
 Clock = Callable[[], float]
 Answer = dict[str, Any]
+Chance = float | Callable[[str], bool]
 
 REGION = "us-east-1"
 ACCOUNT = "000000000000"
@@ -47,8 +48,9 @@ class TokenBucket:
 class FakeAwsClient:
     """A client of boto3 that reaches nobody: counts its calls, throttles some, and knows botocore's model.
 
-    `throttle` is a probability, or says of an operation (`describe_stacks`) whether this call is refused.
-    `calls` counts all that were sent, `throttled` those that were refused so.
+    `throttle` and `unanswered` are probabilities, or say of an operation (`describe_stacks`) whether it
+    befalls this call: that it is refused; that it is carried out, and the answer never comes. `calls` counts
+    all that were sent, `throttled` those that were refused so.
     """
 
     service: ClassVar[str]
@@ -60,13 +62,15 @@ class FakeAwsClient:
         clock: Clock,
         *,
         rng: random.Random | None = None,
-        throttle: float | Callable[[str], bool] = 0.0,
+        throttle: Chance = 0.0,
+        unanswered: Chance = 0.0,
         validate: bool = True,
     ) -> None:
         model = _model(self.service)
         self.clock = clock
         self.rng = rng or random.Random(0)
         self.throttle = throttle
+        self.unanswered = unanswered
         self.validate = validate
         self.calls: Counter[str] = Counter()
         self.throttled: Counter[str] = Counter()
@@ -97,7 +101,7 @@ class FakeAwsClient:
         if shape is not None:
             _check(params, shape)
         self.calls[operation] += 1
-        if self._is_throttled(operation):
+        if self._befalls(self.throttle, operation):
             self.throttled[operation] += 1
             raise self.error(self.throttling_code, "Rate exceeded", operation)
         violation = _violation(params, shape) if shape is not None else None
@@ -105,7 +109,9 @@ class FakeAwsClient:
             raise self.error(self.refusal_code, f"1 validation error detected: {violation}", operation)
 
     def answered(self, operation: str, answer: Answer) -> Answer:
-        """Hand an answer out."""
+        """Hand an answer out, unless it gets lost on its way."""
+        if self._befalls(self.unanswered, operation):
+            raise ReadTimeoutError(endpoint_url=f"https://{self.service}.{REGION}.amazonaws.com/")
         if self.validate:
             shape = _shape(self.service, operation, "output_shape")
             if shape is not None:
@@ -113,10 +119,10 @@ class FakeAwsClient:
         answer["ResponseMetadata"] = _METADATA
         return answer
 
-    def _is_throttled(self, operation: str) -> bool:
-        if callable(self.throttle):
-            return self.throttle(operation)
-        return self.throttle > 0 and self.rng.random() < self.throttle
+    def _befalls(self, chance: Chance, operation: str) -> bool:
+        if callable(chance):
+            return chance(operation)
+        return chance > 0 and self.rng.random() < chance
 
 
 def operation(method: Callable[..., Answer]) -> Callable[..., Answer]:

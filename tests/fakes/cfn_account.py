@@ -40,6 +40,7 @@ class Account:
         self.clusters: set[str] = set()
         self.services: list[Stack] = []
         self.most_at_once: dict[str, int] = {}
+        self.beside: defaultdict[str, list[str]] = defaultdict(list)
         self._by_name: defaultdict[str, list[Stack]] = defaultdict(list)
         self._by_node: defaultdict[str, list[Stack]] = defaultdict(list)
         self._listed: list[Stack] = []
@@ -160,7 +161,9 @@ class Account:
         now = self.clock()
         for other in self._by_node[node]:
             other.settle(now)
-        self._by_node[node] = [other for other in self._by_node[node] if other.stands] + [stack]
+        others = [other for other in self._by_node[node] if other.stands]
+        self.beside[node] += [other.status for other in others]
+        self._by_node[node] = [*others, stack]
         self.most_at_once[node] = max(self.most_at_once.get(node, 0), len(self._by_node[node]))
 
     def _prune(self, now: float) -> None:

@@ -51,3 +51,7 @@ class Census:
     def most_at_once(self, node_id: str) -> int:
         """Return how many stacks of a node have ever stood beside each other."""
         return self._account.most_at_once.get(node_id, 0)
+
+    def beside(self, node_id: str) -> list[str]:
+        """Return in which statuses stacks of a node were when another one was put up beside them."""
+        return list(self._account.beside.get(node_id, ()))

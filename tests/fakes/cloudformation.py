@@ -12,7 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from tests.fakes import cfn_plans
-from tests.fakes.aws_client import Answer, Clock, FakeAwsClient, operation
+from tests.fakes.aws_client import Answer, Chance, Clock, FakeAwsClient, operation
 from tests.fakes.cfn_account import Account, Sight
 from tests.fakes.cfn_answers import event_told, resource_told, summary_told
 from tests.fakes.cfn_rules import deletion_refused, name_refused
@@ -42,10 +42,11 @@ class FakeCloudFormation(FakeAwsClient):
         limit: int = 2000,
         page: int = 100,
         rng: random.Random | None = None,
-        throttle: float | Callable[[str], bool] = 0.0,
+        throttle: Chance = 0.0,
+        unanswered: Chance = 0.0,
         validate: bool = True,
     ) -> None:
-        super().__init__(clock, rng=rng, throttle=throttle, validate=validate)
+        super().__init__(clock, rng=rng, throttle=throttle, unanswered=unanswered, validate=validate)
         self.account = Account(clock, fate=fate, durations=durations, limit=limit)
         self.lag = lag
         self.page = page

@@ -1,9 +1,9 @@
 """A stand-in for boto3's ECS client: the tasks of the services that the fake CloudFormation has made."""
 
-from collections.abc import Callable
+from collections import defaultdict
 from typing import Any, NamedTuple
 
-from tests.fakes.aws_client import ACCOUNT, REGION, Answer, FakeAwsClient, operation
+from tests.fakes.aws_client import ACCOUNT, REGION, Answer, Chance, FakeAwsClient, operation
 from tests.fakes.cfn_stack import Stack, timestamp
 from tests.fakes.cfn_template import TASK, resolve
 from tests.fakes.cloudformation import FakeCloudFormation
@@ -33,12 +33,20 @@ class FakeEcs(FakeAwsClient):
         self,
         cloudformation: FakeCloudFormation,
         *,
-        throttle: float | Callable[[str], bool] = 0.0,
+        throttle: Chance = 0.0,
+        unanswered: Chance = 0.0,
         validate: bool = True,
     ) -> None:
-        super().__init__(cloudformation.clock, rng=cloudformation.rng, throttle=throttle, validate=validate)
+        super().__init__(
+            cloudformation.clock,
+            rng=cloudformation.rng,
+            throttle=throttle,
+            unanswered=unanswered,
+            validate=validate,
+        )
         self._account = cloudformation.account
         self._places: dict[int, _Place] = {}
+        self._families: defaultdict[str, list[Stack]] = defaultdict(list)
 
     @operation
     def list_tasks(self, **params: Any) -> Answer:
@@ -78,9 +86,9 @@ class FakeEcs(FakeAwsClient):
         return name
 
     def _chosen(self, cluster: str, params: Answer) -> list[Stack]:
-        chosen = [stack for stack in self._account.services if self._place(stack).cluster == cluster]
-        if "family" in params:
-            chosen = [stack for stack in chosen if self._place(stack).family == params["family"]]
+        self._look_at_new_services()
+        asked = self._families.get(params["family"], []) if "family" in params else self._account.services
+        chosen = [stack for stack in asked if self._place(stack).cluster == cluster]
         if "serviceName" in params:
             name = params["serviceName"].rpartition("/")[2]
             chosen = [stack for stack in chosen if self._place(stack).service == name]
@@ -96,14 +104,18 @@ class FakeEcs(FakeAwsClient):
     def _known(self, arn: str) -> tuple[Stack | None, Task | None]:
         digits = arn.rpartition("/")[2]
         number, task_number = int(digits[:16], 16), int(digits[16:], 16)
-        if number >= len(self._account.all):
+        self._look_at_new_services()
+        if number not in self._places:
             return None, None
         stack = self._account.all[number]
         return stack, next((task for task in self._tasks(stack) if task.number == task_number), None)
 
-    def _place(self, stack: Stack) -> _Place:
-        if stack.number not in self._places:
+    def _look_at_new_services(self) -> None:
+        for stack in self._account.services[len(self._places) :]:
             self._places[stack.number] = _place_of(stack)
+            self._families[self._places[stack.number].family].append(stack)
+
+    def _place(self, stack: Stack) -> _Place:
         return self._places[stack.number]
 
 

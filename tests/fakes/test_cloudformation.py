@@ -4,7 +4,7 @@ import random
 import boto3
 import botocore.session
 import pytest
-from botocore.exceptions import ClientError, ParamValidationError
+from botocore.exceptions import ClientError, ParamValidationError, ReadTimeoutError
 from moto import mock_aws
 
 from tests.fakes import (
@@ -528,6 +528,18 @@ def test_some_calls_are_throttled(account):
     assert client.calls["describe_stacks"] == 1000
 
 
+def test_an_answer_may_get_lost(account, launch, clock):
+    """The stack is there all the same; the same request again is answered with it."""
+    client = account(unanswered=lambda operation: operation == "create_stack")
+    with pytest.raises(ReadTimeoutError):
+        launch(client, ClientRequestToken="launch-1")
+    client.unanswered = 0.0
+    arn = launch(client, ClientRequestToken="launch-1")
+
+    assert [stack.stack_id for stack in Census(client.account).of_node("n1")] == [arn]
+    assert client.calls["create_stack"] == 2
+
+
 def test_a_bucket_throttles_by_rate(account, clock):
     """Five a second here, ten at once; what has no rate isn't throttled."""
     client = account(throttle=TokenBucket(clock, {"describe_stacks": (5.0, 10.0)}))
@@ -682,6 +694,7 @@ def test_the_census_knows_how_many_stood_beside_each_other(account, launch, cloc
     launch(client, "node-4")
 
     assert (one_by_one, census.most_at_once("n1"), census.most_at_once("n2")) == (1, 2, 0)
+    assert (census.beside("n1"), census.beside("n2")) == (["CREATE_IN_PROGRESS"], [])
     assert [stack.name for stack in census.standing(prefix="node-")] == ["node-3", "node-4"]
     assert len(census.of_node("n1")) == 2
     assert len(client.describe_stacks()["Stacks"]) == 3

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from pygrid_wire import syft_pb2 as pb
+from pygrid_wire.bulk import Bytes
 
 # The role, and the `base_framework`, of the operations for syft.js.
 TFJS = "tfjs"
@@ -23,10 +24,10 @@ class PlanForms:
     list: bytes
 
 
-def parse_plan(body: bytes) -> pb.Plan:
+def parse_plan(body: Bytes) -> pb.Plan:
     """Read a serialized plan; raises `MalformedPlan` for what is none, or has no operations."""
     try:
-        plan = pb.Plan.FromString(body)
+        plan = pb.Plan.FromString(bytes(body))
     except DecodeError as error:
         raise MalformedPlan("Plan is not valid") from error
     if not plan.role.actions:

@@ -8,6 +8,7 @@ import numpy as np
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from pygrid_wire import syft_pb2 as pb
+from pygrid_wire.bulk import Cut
 
 
 class MalformedTensor(ValueError):
@@ -73,8 +74,8 @@ class Tensor:
         return Tensor(self.dtype, _rounded_to_bfloat16(cast) if self.dtype == "bfloat16" else cast)
 
 
-def read_tensor(data: pb.TensorData) -> Tensor:
-    """The tensor of a message.
+def read_tensor(data: pb.TensorData, cut: Cut | None = None) -> Tensor:
+    """The tensor of a message, whose numbers may have been cut out of it before it was parsed.
 
     Raises `MalformedTensor` where the dtype is unknown or quantized, a dimension is negative, the numbers are
     not as many as the shape says or do not fit the dtype, or the message holds something unknown.
@@ -85,7 +86,10 @@ def read_tensor(data: pb.TensorData) -> Tensor:
         raise MalformedTensor("a dimension is negative")
     if len(UnknownFieldSet(data)):
         raise MalformedTensor("a tensor holds fields that are unknown")
-    contents = getattr(data, f"contents_{data.dtype}")
+    name = f"contents_{data.dtype}"
+    contents = getattr(data, name)
+    if cut is not None and cut.field == data.DESCRIPTOR.fields_by_name[name].number:
+        contents = [cut.contents]
     flat = _from_packed(contents, field) if field.packed else _from_numbers(contents, field)
     shape = tuple(data.shape.dims)
     if flat.size != math.prod(shape):
@@ -96,18 +100,19 @@ def read_tensor(data: pb.TensorData) -> Tensor:
         raise MalformedTensor(f"no array has the shape {list(shape)[:8]}") from error
 
 
-def write_tensor(tensor: Tensor, data: pb.TensorData) -> None:
-    """Fill an empty message with a tensor."""
+def write_tensor(tensor: Tensor, data: pb.TensorData) -> Cut | None:
+    """Fill an empty message with a tensor, but for packed numbers, which are returned."""
     field = _FIELDS[tensor.dtype]
     data.dtype = tensor.dtype
     data.shape.dims.extend(tensor.shape)
-    contents = getattr(data, f"contents_{tensor.dtype}")
+    name = f"contents_{tensor.dtype}"
     if tensor.values.size == 0:
-        return
+        return None
     if field.packed is None:
-        contents.extend(tensor.values.ravel().tolist())
-    else:
-        contents.append(tensor.values.astype(field.packed, copy=False).tobytes())
+        getattr(data, name).extend(tensor.values.ravel().tolist())
+        return None
+    numbers = np.ascontiguousarray(tensor.values, field.packed).reshape(-1).view(np.uint8)
+    return Cut(data.DESCRIPTOR.fields_by_name[name].number, numbers.data)
 
 
 def _from_packed(chunks: Any, field: _Field) -> np.ndarray[Any, Any]:

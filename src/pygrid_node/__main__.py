@@ -1,6 +1,8 @@
 """The container's entry point: `python -m pygrid_node`, settings from the environment."""
 
 import asyncio
+import ctypes
+import platform
 import sys
 
 import structlog
@@ -8,10 +10,14 @@ import structlog
 from pygrid_node.server import serve
 from pygrid_node.settings import SettingsError, read_settings
 
+_M_MMAP_THRESHOLD = -3  # of malloc.h
+_LARGE_BLOCK = 256 * 1024  # bytes
+
 
 def main() -> int:
     """Run the node until it is told to stop; the exit status is 2 where settings are missing or wrong."""
     _configure_log()
+    _give_memory_back()
     try:
         settings = read_settings()
     except SettingsError as error:
@@ -19,6 +25,16 @@ def main() -> int:
         return 2
     asyncio.run(serve(settings))
     return 0
+
+
+def _give_memory_back() -> None:
+    """Have the memory of a large block go back to the system when it is freed.
+
+    Else glibc raises its idea of what is large with each one that is freed, up to 32 MB, and keeps the rest
+    in heaps of the threads: measured, 180 MB after one report to a model of 95 MB, instead of 10.
+    """
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
 
 
 def _configure_log() -> None:

@@ -9,20 +9,23 @@ import numpy as np
 
 from pygrid_node.entities import ParameterSpec
 from pygrid_node.errors import InvalidRequest
-from pygrid_wire import MalformedState, decode_tensors
+from pygrid_node.longtext import LongText
+from pygrid_wire import Bytes, MalformedState, decode_tensors
 
 
-def decode_diff(value: Any) -> bytes:
+def decode_diff(value: Any) -> Bytes:
     """The bytes in a report's `diff`: standard base64, strictly. Raises `InvalidRequest`."""
-    if not isinstance(value, str):
+    if not isinstance(value, str | LongText):
         raise InvalidRequest("'diff' is required")
     try:
+        if isinstance(value, LongText):
+            return value.from_base64()
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidRequest(f"The diff is not base64: {error}") from error
 
 
-def check_diff(body: bytes, parameters: Sequence[ParameterSpec]) -> None:
+def check_diff(body: Bytes, parameters: Sequence[ParameterSpec]) -> None:
     """Refuse a diff that could not be averaged with the others, with `InvalidRequest`.
 
     It has to be a state with the model's shapes and dtypes, and no number in it infinite or NaN: one such

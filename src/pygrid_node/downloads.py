@@ -11,6 +11,7 @@ from pygrid_node.errors import (
     ProcessNotFound,
     ProtocolNotFound,
 )
+from pygrid_node.storage.blobs import Blob
 from pygrid_node.storage.cycles import CycleStore
 from pygrid_node.storage.processes import FORMS, ProcessStore
 from pygrid_node.training import matching
@@ -21,14 +22,14 @@ _LARGEST_ID = 2**31 - 1
 
 
 class Downloads:
-    """Each takes a request's query and gives the bytes of the answer."""
+    """Each takes a request's query and gives the bytes of the answer, those of a state part by part."""
 
     def __init__(self, processes: ProcessStore, cycles: CycleStore) -> None:
         """Read these stores."""
         self._processes = processes
         self._cycles = cycles
 
-    def model(self, query: Query) -> bytes:
+    def model(self, query: Query) -> Blob:
         """The state that the worker's cycle starts from.
 
         Raises `ModelNotFound`, `CycleNotFound`, `WorkerNotFound` or `InvalidRequestKey`.
@@ -56,7 +57,7 @@ class Downloads:
         """Always raises `ProtocolNotFound`: an upload with protocols is refused."""
         raise ProtocolNotFound
 
-    def checkpoint(self, query: Query) -> bytes:
+    def checkpoint(self, query: Query) -> Blob:
         """Checkpoint `checkpoint` of a model by name; absent or `latest` is the newest.
 
         Raises `ProcessNotFound` or `ModelNotFound`.

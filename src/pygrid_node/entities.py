@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pygrid_node.server_config import ServerConfig
-from pygrid_wire import PlanForms, Tensor
+from pygrid_wire import Bytes, PlanForms, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,10 @@ class Upload:
     version: str
     client_config: dict[str, Any]
     server_config: ServerConfig
-    model: bytes
+    model: Bytes
     parameters: tuple[ParameterSpec, ...]
     plans: dict[str, PlanForms]
-    averaging_plan: bytes
+    averaging_plan: Bytes
 
 
 @dataclass(frozen=True, slots=True)

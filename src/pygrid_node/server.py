@@ -48,8 +48,9 @@ class Node:
         messages = Messages(training, self._averager)
         limit = settings.max_message_bytes
         self._sockets = WebSocketApi(messages, node_id=settings.node_id, max_frame=limit)
-        api = HttpApi(messages, Downloads(processes, cycles), self._sockets, node_id=settings.node_id)
-        app = create_app(api, max_body=limit)
+        downloads = Downloads(processes, cycles)
+        api = HttpApi(messages, downloads, self._sockets, node_id=settings.node_id, max_body=limit)
+        app = create_app(api)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIME)
 
     async def start(self) -> int:

@@ -6,8 +6,17 @@ from typing import Any
 from pygrid_node.averaging.rules import averaging_rule
 from pygrid_node.entities import ParameterSpec, Upload
 from pygrid_node.errors import InvalidRequest
+from pygrid_node.longtext import LongText
 from pygrid_node.server_config import ServerConfig
-from pygrid_wire import MalformedPlan, MalformedState, PlanForms, decode_tensors, parse_plan, plan_forms
+from pygrid_wire import (
+    Bytes,
+    MalformedPlan,
+    MalformedState,
+    PlanForms,
+    decode_tensors,
+    parse_plan,
+    plan_forms,
+)
 
 # The plan that workers execute; an upload without it has nothing to train.
 TRAINING_PLAN = "training_plan"
@@ -37,7 +46,7 @@ def read_upload(data: Mapping[str, Any]) -> Upload:
     )
 
 
-def _parameters(model: bytes) -> tuple[ParameterSpec, ...]:
+def _parameters(model: Bytes) -> tuple[ParameterSpec, ...]:
     try:
         return tuple(ParameterSpec.of(tensor) for tensor in decode_tensors(model))
     except MalformedState as error:
@@ -53,11 +62,11 @@ def _plans(given: Mapping[str, Any]) -> dict[str, PlanForms]:
         raise InvalidRequest(str(error)) from error
 
 
-def _from_hex(value: Any, key: str) -> bytes:
-    if not isinstance(value, str):
+def _from_hex(value: Any, key: str) -> Bytes:
+    if not isinstance(value, str | LongText):
         raise InvalidRequest(f"{key!r} is required")
     try:
-        return bytes.fromhex(value)
+        return value.from_hex() if isinstance(value, LongText) else bytes.fromhex(value)
     except ValueError as error:
         raise InvalidRequest("Non-hexadecimal digit found") from error
 

@@ -116,7 +116,7 @@ def test_diffs_that_vanish_while_averaging_mean_that_somebody_was_first(scene, m
     monkeypatch.setattr(scene.cycles, moment, overtaken)
     close(scene)
 
-    assert scene.processes.checkpoint(1, 2) == b"theirs"
+    assert scene.processes.checkpoint(1, 2).read() == b"theirs"
 
 
 def test_a_crash_in_the_closing_transaction_changes_nothing(scene, monkeypatch):

@@ -97,7 +97,7 @@ def test_a_database_without_a_version_is_kept(old, url):
     database = Database(url)
     processes, cycles = ProcessStore(database), CycleStore(database)
     process, cycle = processes.find("old"), cycles.open_cycle(1)
-    kept = [processes.checkpoint(1), processes.plan(1, "tfjs")[1]]
+    kept = [processes.checkpoint(1).read(), processes.plan(1, "tfjs")[1]]
     diffs = [cycles.diff(number) for number in cycles.diff_ids(cycle.id)]
     database.close()
 

@@ -162,7 +162,7 @@ def test_of_two_processes_that_close_a_cycle_one_does(processes, full):
     )
 
     assert sorted(closed) == [False, True]
-    assert second.processes.checkpoint(1, 2) == (b"first" if closed[0] else b"second")
+    assert second.processes.checkpoint(1, 2).read() == (b"first" if closed[0] else b"second")
     assert first.cycles.open_cycle(1).number == 2
     assert first.outbox.waiting() == [1]
     first.outbox.remove(first.outbox.first(1))
@@ -264,7 +264,7 @@ def test_processes_that_start_at_once_make_the_tables_once(database_url, node_id
     for database in made:
         database.close()
 
-    assert found == [[]] * 8
+    assert not any(found)
 
 
 def test_a_transaction_that_reads_sees_one_state(processes, full):

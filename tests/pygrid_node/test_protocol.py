@@ -82,17 +82,33 @@ def test_a_method_that_is_not_served_is_answered_in_json(node):
 
 
 def test_a_message_above_the_limit_is_refused(start_node):
-    """413 over HTTP; over WebSocket the connection ends with 1009 and the node goes on."""
+    """With a sentence that names the limit: 413 over HTTP; over WebSocket on a connection that goes on."""
     node = start_node(max_message_bytes=1000)
-    refused = node.http("POST", "/model-centric/report", data=b"x" * 2000)
+    sentence = "A message to this node has at most 1000 bytes (its setting MAX_MESSAGE_BYTES)."
+    known = node.http("POST", "/model-centric/report", data=b"x" * 2000)
+    unknown = node.http("POST", "/model-centric/report", data=iter([b"x" * 600] * 4))
+    answers = node.frames("x" * 2000, {"type": "socket-ping"}, "x" * 1000, "x" * 1001)
+
+    assert [(answer.status_code, answer.json()) for answer in (known, unknown)] == [
+        (413, {"error": sentence})
+    ] * 2
+    assert answers[0] == answers[3] == {"error": sentence, "data": {"error": sentence}}
+    assert answers[1] == {"alive": "True"}
+    assert "Expecting value" in answers[2]["error"]
+
+
+def test_a_message_in_many_frames_above_the_limit_ends_its_connection(start_node):
+    """With 1009; nobody's client sends such, and the node goes on."""
+    node = start_node(max_message_bytes=1000)
 
     async def send():
         async with aiohttp.ClientSession() as session, session.ws_connect(f"ws://{node.address}/") as socket:
-            await socket.send_str("x" * 2000)
+            # First frame of a text, and two that go on; each is short enough.
+            for head in (b"\x01", b"\x00", b"\x00"):
+                frame = head + b"\xfe" + (600).to_bytes(2) + bytes(4) + b"x" * 600
+                socket._response.connection.transport.write(frame)
             return (await socket.receive()).data
 
-    assert refused.status_code == 413
-    assert "error" in refused.json()
     assert node.run(send()) == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
     assert node.frames({"type": "socket-ping"}) == [{"alive": "True"}]
 

@@ -43,20 +43,23 @@ class CycleCloser:
             # Whoever closes a cycle deletes its diffs.
             if (body := self._cycles.diff(diff_id)) is None:
                 return
-            rule.add([tensor.values.astype(np.float64) for tensor in decode_tensors(body)])
+            rule.add([tensor.values for tensor in decode_tensors(body)])
+            del body
             yield
         if diff_ids:
-            self._finish(cycle, process, rule.average())
+            self._finish(cycle, process, rule)
 
-    def _finish(self, cycle: Cycle, process: Process, average: Arrays) -> None:
-        old = decode_tensors(self._processes.checkpoint(process.id, cycle.number))
-        new = _stepped(old, average)
+    def _finish(self, cycle: Cycle, process: Process, rule: AveragingRule) -> None:
+        old = decode_tensors(self._processes.checkpoint(process.id, cycle.number).read())
+        new = _stepped(old, rule.average())
         if not all(np.isfinite(tensor.values).all() for tensor in new):
             # Every diff was finite: an overflow, or an averaging plan that divides by zero. The cycle ends
             # all the same, else its model would be stuck for good.
             _log.warning("average_not_finite", model=process.name, cycle=cycle.number)
             new = old
-        if self._cycles.close(cycle, process, encode_tensors(new), self._clock()):
+        state = encode_tensors(new)
+        del old, new  # the model is held once while it is packed and kept
+        if self._cycles.close(cycle, process, state, self._clock()):
             _log.info("cycle_closed", model=process.name, cycle=cycle.number, diffs=cycle.counted)
 
     def _rule(self, process: Process) -> AveragingRule:
@@ -65,6 +68,11 @@ class CycleCloser:
 
 
 def _stepped(old: Sequence[Tensor], average: Arrays) -> list[Tensor]:
-    pairs = zip(old, average, strict=True)
+    """The new tensors; takes the average apart, so that there is one large float64 array less with each."""
+    new = []
+    average.reverse()
     with np.errstate(all="ignore"):
-        return [tensor.with_values(tensor.values.astype(np.float64) - step) for tensor, step in pairs]
+        for tensor in old:
+            step = average.pop()
+            new.append(tensor.with_values(np.subtract(tensor.values, step, out=step)))
+    return new

@@ -8,19 +8,22 @@ import numpy as np
 from pygrid_node.averaging.elementwise import ElementwisePlan
 from pygrid_node.entities import ParameterSpec
 from pygrid_node.errors import InvalidRequest
-from pygrid_wire import MalformedPlan, parse_plan
+from pygrid_wire import Bytes, MalformedPlan, parse_plan
 
 Arrays = list[np.ndarray[Any, Any]]
 
 
 class AveragingRule(Protocol):
-    """An average in the making: takes a cycle's diffs one by one, float64 arrays in the model's order."""
+    """An average in the making: takes a cycle's diffs one by one, arrays in the model's order and dtypes."""
 
     def add(self, diff: Arrays) -> None:
         """Take the next diff."""
 
     def average(self) -> Arrays:
-        """What is subtracted from the model, one float64 array a parameter; there has to be a diff."""
+        """What is subtracted from the model: one float64 array a parameter, the caller's to change.
+
+        There has to be a diff, and it is asked for once.
+        """
 
 
 class Mean:
@@ -35,14 +38,17 @@ class Mean:
         """See `AveragingRule`."""
         self._count += 1
         if not self._sums:
-            self._sums = [np.array(values) for values in diff]
+            self._sums = [np.array(values, np.float64) for values in diff]
             return
         for total, values in zip(self._sums, diff, strict=True):
             total += values
 
     def average(self) -> Arrays:
         """See `AveragingRule`."""
-        return [total / self._count for total in self._sums]
+        sums, self._sums = self._sums, []
+        for total in sums:
+            total /= self._count
+        return sums
 
 
 class IterativePlan:
@@ -56,6 +62,7 @@ class IterativePlan:
 
     def add(self, diff: Arrays) -> None:
         """See `AveragingRule`."""
+        diff = [np.array(values, np.float64) for values in diff]
         if self._count:
             diff = self._plan.run([*self._average, *diff, np.array([float(self._count)])])
         self._average = diff
@@ -63,7 +70,7 @@ class IterativePlan:
 
     def average(self) -> Arrays:
         """See `AveragingRule`."""
-        return self._average
+        return _copies(self._average)
 
 
 class WholePlan:
@@ -76,15 +83,20 @@ class WholePlan:
 
     def add(self, diff: Arrays) -> None:
         """See `AveragingRule`."""
-        self._inputs += diff
+        self._inputs += [np.array(values, np.float64) for values in diff]
 
     def average(self) -> Arrays:
         """See `AveragingRule`."""
-        return self._plan.run(self._inputs)
+        return _copies(self._plan.run(self._inputs))
+
+
+def _copies(outputs: Arrays) -> Arrays:
+    # A plan may return one value for two parameters, or a constant of its own.
+    return [np.array(values, np.float64) for values in outputs]
 
 
 def averaging_rule(
-    body: bytes, parameters: Sequence[ParameterSpec], diffs_at_once: int | None
+    body: Bytes, parameters: Sequence[ParameterSpec], diffs_at_once: int | None
 ) -> AveragingRule:
     """The rule of an upload; an empty plan is the mean. A plan that is not iterative takes `diffs_at_once`.
 

@@ -1,6 +1,7 @@
 """Cycles: who is in them, what was reported, and how they end."""
 
 import json
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
@@ -8,9 +9,11 @@ from sqlalchemy.exc import IntegrityError
 
 from pygrid_node.entities import Assignment, Cycle, Place, Process, Worker
 from pygrid_node.errors import CycleOver, WorkerNotFound
+from pygrid_node.storage.blobs import Blob, Gone, Packed, pack
 from pygrid_node.storage.database import Database, can_be_kept
-from pygrid_node.storage.processes import first_cycle
-from pygrid_node.storage.schema import assignments, checkpoints, cycles, diffs, outbox, workers
+from pygrid_node.storage.processes import first_cycle, insert_checkpoint
+from pygrid_node.storage.schema import assignments, cycles, diff_parts, diffs, outbox, workers
+from pygrid_wire import Bytes
 
 
 class CycleStore:
@@ -97,12 +100,13 @@ class CycleStore:
         with self._database.reading() as connection:
             return [Assignment(*row) for row in connection.execute(query)]
 
-    def count_diff(self, assignment: Assignment, body: bytes, now: float) -> Cycle | None:
+    def count_diff(self, assignment: Assignment, body: Bytes, now: float) -> Cycle | None:
         """Keep a worker's diff, once, while its cycle wants diffs; the cycle as it is with this one.
 
         None, and no change, if the worker's diff was counted before. Raises `CycleOver`, and changes nothing,
         if the cycle takes no more.
         """
+        diff = pack([body])
         with self._database.writing() as connection:
             first = (assignments.c.id == assignment.id) & assignments.c.reported_at.is_(None)
             if not connection.execute(update(assignments).where(first).values(reported_at=now)).rowcount:
@@ -111,7 +115,7 @@ class CycleStore:
             counted = more.values(counted=cycles.c.counted + 1).returning(*cycles.c)
             if (row := connection.execute(counted).first()) is None:
                 raise CycleOver
-            connection.execute(insert(diffs).values(cycle_id=assignment.cycle_id, body=body))
+            _insert_diff(connection, assignment.cycle_id, diff)
             return _cycle(row)
 
     def due(self, now: float) -> list[int]:
@@ -142,25 +146,34 @@ class CycleStore:
         with self._database.reading() as connection:
             return list(connection.execute(query).scalars())
 
-    def diff(self, diff_id: int) -> bytes | None:
+    def diff(self, diff_id: int) -> Bytes | None:
         """One diff's serialized state; None if its cycle was closed meanwhile."""
         with self._database.reading() as connection:
-            return connection.execute(select(diffs.c.body).where(diffs.c.id == diff_id)).scalar()
+            first = connection.execute(select(diffs.c.body).where(diffs.c.id == diff_id)).scalar()
+        try:
+            return None if first is None else Blob(first, partial(self._diff_part, diff_id)).read()
+        except Gone:
+            return None
 
-    def close(self, cycle: Cycle, process: Process, checkpoint: bytes, now: float) -> bool:
+    def _diff_part(self, diff_id: int, part: int) -> bytes | None:
+        query = select(diff_parts.c.body).where(
+            (diff_parts.c.diff_id == diff_id) & (diff_parts.c.part == part)
+        )
+        with self._database.reading() as connection:
+            return connection.execute(query).scalar()
+
+    def close(self, cycle: Cycle, process: Process, checkpoint: Bytes, now: float) -> bool:
         """End a cycle in one transaction: checkpoint, next cycle, progress message, diffs dropped.
 
         False, and no change, if somebody else ended it first.
         """
+        state = pack([checkpoint])
         with self._database.writing() as connection:
             still_open = (cycles.c.id == cycle.id) & _OPEN
             if not connection.execute(update(cycles).where(still_open).values(closed_at=now)).rowcount:
                 return False
-            number = cycle.number + 1
-            connection.execute(
-                insert(checkpoints).values(process_id=process.id, number=number, body=checkpoint)
-            )
-            connection.execute(delete(diffs).where(diffs.c.cycle_id == cycle.id))
+            insert_checkpoint(connection, process.id, cycle.number + 1, state)
+            _delete_diffs(connection, cycle.id)
             _open_next(connection, cycle, process, now)
             body = json.dumps(progress_of(cycle, process))
             connection.execute(insert(outbox).values(process_id=process.id, body=body))
@@ -211,6 +224,19 @@ def progress_of(cycle: Cycle, process: Process) -> dict[str, Any]:
     """What the orchestration node is told when `cycle` ends; `cycle` lets it tell one call from another."""
     percent = 100 * cycle.number // process.server_config.num_cycles
     return {"percent_complete": percent, "model_id": process.name, "cycle": cycle.number}
+
+
+def _insert_diff(connection: Connection, cycle_id: int, diff: Packed) -> None:
+    row = insert(diffs).values(cycle_id=cycle_id, body=diff.first).returning(diffs.c.id)
+    diff_id = connection.execute(row).scalar_one()
+    for part, body in enumerate(diff.others, start=1):
+        connection.execute(insert(diff_parts).values(diff_id=diff_id, part=part, body=body))
+
+
+def _delete_diffs(connection: Connection, cycle_id: int) -> None:
+    of_cycle = select(diffs.c.id).where(diffs.c.cycle_id == cycle_id)
+    connection.execute(delete(diff_parts).where(diff_parts.c.diff_id.in_(of_cycle)))
+    connection.execute(delete(diffs).where(diffs.c.cycle_id == cycle_id))
 
 
 def _open_next(connection: Connection, cycle: Cycle, process: Process, now: float) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
@@ -10,8 +11,9 @@ from sqlalchemy.exc import IntegrityError
 from pygrid_node.entities import ParameterSpec, Process, Upload
 from pygrid_node.errors import AlreadyExists, InvalidRequest, ModelNotFound, PlanNotFound, ProcessNotFound
 from pygrid_node.server_config import ServerConfig
+from pygrid_node.storage.blobs import Blob, Packed, pack, pack_plan, unpack_plan
 from pygrid_node.storage.database import Database, can_be_kept
-from pygrid_node.storage.schema import checkpoints, cycles, plans, processes
+from pygrid_node.storage.schema import checkpoint_parts, checkpoints, cycles, plans, processes
 
 FORMS = ("torchscript", "tfjs", "list")
 
@@ -31,12 +33,13 @@ class ProcessStore:
         """
         if not can_be_kept("".join((upload.name, upload.version, *upload.plans))):
             raise InvalidRequest("A name holds a character that is none.")
+        model = pack([upload.model])
         with self._database.writing() as connection:
             process_id = _insert_process(connection, upload)
             for name, forms in upload.plans.items():
-                bodies = {form: getattr(forms, form) for form in FORMS}
+                bodies = {form: pack_plan(getattr(forms, form)) for form in FORMS}
                 connection.execute(insert(plans).values(process_id=process_id, name=name, **bodies))
-            connection.execute(insert(checkpoints).values(process_id=process_id, number=1, body=upload.model))
+            insert_checkpoint(connection, process_id, 1, model)
             connection.execute(insert(cycles).values(first_cycle(process_id, upload.server_config, now)))
 
     def find(self, name: Any, version: Any = None) -> Process:
@@ -68,23 +71,27 @@ class ProcessStore:
             query = select(plans.c.process_id, plans.c[form]).where(plans.c.id == plan_id)
             if (row := connection.execute(query).first()) is None:
                 raise PlanNotFound
-            return row[0], row[1]
+            return row[0], unpack_plan(row[1])
 
-    def checkpoint(self, process_id: int, number: int | None = None) -> bytes:
+    def checkpoint(self, process_id: int, number: int | None = None) -> Blob:
         """A serialized state: checkpoint `number` (1 is the upload), or else the newest.
 
         Raises `ModelNotFound`.
         """
-        query = select(checkpoints.c.body).where(checkpoints.c.process_id == process_id)
+        query = select(checkpoints.c.number, checkpoints.c.body).where(checkpoints.c.process_id == process_id)
         if number is not None:
             query = query.where(checkpoints.c.number == number)
         with self._database.reading() as connection:
-            body: bytes | None = connection.execute(
-                query.order_by(checkpoints.c.number.desc()).limit(1)
-            ).scalar()
-        if body is None:
+            row = connection.execute(query.order_by(checkpoints.c.number.desc()).limit(1)).first()
+        if row is None:
             raise ModelNotFound
-        return body
+        return Blob(row.body, partial(self._checkpoint_part, process_id, row.number))
+
+    def _checkpoint_part(self, process_id: int, number: int, part: int) -> bytes | None:
+        key = (checkpoint_parts.c.process_id == process_id) & (checkpoint_parts.c.number == number)
+        query = select(checkpoint_parts.c.body).where(key & (checkpoint_parts.c.part == part))
+        with self._database.reading() as connection:
+            return connection.execute(query).scalar()
 
     def _read(self, query: Any) -> Process:
         with self._database.reading() as connection:
@@ -105,6 +112,14 @@ def first_cycle(process_id: int, config: ServerConfig, now: float) -> dict[str, 
         "needed": config.needed,
         "counted": 0,
     }
+
+
+def insert_checkpoint(connection: Connection, process_id: int, number: int, state: Packed) -> None:
+    """Keep a checkpoint within a transaction."""
+    key = {"process_id": process_id, "number": number}
+    connection.execute(insert(checkpoints).values(key | {"body": state.first}))
+    for part, body in enumerate(state.others, start=1):
+        connection.execute(insert(checkpoint_parts).values(key | {"part": part, "body": body}))
 
 
 def _insert_process(connection: Connection, upload: Upload) -> int:

@@ -4,6 +4,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -54,6 +55,17 @@ checkpoints = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
+# What of a checkpoint is beyond the part in its own row; see `blobs.py`.
+checkpoint_parts = Table(
+    "checkpoint_parts",
+    metadata,
+    Column("process_id", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("part", Integer, primary_key=True),  # from 1
+    Column("body", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["process_id", "number"], ["checkpoints.process_id", "checkpoints.number"]),
+)
+
 cycles = Table(
     "cycles",
     metadata,
@@ -95,6 +107,15 @@ diffs = Table(
     Column("cycle_id", ForeignKey("cycles.id"), nullable=False),
     Column("body", LargeBinary, nullable=False),
     Index("diffs_of_cycle", "cycle_id"),
+)
+
+# As `checkpoint_parts`.
+diff_parts = Table(
+    "diff_parts",
+    metadata,
+    Column("diff_id", ForeignKey("diffs.id"), primary_key=True),
+    Column("part", Integer, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
 )
 
 outbox = Table(

@@ -15,9 +15,9 @@ _log = structlog.get_logger()
 _METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 
 
-def create_app(api: HttpApi, *, max_body: int) -> web.Application:
-    """An application that serves `api`; bodies of more than `max_body` bytes are refused with 413."""
-    app = web.Application(client_max_size=max_body, middlewares=[_answer_errors, _answer_preflights])
+def create_app(api: HttpApi) -> web.Application:
+    """An application that serves `api`."""
+    app = web.Application(middlewares=[_answer_errors, _answer_preflights])
     app.add_routes(api.routes())
     app.on_response_prepare.append(_allow_any_origin)
     return app

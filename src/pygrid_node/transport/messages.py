@@ -1,7 +1,6 @@
 """The messages that come over WebSocket and over HTTP alike."""
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -74,14 +73,3 @@ def error_data(kind: str, error: NodeError) -> Answer:
     """How a message is refused."""
     refusal: Answer = {"status": "rejected"} if kind == CYCLE_REQUEST else {}
     return refusal | {"error": str(error)}
-
-
-def parse_json(text: str | bytes) -> dict[str, Any]:
-    """The JSON object in a frame or body; raises `InvalidRequest` in the JSON parser's own words."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(str(error)) from error
-    if not isinstance(value, dict):
-        raise InvalidRequest("A JSON object is expected")
-    return value

@@ -8,7 +8,10 @@ from typing import Any
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from pygrid_node.errors import NodeError
-from pygrid_node.transport.messages import HOST_TRAINING, Messages, error_data, parse_json
+from pygrid_node.longtext import Frame
+from pygrid_node.transport.frames import MessageTooLarge, Socket
+from pygrid_node.transport.messages import HOST_TRAINING, Messages, error_data
+from pygrid_node.transport.parsing import parse_json
 
 # The version that clients ask for; they know no other server.
 SYFT_VERSION = "0.2.9"
@@ -24,11 +27,11 @@ class WebSocketApi:
         self._messages = messages
         self._node_id = node_id
         self._max_frame = max_frame
-        self._open: set[web.WebSocketResponse] = set()
+        self._open: set[Socket] = set()
 
-    async def serve(self, request: web.Request) -> web.WebSocketResponse:
+    async def serve(self, request: web.Request) -> Socket:
         """Answer a client until it goes."""
-        socket = web.WebSocketResponse(max_msg_size=self._max_frame, compress=False, timeout=_CLOSING_TIME)
+        socket = Socket(max_frame=self._max_frame, compress=False, timeout=_CLOSING_TIME)
         await socket.prepare(request)
         self._open.add(socket)
         try:
@@ -44,13 +47,17 @@ class WebSocketApi:
         closing = [socket.close(code=WSCloseCode.GOING_AWAY) for socket in self._open]
         await asyncio.gather(*closing, return_exceptions=True)
 
-    async def _reply(self, socket: web.WebSocketResponse, text: str | bytes) -> None:
-        reply = json.dumps(await self._answer(text))
+    async def _reply(self, socket: Socket, data: bytes) -> None:
+        try:
+            reply = json.dumps(await self._answer(socket.contents(data)))
+        except MessageTooLarge as error:
+            # Its type is not known; clients look for an error in `data`, others at the top.
+            reply = json.dumps({"error": str(error), "data": {"error": str(error)}})
         # A client that has gone meanwhile will ask again.
         with contextlib.suppress(ConnectionResetError):
             await socket.send_str(reply)
 
-    async def _answer(self, text: str | bytes) -> dict[str, Any]:
+    async def _answer(self, text: Frame) -> dict[str, Any]:
         try:
             message = await asyncio.to_thread(parse_json, text)
         except NodeError as error:

@@ -3,7 +3,7 @@
 To change the tables: change `schema.py`, then write the step that leads there, with its number as the next
 free one,
 
-    alembic revision --rev-id 0003 -m "remember when a place lapses"
+    alembic revision --rev-id 0007 -m "remember when a place lapses"
 
 and fill in `upgrade()` of the file that this makes in `versions/`. The tests say whether both agree, on
 SQLite and on PostgreSQL. A step adds: columns that may be NULL or have a `server_default`, tables, indexes.

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import itertools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +17,15 @@ LIMIT = aiohttp.ClientTimeout(total=20)
 
 
 class Line:
-    """One device's way to the node, over HTTP or over one WebSocket; what got no answer is sent again."""
+    """One device's way to the node, over HTTP or over one WebSocket.
 
-    def __init__(self, session: aiohttp.ClientSession, address: str, over: str) -> None:
+    What got no answer is sent again, to the node's next process where it has several.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, address: str, over: str, *more: str) -> None:
         self._session = session
-        self._address = address
+        self._addresses = itertools.cycle([address, *more])
+        self._address = next(self._addresses)
         self._over = over
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self.on_request = lambda: None
@@ -32,8 +37,7 @@ class Line:
             try:
                 return await (self._by_socket if self._over == "ws" else self._by_post)(kind, data)
             except AWAY:
-                await self.hang_up()
-                await asyncio.sleep(PAUSE)
+                await self._try_elsewhere()
 
     async def get(self, what: str, **query: Any) -> bytes | None:
         """A download; None if it is refused."""
@@ -45,13 +49,18 @@ class Line:
                     body = await answer.read()
                     return body if answer.ok else None
             except AWAY:
-                await asyncio.sleep(PAUSE)
+                await self._try_elsewhere()
 
     async def hang_up(self) -> None:
         """End the connection."""
         if self._socket is not None:
             await self._socket.close()
             self._socket = None
+
+    async def _try_elsewhere(self) -> None:
+        await self.hang_up()
+        self._address = next(self._addresses)
+        await asyncio.sleep(PAUSE)
 
     async def _by_post(self, kind: str, data: dict[str, Any]) -> dict[str, Any]:
         url = f"http://{self._address}/model-centric/{kind}"

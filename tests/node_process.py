@@ -32,6 +32,12 @@ class NodeProcess:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """Of the life that runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self, **changes: str) -> subprocess.Popen[bytes]:
         """Begin a life; it is not listening yet."""
         with self.log.open("ab") as log:

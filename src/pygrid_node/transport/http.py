@@ -10,7 +10,7 @@ from aiohttp import web
 
 from pygrid_node.downloads import Downloads, Query
 from pygrid_node.errors import InvalidRequestKey, ModelNotFound, NodeError, ProcessNotFound
-from pygrid_node.storage.blobs import Blob
+from pygrid_node.storage.blobs import PART, Blob
 from pygrid_node.transport import speed_test
 from pygrid_node.transport.answers import json_answer
 from pygrid_node.transport.frames import MessageTooLarge
@@ -121,9 +121,11 @@ def _download(
             return json_answer({"error": str(error)}, status=status_of(error, table))
         # The original lets proxies keep a model for half a day; the next cycle's workers would train on it.
         headers = {"Cache-Control": "no-store", "Content-Type": "application/octet-stream"}
-        if isinstance(body, Blob):
-            return await _stream(request, body, headers)
-        return web.Response(body=body, headers=headers)
+        if isinstance(body, bytes):
+            return web.Response(body=body, headers=headers)
+        if body.size <= PART:
+            return web.Response(body=await asyncio.to_thread(body.read), headers=headers)
+        return await _stream(request, body, headers)
 
     return handle
 
@@ -137,7 +139,7 @@ async def _stream(request: web.Request, body: Blob, headers: Mapping[str, str]) 
     part = await asyncio.to_thread(next, parts, None)
     with contextlib.suppress(ConnectionResetError):  # a worker that has gone meanwhile
         await response.prepare(request)
-        while part is not None:
+        while part is not None and request.method != "HEAD":
             await response.write(part)
             part = await asyncio.to_thread(next, parts, None)
         await response.write_eof()

@@ -1,0 +1,94 @@
+"""Models of many parts, through a real process: their numbers, and what they take of memory."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pygrid_node.storage.blobs import PART
+from pygrid_wire import decode_state, encode_state
+from tests.node_process import NodeProcess
+
+pytestmark = pytest.mark.moto
+
+RANDOM = np.random.default_rng(3)
+MODEL = RANDOM.normal(0, 0.05, (2000, 2500)).astype(np.float32)  # 20 MB
+DIFFS = [RANDOM.normal(0, 1e-3, MODEL.shape).astype(np.float32) for _ in range(2)]
+BODY = encode_state([MODEL])
+NAME = "fixture-linear"
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def process(tmp_path, master):
+    process = NodeProcess(tmp_path, master.location)
+    process.start()
+    wait_for(process.answers)
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+def large(recorded):
+    """The upload of a model of 20 MB, whose cycle ends with two diffs."""
+    changes = {"model": BODY.hex(), "averaging_plan": "", "server_config__max_diffs": 2}
+    return recorded(**changes, server_config__min_workers=1, server_config__max_workers=4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_large_model_takes_a_small_multiple_of_its_size(process, client_of, large):
+    """Upload, download, two reports and their average: never five times the model more than at rest."""
+    node = client_of(process.address)
+    at_rest = memory(process, "VmRSS")
+    node.frames(json.dumps(large))
+    workers = [node.worker(NAME, over) for over in ("ws", "http")]
+    for worker, diff in zip(workers, DIFFS, strict=True):
+        query = {**worker.proof, "model_id": worker.accepted["model_id"]}
+        assert node.http("GET", "/model-centric/get-model", params=query).content == BODY
+        assert worker.report(encode_state([diff])) == {"status": "success"}
+    wait_for(lambda: node.http("HEAD", f"/model-centric/retrieve-model?name={NAME}&checkpoint=2").ok)
+    [averaged] = decode_state(node.checkpoint(NAME).content)
+
+    assert np.abs(averaged - (MODEL - np.mean(DIFFS, axis=0, dtype=np.float64))).max() < 1e-7
+    assert memory(process, "VmHWM") - at_rest < 5 * len(BODY)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_large_model_is_sent_with_its_length(node, large, method):
+    """On a connection that is good for more; HEAD sends no body."""
+    node.upload(large)
+    query = {"name": NAME, "checkpoint": 1}
+    answer = node.http(method, "/model-centric/retrieve-model", params=query)
+
+    assert len(BODY) > PART
+    assert answer.headers["Content-Length"] == str(len(BODY))
+    assert answer.headers["Content-Type"] == "application/octet-stream"
+    assert answer.content == (BODY if method == "GET" else b"")
+
+
+def test_a_worker_that_goes_while_it_is_sent_a_model_does_no_harm(node, large):
+    """Its connection ends, and the node goes on."""
+    node.upload(large)
+    query = {"name": NAME, "checkpoint": 1}
+    for _ in range(3):
+        answer = node.http("GET", "/model-centric/retrieve-model", params=query, stream=True)
+        answer.raw.read(1000)
+        answer.close()
+
+    assert node.checkpoint(NAME).content == BODY
+
+
+def memory(process, entry):
+    """Bytes of `VmRSS` now, or of `VmHWM`, the most that it ever was."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    [line] = [line for line in lines if line.startswith(f"{entry}:")]
+    return int(line.split()[1]) * 1024

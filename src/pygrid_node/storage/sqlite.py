@@ -9,6 +9,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 _POOL_SIZE = 32
 _BUSY_TIMEOUT = 30_000  # milliseconds that SQLite waits for another process's transaction
 
+_JOURNAL = 64 * 1024**2  # bytes of write-ahead log that are kept; a large model's transaction makes more
+
 
 def connect(location: URL) -> Engine:
     """Connect to a file, making its directory where it is missing."""
@@ -25,7 +27,10 @@ def _set_up(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     for pragma in (
         "journal_mode=WAL",
-        "synchronous=NORMAL",
+        # Each commit reaches the disk before its answer leaves: with NORMAL a power cut would take back the
+        # last ones, and with them diffs that workers were told are accepted.
+        "synchronous=FULL",
+        f"journal_size_limit={_JOURNAL}",
         f"busy_timeout={_BUSY_TIMEOUT}",
         "foreign_keys=ON",
     ):

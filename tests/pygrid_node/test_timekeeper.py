@@ -105,8 +105,9 @@ def timed(recorded, length, **changes):
     return recorded(**{f"server_config__{key}": value for key, value in limits.items()})
 
 
-def differs_by(node, diff):
-    old, new = (decode_state(node.checkpoint("fixture-linear", number).content) for number in (1, 2))
+def differs_by(node, diff, cycle=1):
+    checkpoints = (node.checkpoint("fixture-linear", number) for number in (cycle, cycle + 1))
+    old, new = (decode_state(checkpoint.content) for checkpoint in checkpoints)
     steps = decode_state(diff)
     return all(
         np.abs(before - step - after).max() < 1e-6
@@ -115,15 +116,16 @@ def differs_by(node, diff):
 
 
 @pytest.mark.moto
-def test_a_cycle_ends_by_time_with_the_diffs_it_has(node, master, recorded):
-    """Nobody reports after the one worker; its diff is the average."""
-    node.upload(timed(recorded, 0.5))
-    worker = node.worker("fixture-linear")
-    assert worker.report(DIFF) == {"status": "success"}
-    wait_for(lambda: master.calls)
+def test_each_cycle_ends_by_time_with_the_diffs_it_has(node, master, recorded):
+    """Nobody reports after the one worker of each; its diff is the average."""
+    node.upload(timed(recorded, 0.5, num_cycles=2))
+    for cycle in (1, 2):
+        worker = node.worker("fixture-linear")
+        assert worker.report(DIFF) == {"status": "success"}
+        wait_for(lambda cycle=cycle: len(master.calls) == cycle)
+        assert differs_by(node, DIFF, cycle)
 
-    assert master.calls == [{"percent_complete": 100, "model_id": "fixture-linear", "cycle": 1}]
-    assert differs_by(node, DIFF)
+    assert [call["percent_complete"] for call in master.calls] == [50, 100]
 
 
 @pytest.mark.moto

@@ -263,3 +263,15 @@ def test_a_worker_is_not_told_a_time_that_has_passed(scene):
     scene.training.request_cycle(scene.request())
 
     assert scene.training.request_cycle(scene.request())["timeout"] == 30
+
+
+def test_what_a_worker_was_told_is_accepted_is_on_the_disk(scene):
+    """A power cut takes nothing back but what was asked for since, and can be asked for again."""
+    settings = []
+    for synced in (False, True, False):
+        with scene.database.writing(synced=synced) as connection:
+            settings.append(connection.exec_driver_sql("PRAGMA synchronous").scalar())
+    with scene.database.writing() as connection:
+        settings.append(connection.exec_driver_sql("PRAGMA synchronous").scalar())
+
+    assert settings == [1, 2, 1, 2]  # 1: NORMAL, 2: FULL

@@ -291,6 +291,19 @@ def test_a_nul_is_no_name(processes, recorded):
         first.processes.add(read_upload(recorded(client_config__name="a\0")["data"]), now=0.0)
 
 
+def test_a_process_is_read_once(processes, recorded):
+    """It never changes. Without a version the newest is meant, also when another process has kept it."""
+    first, second = processes
+    first.processes.add(read_upload(recorded()["data"]), now=0.0)
+    known = first.processes.find("fixture-linear", "0.1")
+    second.processes.add(read_upload(recorded(client_config__version="0.2")["data"]), now=0.0)
+
+    assert first.processes.find("fixture-linear", "0.1") is known
+    assert first.processes.get(known.id) is known
+    assert first.processes.find("fixture-linear").version == "0.2"
+    assert second.processes.find("fixture-linear", "0.1") == known
+
+
 class TestPostgresql:
     @pytest.fixture
     def database(self, postgresql_url):

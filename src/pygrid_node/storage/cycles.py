@@ -25,7 +25,7 @@ class CycleStore:
 
     def add_worker(self, worker: Worker) -> None:
         """Keep a new worker."""
-        with self._database.writing() as connection:
+        with self._database.writing(synced=False) as connection:
             connection.execute(insert(workers).values(id=worker.id, process_id=worker.process_id))
 
     def worker(self, worker_id: Any) -> Worker:
@@ -83,7 +83,7 @@ class CycleStore:
         again = update(assignments).where(lapsed).values(lapses_at=lapses_at)
         row = {"worker_id": worker.id, "cycle_id": cycle.id, "lapses_at": lapses_at}
         try:
-            with self._database.writing() as connection:
+            with self._database.writing(synced=False) as connection:
                 key = connection.execute(again.returning(assignments.c.request_key)).scalar()
                 if key is None:
                     connection.execute(insert(assignments).values(row | {"request_key": request_key}))

@@ -29,6 +29,7 @@ class Database:
             self._reader = postgresql.reader(self._engine)
             self._idle = postgresql.IdleConnections(self._engine, idle)
         self._writer = self._engine.execution_options(writes=True)
+        self._unsynced = self._engine.execution_options(writes=True, unsynced=True)
         # SQLite has one writer at a time; waiting here is fair and wakes at once, its own waiting is neither.
         self._one_writer = threading.Lock()
         try:
@@ -44,16 +45,18 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self, *, synced: bool = True) -> Iterator[Connection]:
         """One transaction: all of it is kept, or, after an exception, nothing.
 
+        One that is not `synced` may be lost in a power cut, on SQLite, though not in a crash of the node, and
+        not once a later one was synced. It is for what a client can ask for again.
         On PostgreSQL others run beside it: a statement sees what they have committed before it began.
         """
         if not self._is_sqlite:
             with self._writer.begin() as connection:
                 yield connection
             return
-        with self._one_writer, self._writer.begin() as connection:
+        with self._one_writer, (self._writer if synced else self._unsynced).begin() as connection:
             yield connection
 
     def close(self) -> None:

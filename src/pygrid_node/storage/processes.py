@@ -24,6 +24,9 @@ class ProcessStore:
     def __init__(self, database: Database) -> None:
         """Keep them in `database`."""
         self._database = database
+        # A process never changes and is never deleted; each of a worker's messages asks for its own.
+        self._by_id: dict[int, Process] = {}
+        self._by_name: dict[tuple[str, str], Process] = {}
 
     def add(self, upload: Upload, now: float) -> None:
         """Keep an upload and open its first cycle, or nothing at all.
@@ -49,6 +52,8 @@ class ProcessStore:
         """
         if not isinstance(name, str) or not can_be_kept(name + str(version)):
             raise ProcessNotFound
+        if known := self._by_name.get((name, str(version))):
+            return known
         query = select(processes).where(processes.c.name == name).order_by(processes.c.id.desc())
         if version:
             query = query.where(processes.c.version == str(version))
@@ -56,6 +61,8 @@ class ProcessStore:
 
     def get(self, process_id: int) -> Process:
         """The process of a number; raises `ProcessNotFound`."""
+        if known := self._by_id.get(process_id):
+            return known
         return self._read(select(processes).where(processes.c.id == process_id))
 
     def averaging_plan(self, process_id: int) -> bytes:
@@ -99,7 +106,9 @@ class ProcessStore:
                 raise ProcessNotFound
             named = select(plans.c.name, plans.c.id).where(plans.c.process_id == row["id"])
             plan_ids = {plan.name: plan.id for plan in connection.execute(named.order_by(plans.c.id))}
-        return _process(dict(row), plan_ids)
+        process = _process(dict(row), plan_ids)
+        self._by_id[process.id] = self._by_name[process.name, process.version] = process
+        return process
 
 
 def first_cycle(process_id: int, config: ServerConfig, now: float) -> dict[str, Any]:

@@ -27,9 +27,6 @@ def _set_up(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     for pragma in (
         "journal_mode=WAL",
-        # Each commit reaches the disk before its answer leaves: with NORMAL a power cut would take back the
-        # last ones, and with them diffs that workers were told are accepted.
-        "synchronous=FULL",
         f"journal_size_limit={_JOURNAL}",
         f"busy_timeout={_BUSY_TIMEOUT}",
         "foreign_keys=ON",
@@ -39,5 +36,11 @@ def _set_up(connection: Any, _record: Any) -> None:
 
 def _begin(connection: Connection) -> None:
     # A transaction that turns from reading to writing half way fails if another one wrote meanwhile.
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if options.get("writes", False):
+        # FULL: the commit reaches the disk before its answer leaves. With NORMAL a power cut may take back
+        # the last ones; a diff that a worker was told is accepted must not be among them.
+        connection.exec_driver_sql(f"PRAGMA synchronous={'NORMAL' if options.get('unsynced') else 'FULL'}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql("BEGIN")

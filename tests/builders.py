@@ -1,5 +1,6 @@
 """Short ways to entities, and to items as the marketplace and artificienlib write them."""
 
+from decimal import Decimal
 from typing import Any
 
 from orchestration.domain.cycle import ClosedCycle, SealedCycle, Tally
@@ -29,6 +30,7 @@ def a_model(**changes: Any) -> Model:
         "percent_complete": 0,
         "features": ("age", "bmi"),
         "labels": ("progression",),
+        "progress_at": NOON,
     }
     return Model(**usual | changes)
 
@@ -39,12 +41,11 @@ def a_submission(**changes: Any) -> Model:
 
 
 def a_dataset(**changes: Any) -> Dataset:
-    """A dataset whose app has called once, and just now."""
+    """A dataset whose app has called once."""
     usual: dict[str, Any] = {
         "dataset_id": DATASET,
         "owner": DEVELOPER.username,
         "is_set_up": True,
-        "device_seen_at": NOON,
     }
     return Dataset(**usual | changes)
 
@@ -125,6 +126,7 @@ def model_item(model: Model | None = None, **changes: Any) -> dict[str, Any]:
         "node_URL": model.node_address,
         "download_key": model.download_key,
         "retrieval_due": model.dataset_id if model.retrieval_due else None,
+        "progress_at": Decimal(model.progress_at),
     }
     return _written(item | changes)
 
@@ -148,7 +150,6 @@ def dataset_item(dataset: Dataset | None = None, **changes: Any) -> dict[str, An
         "hasNode": dataset.node_address is not None,
         "nodeURL": dataset.node_address,
         "properlySetUp": dataset.is_set_up,
-        "device_seen_at": dataset.device_seen_at,
     }
     return _written(item | changes)
 

@@ -12,7 +12,7 @@ from flask import Flask
 from orchestration.adapters.dynamo import Table
 from orchestration.provisioning.synthesizer import TemplateName, load_template
 from orchestration.pygrid_orchestration import create_app
-from tests.builders import a_dataset, a_developer, a_user
+from tests.builders import NOON, a_dataset, a_developer, a_node, a_user
 from tests.fakes import World
 from tests.secrecy import Listener, listening
 from tests.web import settings
@@ -47,9 +47,13 @@ def logs() -> Iterator[list[dict]]:
 
 @pytest.fixture
 def world() -> World:
-    """A marketplace with one dataset, its developer, and a data scientist who has bought it."""
+    """A marketplace with one dataset, its developer, and a data scientist who has bought it.
+
+    A device of the app has just called; nobody has asked for a node yet.
+    """
     world = World()
     world.datasets.add(a_dataset())
+    world.nodes.add(a_node(device_at=NOON))
     world.users.add(a_user())
     world.users.add(a_developer())
     return world

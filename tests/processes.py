@@ -4,15 +4,22 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from orchestration.domain.node import Budget, Quota
+from orchestration.domain.decision import Budget, Rules
+from orchestration.domain.node import Quota
 from orchestration.services.accounts import AccountService
 from orchestration.services.catalogue import CatalogueService
+from orchestration.services.launching import Launcher
 from orchestration.services.lifecycle import Lifecycle
 from orchestration.services.nodes import NodeRequest, NodeService
-from orchestration.services.reconciler import Reconciler
+from orchestration.services.publication import Publication
+from orchestration.services.reconciler import Reconciler, Rhythm
+from orchestration.services.records import Records
 from orchestration.services.reports import ReportRules, ReportService
+from orchestration.services.rest import RestService
 from orchestration.services.retrieval import RetrievalService
+from orchestration.services.strays import StrayService
 from orchestration.services.training import TrainingService
+from orchestration.services.waking import Waker
 from tests.builders import DATASET, MODEL
 from tests.fakes import World
 
@@ -24,23 +31,24 @@ OVERLAP = 30 * DAY
 LATE = 600.0
 QUOTA = Quota(per_buyer=3, in_all=5)
 BUDGET = Budget(attempts=3, cool_down=600.0)
+RULES = Rules(DEADLINE, BUDGET)
+RHYTHM = Rhythm(interval=SWEEP, ready=2 * SWEEP)
+STALE_AFTER = 7 * DAY
 
 
 def a_lifecycle(world: World) -> Lifecycle:
     """What walks a node from one phase to the next."""
+    records = Records(world.nodes, world.audit)
     return Lifecycle(
-        nodes=world.nodes,
+        records=records,
         stacks=world.stacks,
         secrets=world.secrets,
-        tenants=world.tenants,
         server=world.server,
-        datasets=world.datasets,
         models=world.models,
+        launcher=Launcher(records, world.stacks, world.secrets, world.tenants, world.clock, QUOTA),
+        publication=Publication(world.nodes, world.datasets, world.models),
         clock=world.clock,
-        deadline=DEADLINE,
-        quota=QUOTA,
-        budget=BUDGET,
-        audit=world.audit,
+        rules=RULES,
     )
 
 
@@ -60,7 +68,9 @@ def a_report_service(world: World, **rules: Any) -> ReportService:
     """What a web worker has for devices' reports."""
     usual = ReportRules(bound=sys.float_info.max, late=LATE, device_seen_within=DAY, key_required=False)
     accounts = an_account_service(world)
-    return ReportService(world.models, world.datasets, accounts, replace(usual, **rules), world.clock)
+    return ReportService(
+        world.models, world.datasets, world.nodes, accounts, replace(usual, **rules), world.clock
+    )
 
 
 def a_training_service(world: World) -> TrainingService:
@@ -76,7 +86,8 @@ def an_account_service(world: World) -> AccountService:
 def a_catalogue(world: World) -> CatalogueService:
     """What a web worker has for phones."""
     accounts = an_account_service(world)
-    return CatalogueService(world.datasets, world.models, world.nodes, accounts, world.clock)
+    waker = Waker(world.nodes, world.clock)
+    return CatalogueService(world.datasets, world.models, world.nodes, accounts, waker, world.clock)
 
 
 def a_retrieval(world: World) -> RetrievalService:
@@ -88,13 +99,18 @@ def a_retrieval(world: World) -> RetrievalService:
 
 def a_reconciler(world: World) -> Reconciler:
     """The reconciler's process."""
+    lifecycle = a_lifecycle(world)
     return Reconciler(
         nodes=world.nodes,
         models=world.models,
-        lifecycle=a_lifecycle(world),
+        stacks=world.stacks,
+        lifecycle=lifecycle,
         retrieval=a_retrieval(world),
+        rest=RestService(world.nodes, world.models, world.clock, GRACE, STALE_AFTER),
+        strays=StrayService(lifecycle.records, world.stacks, world.secrets, world.clock),
+        waker=Waker(world.nodes, world.clock),
         clock=world.clock,
-        grace=GRACE,
+        rhythm=RHYTHM,
     )
 
 

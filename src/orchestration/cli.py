@@ -53,7 +53,7 @@ def reconcile() -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    create_reconciler(settings).run(lambda: over.wait(settings.reconcile_interval))
+    create_reconciler(settings).run(over.wait)
 
 
 @main.command()

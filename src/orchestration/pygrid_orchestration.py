@@ -30,19 +30,27 @@ from orchestration.adapters.tenants import OneDirectory, SharedCluster
 from orchestration.adapters.tenants_data_api import DataApi
 from orchestration.api.limits import RateLimits, Rates
 from orchestration.api.links import DownloadLinks
-from orchestration.domain.node import Budget, Quota
+from orchestration.domain.decision import Budget, Rules
+from orchestration.domain.node import Quota
 from orchestration.domain.ports import Tenants
 from orchestration.logs import configure_logs
+from orchestration.provisioning.ecs_tasks import EcsTasks
 from orchestration.provisioning.node_shape import NodeShape
 from orchestration.provisioning.orchestration_helper import CloudFormationNodeStacks
 from orchestration.services.accounts import AccountService
 from orchestration.services.catalogue import CatalogueService
+from orchestration.services.launching import Launcher
 from orchestration.services.lifecycle import Lifecycle
 from orchestration.services.nodes import NodeService
-from orchestration.services.reconciler import Reconciler
+from orchestration.services.publication import Publication
+from orchestration.services.reconciler import Reconciler, Rhythm
+from orchestration.services.records import Records
 from orchestration.services.reports import ReportRules, ReportService
+from orchestration.services.rest import RestService
 from orchestration.services.retrieval import DownloadService, RetrievalService
+from orchestration.services.strays import StrayService
 from orchestration.services.training import TrainingService
+from orchestration.services.waking import Waker
 from orchestration.settings import Settings
 
 if TYPE_CHECKING:
@@ -104,6 +112,7 @@ class Parts:
                 models=self.models,
                 nodes=self.nodes,
                 accounts=self.accounts,
+                waker=self.waker,
                 clock=time.time,
             ),
             accounts=self.accounts,
@@ -134,35 +143,54 @@ class Parts:
             device_seen_within=settings.device_seen_within,
             key_required=settings.loss_needs_key,
         )
-        return ReportService(self.models, self.datasets, self.accounts, rules, time.time)
+        return ReportService(self.models, self.datasets, self.nodes, self.accounts, rules, time.time)
 
     @cached_property
     def reconciler(self) -> Reconciler:
+        settings = self.settings
+        stale_after = settings.model_stale_days * DAY
         return Reconciler(
             nodes=self.nodes,
             models=self.models,
+            stacks=self.stacks,
             lifecycle=self.lifecycle,
             retrieval=RetrievalService(self.models, self.server, self.bucket, self.links.link, self.audit),
+            rest=RestService(self.nodes, self.models, time.time, settings.node_grace, stale_after),
+            strays=StrayService(self.records, self.stacks, self.secrets, time.time),
+            waker=self.waker,
             clock=time.time,
-            grace=self.settings.node_grace,
+            rhythm=Rhythm(settings.reconcile_interval, settings.ready_interval),
         )
 
     @cached_property
     def lifecycle(self) -> Lifecycle:
+        settings = self.settings
         return Lifecycle(
-            nodes=self.nodes,
+            records=self.records,
             stacks=self.stacks,
             secrets=self.secrets,
-            tenants=self.tenants,
             server=self.server,
-            datasets=self.datasets,
             models=self.models,
+            launcher=Launcher(
+                records=self.records,
+                stacks=self.stacks,
+                secrets=self.secrets,
+                tenants=self.tenants,
+                clock=time.time,
+                quota=Quota(settings.nodes_per_buyer, settings.nodes_in_all),
+            ),
+            publication=Publication(self.nodes, self.datasets, self.models),
             clock=time.time,
-            deadline=self.settings.node_deadline,
-            budget=Budget(self.settings.node_attempts, self.settings.node_cool_down),
-            quota=Quota(self.settings.nodes_per_buyer, self.settings.nodes_in_all),
-            audit=self.audit,
+            rules=Rules(settings.node_deadline, Budget(settings.node_attempts, settings.node_cool_down)),
         )
+
+    @cached_property
+    def waker(self) -> Waker:
+        return Waker(self.nodes, time.time)
+
+    @cached_property
+    def records(self) -> Records:
+        return Records(self.nodes, self.audit)
 
     @cached_property
     def server(self) -> PygridServer:
@@ -233,6 +261,7 @@ class Parts:
     def stacks(self) -> CloudFormationNodeStacks:
         return CloudFormationNodeStacks(
             self._session.client("cloudformation", config=AWS),
+            EcsTasks(self._session.client("ecs", config=AWS)),
             prefix=self.settings.node_stack_prefix,
             cluster_stack=self.settings.cluster_stack,
             shape=self.shape,

@@ -74,6 +74,11 @@ class Settings(StackSettings):
     """How many nodes may be awake because one data scientist asked: a stolen token spends no more."""
     nodes_in_all: PositiveInt = 500
     reconcile_interval: PositiveFloat = 10
+    """Between two passes over all nodes, give or take a quarter."""
+    ready_interval: PositiveFloat = 60
+    """Between two looks at a node that is ready and has nothing due."""
+    model_stale_days: PositiveFloat = 7
+    """After how long without progress a model no longer holds its node awake."""
     legacy_key_days: Annotated[float, Field(ge=0)] = 30
     """How long a replaced API key goes on working."""
     loss_bound: PositiveFloat = sys.float_info.max

@@ -1,12 +1,14 @@
 """The model table: in memory, as strict as the real one."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from orchestration.domain.cycle import NO_REPORTS, Progress, Report, SealedCycle, Tally
-from orchestration.domain.entities import Model
+from orchestration.domain.entities import Model, Wanted
 from orchestration.domain.errors import Conflict, NotFound
+
+ASKED_INTERVAL = 3600.0
 
 
 class FakeModels:
@@ -30,18 +32,20 @@ class FakeModels:
                 return self.rows[candidate]
         raise NotFound(f"There is no model {model_id!r}.")
 
-    def accept(self, model: Model, features: Sequence[str], labels: Sequence[str], hosted_as: str) -> Model:
-        known = None if hosted_as == model.model_id else hosted_as
-        wanted = (tuple(features), tuple(labels), known)
-        if (model.features, model.labels, model.hosted_as) == wanted:
+    def accept(self, model: Model, wanted: Wanted, now: float) -> Model:
+        is_written = Wanted(model.features, model.labels, model.hosted_as) == wanted
+        if is_written and now - model.progress_at < ASKED_INTERVAL:
             return model
         row = self.rows.get(model.model_id)
         if row is None or not row.is_active or row.owner != model.owner:
             raise Conflict(f"Model {model.model_id!r} is complete or withdrawn.")
-        return self._update(model.model_id, features=wanted[0], labels=wanted[1], hosted_as=known)
+        return self._update(model.model_id, **asdict(wanted), progress_at=now)
 
     def on_dataset(self, dataset_id: str) -> Sequence[Model]:
         return [row for row in self.rows.values() if row.dataset_id == dataset_id and row.is_active]
+
+    def datasets_due(self) -> Collection[str]:
+        return {row.dataset_id for row in self.rows.values() if row.retrieval_due}
 
     def to_retrieve(self, dataset_id: str) -> Sequence[Model]:
         return [row for row in self.rows.values() if row.dataset_id == dataset_id and row.retrieval_due]
@@ -74,6 +78,7 @@ class FakeModels:
         self._update(
             row.model_id,
             percent_complete=progress.percent_complete,
+            progress_at=now,
             sealed=SealedCycle(cycle, progress.percent_complete, row.tally, now),
             tally=replace(NO_REPORTS, cycle=cycle),
             is_active=not progress.is_last,

@@ -1,10 +1,13 @@
 """The port to CloudFormation, and the nodes that stand behind it."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import NodeUnreachable, StackFailed, Upstream
-from orchestration.domain.node import ABSENT_STACK, Node, NodeStack, StackPhase, node_id_of
+from orchestration.domain.node import ABSENT_STACK, ListedStack, Node, NodeStack, StackPhase, node_id_of
+from orchestration.domain.ports import Deletion
 
 Name = tuple[str, int]
 """Of a stack: a node's id and the generation."""
@@ -19,6 +22,11 @@ class FakeStack:
     secret_reference: str
     phase: StackPhase = StackPhase.CREATING
     reason: str = ""
+    created_at: float = 0.0
+
+    @property
+    def name(self) -> Name:
+        return (self.node_id, self.generation)
 
     @property
     def stack_id(self) -> str:
@@ -33,8 +41,8 @@ class FakeStack:
 class FakeStacks:
     """CloudFormation. A stack in motion is one phase further each time after it was looked at.
 
-    `refusal`: it won't launch; `failure`: launches fail; `hangs`: nothing moves; `undeletable`: deletions
-    fail; `away`: it doesn't answer.
+    `refusal`: it won't launch or mend; `failure`: launches fail; `hangs`: nothing moves; `undeletable`:
+    deletions fail; `protected`: they are refused; `away`: it doesn't answer.
     """
 
     def __init__(self) -> None:
@@ -42,15 +50,18 @@ class FakeStacks:
         self.launched: list[Name] = []
         self.most_at_once = 0
         self.refusal = self.failure = ""
-        self.hangs = self.undeletable = self.away = False
+        self.hangs = self.undeletable = self.protected = self.away = False
+        self.deleted: list[tuple[str, int, Deletion]] = []
+        self.repaired: list[str] = []
 
     def describe(self, node: Node) -> NodeStack:
         self._reached()
         stack = self._find(node)
-        if stack is None:
-            return ABSENT_STACK
+        return ABSENT_STACK if stack is None else self._shown(stack)
+
+    def _shown(self, stack: FakeStack) -> NodeStack:
         address = stack.address if stack.phase is StackPhase.USABLE else None
-        shown = NodeStack(stack.phase, stack.stack_id, address, stack.reason)
+        shown = NodeStack(stack.phase, stack.stack_id, address, remark=stack.reason)
         if not self.hangs:
             stack.phase = self._after(stack)
         return shown
@@ -67,11 +78,53 @@ class FakeStacks:
         self.most_at_once = max(self.most_at_once, len(self.standing(node.node_id)))
         return self.stacks[name].stack_id
 
-    def retire(self, node: Node) -> None:
+    def delete(self, _node: Node, stack: NodeStack, how: Deletion) -> Sequence[str]:
         self._reached()
-        stack = self._find(node)
-        if stack is not None and stack.phase is not StackPhase.ABSENT:
-            stack.phase = StackPhase.DELETING
+        found = self._with_id(stack)
+        if found is not None and found.phase is not StackPhase.ABSENT:
+            if self.protected:
+                raise StackFailed("Termination protection.")
+            self.deleted.append((*found.name, how))
+            found.phase = StackPhase.DELETING
+            if how is Deletion.RETAINING:
+                return ["Service"]
+        return ()
+
+    def cancel_update(self, _node: Node, stack: NodeStack) -> None:
+        self._repaired("cancel update", stack, StackPhase.SETTLING)
+
+    def roll_back(self, _node: Node, stack: NodeStack) -> None:
+        self._repaired("roll back", stack, StackPhase.SETTLING)
+
+    def continue_rollback(self, _node: Node, stack: NodeStack) -> None:
+        self._repaired("continue rollback", stack, StackPhase.SETTLING)
+
+    @contextmanager
+    def refusing(self, why: str) -> Iterator[None]:
+        """For a while it refuses to launch and to mend."""
+        self.refusal = why
+        yield
+        self.refusal = ""
+
+    def _repaired(self, what: str, stack: NodeStack, phase: StackPhase) -> None:
+        self._reached()
+        if self.refusal:
+            raise StackFailed(self.refusal)
+        found = self._with_id(stack)
+        assert found is not None
+        self.repaired.append(what)
+        found.phase = phase
+
+    def explain(self, _node: Node, stack: NodeStack) -> str:
+        self._reached()
+        found = self._with_id(stack)
+        return found.reason if found is not None else ""
+
+    def all(self) -> Iterator[ListedStack]:
+        self._reached()
+        for stack in list(self.stacks.values()):
+            if stack.phase is not StackPhase.ABSENT:
+                yield ListedStack(stack.node_id, stack.generation, stack.created_at, self._shown(stack))
 
     def standing(self, node_id: str) -> list[FakeStack]:
         """The stacks of a node that cost money."""
@@ -98,6 +151,9 @@ class FakeStacks:
             stack = self.stacks.get((node.node_id, node.generation))
             return None if stack is None or stack.phase is StackPhase.ABSENT else stack
         return next(stack for stack in self.stacks.values() if stack.stack_id == node.stack_id)
+
+    def _with_id(self, stack: NodeStack) -> FakeStack | None:
+        return next((found for found in self.stacks.values() if found.stack_id == stack.stack_id), None)
 
     def _reached(self) -> None:
         if self.away:

@@ -7,7 +7,7 @@ from typing import Any
 from orchestration.domain.credentials import StoredKey
 from orchestration.domain.entities import Dataset, User
 from orchestration.domain.errors import NotFound, QuotaExceeded, Upstream
-from orchestration.domain.node import Node, NodeStatus, Quota, Wish, node_id_of
+from orchestration.domain.node import OF_A_GENERATION, Node, NodeStatus, Quota, Wish, node_id_of
 from orchestration.domain.ports import AuditEntry
 
 
@@ -27,9 +27,6 @@ class FakeDatasets:
 
     def mark_set_up(self, dataset_id: str) -> None:
         self._update(dataset_id, is_set_up=True)
-
-    def device_seen(self, dataset_id: str, now: float) -> None:
-        self._update(dataset_id, device_seen_at=now)
 
     def publish_node(self, dataset_id: str, address: str) -> None:
         self._update(dataset_id, node_address=address)
@@ -108,11 +105,27 @@ class FakeNodes:
         row = self.rows.get(node_id) or Node(node_id, dataset_id)
         return self._write(replace(row, wish=Wish.UP, asked_at=now, asked_by=asked_by, idle_since=0.0))
 
-    def let_go(self, node: Node) -> bool:
+    def wake(self, node: Node, now: float, asked_by: str, wake_at: float) -> bool:
+        row = self.rows.get(node.node_id)
+        if row is None or row.generation != node.generation or row.wish is Wish.UP or row.wake_at > now:
+            return False
+        asked = {"asked_at": now, "asked_by": asked_by, "idle_since": 0.0, "wake_at": wake_at}
+        self._write(replace(row, wish=Wish.UP, **asked))
+        return True
+
+    def device_seen(self, dataset_id: str, now: float) -> None:
+        row = self.rows.get(node_id_of(dataset_id)) or Node(node_id_of(dataset_id), dataset_id)
+        self._write(replace(row, device_at=max(now, row.device_at)))
+
+    def progress_seen(self, node: Node, now: float) -> None:
+        row = self.rows.get(node.node_id) or Node(node.node_id, node.dataset_id)
+        self._write(replace(row, progress_at=max(now, row.progress_at)))
+
+    def let_go(self, node: Node, wake_at: float | None = None) -> bool:
         row = self.rows.get(node.node_id)
         if row is None or (row.asked_at, row.generation) != (node.asked_at, node.generation):
             return False
-        self._write(replace(row, wish=Wish.DOWN))
+        self._write(replace(row, wish=Wish.DOWN, wake_at=row.wake_at if wake_at is None else wake_at))
         return True
 
     def claim(self, node: Node, now: float, quota: Quota) -> Node | None:
@@ -127,7 +140,7 @@ class FakeNodes:
                 f"No more than {quota.in_all} nodes may be awake, and all together have as many."
             )
         changes = {"status": NodeStatus.DEPLOYING, "launched_at": now, "charged_to": node.asked_by}
-        changes["attempts"] = node.attempts + 1
+        changes |= {"attempts": node.attempts + 1, **OF_A_GENERATION}
         return self._write(replace(row, generation=row.generation + 1, **changes))
 
     def release(self, node: Node, changes: Mapping[str, object]) -> Node | None:
@@ -139,13 +152,15 @@ class FakeNodes:
 
     def _as_seen(self, node: Node) -> Node | None:
         row = self.rows.get(node.node_id)
-        if row is None or (row.generation, row.status) != (node.generation, node.status):
-            return None
-        return row
+        return row if row is not None and _fence(row) == _fence(node) else None
 
     def _write(self, node: Node) -> Node:
         self.rows[node.node_id] = node
         return node
+
+
+def _fence(node: Node) -> tuple[object, ...]:
+    return (node.generation, node.status, node.wish, node.deletions)
 
 
 class FakeAudit:

@@ -7,10 +7,11 @@ import pytest
 from orchestration.domain.errors import NodeUnreachable, StackFailed, Upstream
 from orchestration.domain.node import ABSENT_STACK, Node, NodeStatus, StackPhase, node_id_of
 from orchestration.provisioning.cfn_helper import CfnHelper
+from orchestration.provisioning.ecs_tasks import EcsTasks
 from orchestration.provisioning.node_shape import NodeShape
 from orchestration.provisioning.orchestration_helper import CloudFormationNodeStacks
 from tests.builders import a_model
-from tests.fakes import Census, Creation, FakeNodeServer, Fate, Operator
+from tests.fakes import Census, Creation, FakeEcs, FakeNodeServer, Fate, Operator
 
 NODE = Node(node_id_of("heart-rate"), "heart-rate", generation=1)
 SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:artificien/node/n1-AbCdEf"
@@ -24,10 +25,12 @@ def aws(account, clock):
         client = account(fate, **settings)
         stacks = CloudFormationNodeStacks(
             client,
+            EcsTasks(FakeEcs(client)),
             prefix="artificien-node",
             cluster_stack="artificien-cluster",
             shape=NodeShape("node:1"),
             clock=clock,
+            sleep=clock.tick,
         )
         return client, stacks
 

@@ -29,6 +29,11 @@ class Wire:
             self._then()
 
 
+def tapped(port: object, name: str, wire: Wire) -> Any:
+    """Return the same port, or client of AWS, with every call noted."""
+    return _Tapped(port, name, wire)
+
+
 class _Tapped:
     def __init__(self, port: object, name: str, wire: Wire) -> None:
         self._tap = (port, name, wire)
@@ -36,6 +41,8 @@ class _Tapped:
     def __getattr__(self, attribute: str) -> Any:
         port, name, wire = self._tap
         method = getattr(port, attribute)
+        if not callable(method):
+            return method
 
         def call(*arguments: object, **named: object) -> Any:
             result = method(*arguments, **named)
@@ -67,5 +74,5 @@ class World:
 
     def through(self, wire: Wire) -> "World":
         """The same world, seen by a process whose every call is noted."""
-        ports = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "clock"}
+        ports = {part.name: getattr(self, part.name) for part in fields(World) if part.name != "clock"}
         return replace(self, **{name: _Tapped(port, name, wire) for name, port in ports.items()})

@@ -6,7 +6,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from orchestration.adapters.cognito import CognitoTokens
+from orchestration.adapters.dynamo import DynamoNodes
+from orchestration.domain.decision import Budget, Rules
 from orchestration.pygrid_orchestration import Parts, create_app, create_reconciler
+from orchestration.services.reconciler import Rhythm
 from tests.builders import DATASET, LEGACY_KEY, MODEL, a_developer, dataset_item, submitted_item, user_item
 from tests.web import settings
 
@@ -39,7 +42,18 @@ def test_settings_reach_the_parts(parts):
     assert tokens.issuer == "https://cognito-idp.us-east-1.amazonaws.com/us-east-1_Pool"
     assert tokens.client_ids == {"app-client", "another-client"}
     assert parts.accounts.overlap == 30 * 86_400
-    assert (parts.lifecycle.deadline, parts.reconciler.grace) == (1200, 900)
+    assert parts.lifecycle.rules == Rules(1200, Budget(attempts=3, cool_down=600))
+    assert (parts.reconciler.rest.grace, parts.reconciler.rest.stale_after) == (900, 7 * 86_400)
+    assert parts.reconciler.rhythm == Rhythm(interval=10, ready=60)
+
+
+def test_all_of_a_process_see_the_same_records(parts):
+    """Whoever writes beside `Records` writes into the same table."""
+    reconciler = parts.reconciler
+
+    assert reconciler.strays.records is parts.lifecycle.records is parts.lifecycle.launcher.records
+    assert reconciler.nodes is parts.lifecycle.records.nodes is parts.lifecycle.publication.nodes
+    assert reconciler.stacks is reconciler.strays.stacks is parts.lifecycle.stacks
 
 
 def test_a_download_is_signed_as_new_buckets_want_it(parts):
@@ -64,7 +78,8 @@ def test_a_phone_is_served_from_the_tables(table):
 def test_a_loss_is_counted_in_the_table(table):
     """Through the whole service; a device with a key has called before."""
     table["model"].put(submitted_item())
-    table["dataset"].put(dataset_item(device_seen_at=time.time()))
+    table["dataset"].put(dataset_item())
+    DynamoNodes(table["node"]).device_seen(DATASET, time.time())
     client = create_app(SETTINGS).test_client()
     answer = client.post("/model_loss", json={"model_id": MODEL, "loss": 0.1, "acc": -1})
 
@@ -72,12 +87,20 @@ def test_a_loss_is_counted_in_the_table(table):
     assert float(table["model"].get(model_id=MODEL)["loss_this_cycle"]) == 0.1
 
 
-def test_the_reconciler_sweeps_empty_tables(table):
-    """Nothing to do is no trouble."""
-    waits = iter([False, True])
-    create_reconciler(SETTINGS).run(lambda: next(waits))
+@pytest.mark.usefixtures("table")
+def test_the_reconciler_sweeps_empty_tables(logs):
+    """Nothing to do is no trouble; replicas don't march in step."""
+    waits = []
 
-    assert next(waits, "over") == "over"
+    def wait(seconds):
+        waits.append(seconds)
+        return len(waits) == 3
+
+    create_reconciler(SETTINGS).run(wait)
+
+    assert logs == []
+    assert len(waits) == 3
+    assert all(7.5 <= seconds <= 12.5 for seconds in waits)
 
 
 def test_tables_that_are_missing_are_a_502(aws):

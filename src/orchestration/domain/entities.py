@@ -32,10 +32,18 @@ class Dataset:
     owner: str
     is_set_up: bool = False
     """A device of the app has called us once (`properlySetUp`)."""
-    device_seen_at: float = 0.0
-    """When a device last showed a valid key, to the minute; seconds since the epoch."""
     node_address: str | None = None
     """Where the marketplace believes the node is; the node's own record is the truth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What `/create` says of a model: on which columns it trains, and what its node calls it."""
+
+    features: tuple[str, ...]
+    labels: tuple[str, ...]
+    hosted_as: str | None = None
+    """Where the node's name for it is spelled differently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,8 @@ class Model:
     node_address: str | None = None
     ended_at: float = 0.0
     """When it was complete or withdrawn, in seconds since the epoch; 0 while it trains."""
+    progress_at: float = 0.0
+    """When its owner last asked for it, to the hour, or its node closed a cycle of it."""
     tally: Tally = NO_REPORTS
     sealed: SealedCycle | None = None
     """A cycle that is closed but not yet in the history: a process died between the two."""
@@ -78,6 +88,13 @@ class Model:
     def is_training(self) -> bool:
         """Devices may work on it; it holds its node awake."""
         return self.is_active and self.is_accepted and self.percent_complete < COMPLETE
+
+    def is_stale(self, now: float, stale_after: float) -> bool:
+        """Whether it has made no progress for so many seconds; then it no longer holds its node awake.
+
+        Of one that was accepted before this was noted, nobody can say.
+        """
+        return 0 < self.progress_at < now - stale_after
 
     @property
     def name_on_node(self) -> str:

@@ -1,11 +1,9 @@
-"""A node, its wish and its life; and what to do next, as a pure function."""
+"""A node: its wish, its life and its stack. What to do next about it is in `decision.py`."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-
-LAUNCH_SETTLES = 120.0
-"""Seconds from the claim of a generation until its stack, if there will be one, is there and can be seen."""
 
 
 class NodeStatus(StrEnum):
@@ -29,32 +27,31 @@ class StackPhase(StrEnum):
     """What a stack's status means for us; `provisioning/cfn_status.py` maps CloudFormation's words."""
 
     ABSENT = "absent"
+    UNSEEN = "unseen"  # launched, but CloudFormation doesn't show it (yet)
     CREATING = "creating"
     USABLE = "usable"
-    FAILING = "failing"  # on its way to BROKEN; nothing can be done before it is there
+    FAILING = "failing"  # on its way to BROKEN
     BROKEN = "broken"
     DELETING = "deleting"
     UNDELETABLE = "undeletable"
-    UPDATING = "updating"  # usable, but can't be deleted before it is done
+    EMPTY = "empty"  # begun by a change set that nobody has carried out
+    UPDATING = "updating"  # serves as it was; can be called back
+    SETTLING = "settling"  # serves; only time brings an update or its rollback to an end
+    HALF_UPDATED = "half updated"  # can be rolled back
+    STUCK = "stuck"  # its rollback failed, and can be continued
+    IMPORTING = "importing"  # in an operator's hands
+    IMPORTED = "imported"  # usable; an operator had it in hand
+    LOST = "lost"  # an import failed, and its rollback too
     UNKNOWN = "unknown"
-
-
-class Action(StrEnum):
-    """What to do next about a node."""
-
-    LAUNCH = "launch"
-    ASK = "ask"  # ask the node itself whether it answers
-    WAIT = "wait"
-    DELETE = "delete"
-    FORGET = "forget"  # the stack is gone: clean up behind it
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
     """What we have written down about the node of one dataset.
 
-    Times are seconds since the epoch. `generation` counts the lives of its stack; it is the stack name's
-    suffix, and every conditional write names it.
+    Times are seconds since the epoch, 0 for never. `generation` counts the lives of its stack: it is the
+    suffix of the stack's name, part of the token of every call to CloudFormation, and named by every
+    conditional write.
     """
 
     node_id: str
@@ -65,23 +62,63 @@ class Node:
     reason: str = ""
     """What is being waited for, for the data scientist who asked."""
     failure: str = ""
-    """Why the launch before this one came to nothing; kept until a launch succeeds."""
+    """Why a launch came to nothing; kept until one succeeds."""
+    failed_generation: int = 0
+    """Whose failure that is."""
     stack_id: str | None = None
     address: str | None = None
     secret_hash: str | None = None
     asked_at: float = 0.0
     asked_by: str = ""
-    """The data scientist who asked last."""
+    """The data scientist who asked last, or whose model a device came for."""
     charged_to: str | None = None
     """On whose quota this generation counts."""
     launched_at: float = 0.0
     ready_at: float = 0.0
+    """When it first answered in its last ready life."""
+    silent_at: float = 0.0
+    """When it fell silent after it had been ready."""
+    took: float = 0.0
+    """Seconds from launch to first answer, the last time that one succeeded."""
     attempts: int = 0
     """Launches since the node was last ready, or since its budget was last opened."""
+    next_at: float = 0.0
+    """What failed is not tried again before."""
+    deletions: int = 0
+    """How often this generation's stack was asked to go, each time a step further."""
+    deletion_at: float = 0.0
+    """When the last of these was noted; it is asked after that."""
+    is_refused: bool = False
+    """CloudFormation would not begin the last of these deletions."""
+    repairs: int = 0
+    """How often something else was done about this generation's stack."""
     failed_at: float = 0.0
-    """When a launch last came to nothing."""
+    """When it was given up."""
     idle_since: float = 0.0
     """Since when nothing has needed it; 0 while something does."""
+    wake_at: float = 0.0
+    """From when on a device may wake it (again)."""
+    device_at: float = 0.0
+    """When a device of the dataset last showed a valid key, to the minute."""
+    progress_at: float = 0.0
+    """When the node last closed a cycle."""
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether this generation has ever answered."""
+        return self.ready_at >= self.launched_at > 0
+
+
+OF_A_GENERATION: Mapping[str, object] = {
+    "reason": "The node is being launched.",
+    "silent_at": 0.0,
+    "next_at": 0.0,
+    "deletions": 0,
+    "deletion_at": 0.0,
+    "is_refused": False,
+    "repairs": 0,
+}
+"""What every generation begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +130,6 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
-    """How many launches may fail before a node is given up, and for how long (seconds) it then stays so."""
-
-    attempts: int
-    cool_down: float
-
-
-@dataclass(frozen=True, slots=True)
 class NodeStack:
     """What CloudFormation says about a node's stack."""
 
@@ -108,19 +137,23 @@ class NodeStack:
     stack_id: str | None = None
     address: str | None = None
     """The output with the load balancer's name, once the stack is complete."""
-    reason: str = ""
-    """The first failure among the stack's events, or CloudFormation's own words."""
+    deleted_at: float = 0.0
+    """When its last deletion began, in seconds since the epoch; 0 for never, or unknown."""
+    remark: str = ""
+    """What the phase alone doesn't say."""
 
 
 ABSENT_STACK = NodeStack(StackPhase.ABSENT)
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """What to do next, and a sentence that says why."""
+class ListedStack:
+    """A stack with our tag, as a list of all stacks shows it; `created_at` in seconds since the epoch."""
 
-    action: Action
-    reason: str
+    node_id: str
+    generation: int
+    created_at: float
+    stack: NodeStack
 
 
 def node_id_of(dataset_id: str) -> str:
@@ -130,66 +163,3 @@ def node_id_of(dataset_id: str) -> str:
     original image lower-cases it and drops its hyphens.
     """
     return "n" + hashlib.sha256(dataset_id.encode()).hexdigest()[:20]
-
-
-def is_given_up(node: Node, budget: Budget) -> bool:
-    """Whether its launches have failed too often, and nobody has asked since the cool-down was over."""
-    return node.status is NodeStatus.FAILED and node.asked_at < node.failed_at + budget.cool_down
-
-
-def decide(node: Node, stack: NodeStack, now: float, deadline: float) -> Decision:
-    """Say what brings the node nearer to its wish.
-
-    `now` and `deadline` are in seconds; `deadline` is how long a launch may take before it is given up.
-    """
-    if node.wish is Wish.DOWN:
-        return _take_down(node, stack, now)
-    return _bring_up(node, stack, now, deadline)
-
-
-def _bring_up(node: Node, stack: NodeStack, now: float, deadline: float) -> Decision:
-    overdue = node.ready_at < node.launched_at < now - deadline
-    match stack.phase:
-        case StackPhase.ABSENT if node.status is NodeStatus.RETIRING or (stack.stack_id or node.stack_id):
-            return Decision(Action.FORGET, "The previous stack is gone.")
-        case StackPhase.ABSENT:
-            return Decision(Action.LAUNCH, "The node is being launched.")
-        case StackPhase.CREATING if overdue:
-            return Decision(Action.DELETE, f"The launch took longer than {deadline:.0f} s and was given up.")
-        case StackPhase.CREATING:
-            return Decision(Action.WAIT, "The node's stack is being created.")
-        case StackPhase.USABLE | StackPhase.UPDATING:
-            return _make_ready(node, deadline, overdue=overdue)
-        case StackPhase.FAILING:
-            return Decision(Action.WAIT, stack.reason or "The launch failed; its stack is being rolled back.")
-        case StackPhase.BROKEN | StackPhase.UNDELETABLE:
-            return Decision(Action.DELETE, stack.reason or "The launch failed; its stack is being removed.")
-        case StackPhase.DELETING:
-            return Decision(Action.WAIT, "The previous stack is going down first.")
-        case _:
-            return Decision(Action.WAIT, stack.reason or "CloudFormation is busy with the stack.")
-
-
-def _make_ready(node: Node, deadline: float, *, overdue: bool) -> Decision:
-    if node.status is NodeStatus.RETIRING:
-        # CloudFormation's word may be seconds old: its deletion has begun.
-        return Decision(Action.DELETE, "The previous stack is going down first.")
-    if overdue:
-        return Decision(Action.DELETE, f"The node gave no answer within {deadline:.0f} s and was given up.")
-    return Decision(Action.ASK, "The stack is complete; the node itself doesn't answer yet.")
-
-
-def _take_down(node: Node, stack: NodeStack, now: float) -> Decision:
-    may_be_launching = node.status is NodeStatus.DEPLOYING and node.stack_id is None
-    match stack.phase:
-        case StackPhase.ABSENT if may_be_launching and now - node.launched_at <= LAUNCH_SETTLES:
-            # Forgotten now, a stack that another process is about to launch would never be looked at again.
-            return Decision(Action.WAIT, "A launch may be under way; it goes down after that.")
-        case StackPhase.ABSENT:
-            return Decision(Action.FORGET, "The node is gone.")
-        case StackPhase.DELETING:
-            return Decision(Action.WAIT, "The stack is going down.")
-        case StackPhase.FAILING | StackPhase.UPDATING | StackPhase.UNKNOWN:
-            return Decision(Action.WAIT, stack.reason or "The stack is busy; it goes down after that.")
-        case _:
-            return Decision(Action.DELETE, "Nothing is left to train.")

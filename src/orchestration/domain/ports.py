@@ -3,14 +3,18 @@
 Every method may raise `Upstream` when the outside system doesn't answer; only other errors are named.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from orchestration.domain.credentials import StoredKey
 from orchestration.domain.cycle import Progress, Report, Tally
-from orchestration.domain.entities import Caller, Dataset, Model, User
-from orchestration.domain.node import Node, NodeStack, Quota
+from orchestration.domain.entities import Caller, Dataset, Model, User, Wanted
+from orchestration.domain.node import ListedStack, Node, NodeStack, Quota
+
+Clock = Callable[[], float]
+"""What time it is, in seconds since the epoch."""
 
 
 class TokenVerifier(Protocol):
@@ -28,9 +32,6 @@ class Datasets(Protocol):
 
     def mark_set_up(self, dataset_id: str) -> None:
         """Note that the app is set up."""
-
-    def device_seen(self, dataset_id: str, now: float) -> None:
-        """Note that a device has shown a valid key."""
 
     def publish_node(self, dataset_id: str, address: str) -> None:
         """Show the marketplace where the node is."""
@@ -90,11 +91,14 @@ class Models(Protocol):
     def get(self, model_id: str) -> Model:
         """Return the model with its running tally, read consistently. Raises NotFound."""
 
-    def accept(self, model: Model, features: Sequence[str], labels: Sequence[str], hosted_as: str) -> Model:
-        """Record what `/create` asked for. Raises Conflict when the model stopped training meanwhile."""
+    def accept(self, model: Model, wanted: Wanted, now: float) -> Model:
+        """Record what `/create` asked for, and when. Raises Conflict when it stopped training meanwhile."""
 
     def on_dataset(self, dataset_id: str) -> Sequence[Model]:
         """Return the active models of a dataset, eventually consistent; malformed rows are skipped."""
+
+    def datasets_due(self) -> Collection[str]:
+        """Return the datasets with complete models whose file isn't in the bucket yet."""
 
     def to_retrieve(self, dataset_id: str) -> Sequence[Model]:
         """Return the complete models whose file isn't in the bucket yet, eventually consistent."""
@@ -145,8 +149,20 @@ class Nodes(Protocol):
     def ask(self, dataset_id: str, now: float, asked_by: str) -> Node:
         """Wish the dataset's node up, making its record if there is none."""
 
-    def let_go(self, node: Node) -> bool:
-        """Wish it down, provided nobody has asked for it since `node` was read."""
+    def wake(self, node: Node, now: float, asked_by: str, wake_at: float) -> bool:
+        """Wish it up for a device, the next may at `wake_at`; False if somebody was here since `node`."""
+
+    def device_seen(self, dataset_id: str, now: float) -> None:
+        """Note that a device has shown a valid key, making the record if there is none."""
+
+    def progress_seen(self, node: Node, now: float) -> None:
+        """Note that the node has closed a cycle."""
+
+    def let_go(self, node: Node, wake_at: float | None = None) -> bool:
+        """Wish it down, provided nobody has asked for it since `node` was read.
+
+        With `wake_at`, no device wakes it before.
+        """
 
     def claim(self, node: Node, now: float, quota: Quota) -> Node | None:
         """Begin the next generation and charge it to who asked; None if somebody else has.
@@ -158,7 +174,10 @@ class Nodes(Protocol):
         """Note that it is absent, with these changes, and charge it to nobody; None as for `change`."""
 
     def change(self, node: Node, changes: Mapping[str, object]) -> Node | None:
-        """Write these fields, provided generation and status are still those of `node`; else None."""
+        """Write these fields, provided that what a decision rests on is still as in `node`; else None.
+
+        That is its wish, generation, status, and how often its stack was asked to go.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,20 +233,44 @@ class Tenants(Protocol):
         """Return the ids of all nodes that have a database or a login, sorted. Raises DatabaseWaking."""
 
 
+class Deletion(StrEnum):
+    """How a stack is asked to go."""
+
+    PLAIN = "plain"
+    RETAINING = "retaining"  # what could not be deleted is left behind
+    BY_FORCE = "by force"
+
+
 class NodeStacks(Protocol):
-    """CloudFormation, as far as nodes are concerned."""
+    """CloudFormation, as far as nodes are concerned.
+
+    What changes a stack takes one that was described, raises StackFailed when CloudFormation refuses, and is
+    the same wish when it is called again for the same record: asked twice, done once.
+    """
 
     def describe(self, node: Node) -> NodeStack:
         """Return the stack of this generation: by its ARN once that is known, else by its name."""
 
+    def all(self) -> Iterable[ListedStack]:
+        """Return every stack with our tag that isn't deleted, page by page, seconds apart; it may lag."""
+
+    def explain(self, node: Node, stack: NodeStack) -> str:
+        """Return the root cause of a failure, for a data scientist, or nothing if none is known."""
+
     def launch(self, node: Node, secret_reference: str) -> str | None:
-        """Create the stack of this generation and return its ARN; None if it is there already.
+        """Create the stack of this generation and return its ARN; None if it is there already."""
 
-        Raises StackFailed when CloudFormation refuses.
-        """
+    def delete(self, node: Node, stack: NodeStack, how: Deletion) -> Sequence[str]:
+        """Have the stack deleted, no error if it is gone; return what is to be left behind."""
 
-    def retire(self, node: Node) -> None:
-        """Have the stack of this generation deleted; no error if it is gone. Raises StackFailed."""
+    def cancel_update(self, node: Node, stack: NodeStack) -> None:
+        """Call back an update that is under way."""
+
+    def roll_back(self, node: Node, stack: NodeStack) -> None:
+        """Roll back an update that failed."""
+
+    def continue_rollback(self, node: Node, stack: NodeStack) -> None:
+        """Go on with a rollback that failed."""
 
 
 class NodeServer(Protocol):

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import boto3
 from botocore.config import Config
@@ -27,8 +27,17 @@ if TYPE_CHECKING:
 Template = Mapping[str, Any]
 
 
+PAGE_PAUSE = 0.5
+"""Seconds between two pages of a list."""
+
+
 class _Role(TypedDict, total=False):
     RoleARN: str
+
+
+class _Deletion(TypedDict, total=False):
+    RetainResources: list[str]
+    DeletionMode: Literal["FORCE_DELETE_STACK"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +58,29 @@ class NewStack:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What CloudFormation says about a stack. `deleted_at` is when its last deletion began, as ISO 8601."""
+    """What CloudFormation says about a stack; times are in seconds since the epoch, 0 for never."""
 
     stack_id: str
     name: str
     phase: StackPhase
     status: str
     status_reason: str = ""
-    deleted_at: str = ""
     outputs: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    created_at: float = 0.0
+    deleted_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """How a stack is to be deleted. `token` makes it idempotent: same token, same deletion.
+
+    What is in `retain` is left behind; by force, all that resists is. Both only after a deletion has failed.
+    """
+
+    token: str
+    retain: Sequence[str] = ()
+    by_force: bool = False
 
 
 def cloudformation_client(region: str) -> "CloudFormationClient":
@@ -79,7 +101,7 @@ class CfnHelper:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Use this client. `clock` and `sleep`, in seconds, are only for `wait`."""
+        """Use this client. `clock` and `sleep`, in seconds, are for `wait` and `all`."""
         self._client = client
         self._clock = clock
         self._sleep = sleep
@@ -116,30 +138,85 @@ class CfnHelper:
                 raise
         return _stack(answer["Stacks"][0])
 
-    def delete(self, stack_id: str, token: str, role_arn: str = "") -> None:
+    def all(self) -> Iterator[Stack]:
+        """Return every stack of the region that isn't deleted, page by page.
+
+        Paced, since all callers of an account share about five such calls a second.
+        """
+        query: dict[str, str] = {}
+        while True:
+            with translated("list the stacks"):
+                page = self._client.describe_stacks(**query)
+            yield from map(_stack, page["Stacks"])
+            if "NextToken" not in page:
+                return
+            query = {"NextToken": page["NextToken"]}
+            self._sleep(PAGE_PAUSE)
+
+    def delete(self, stack_id: str, removal: Removal, role_arn: str = "") -> None:
         """Have a stack deleted. By its ARN: another one of its name may come. No error if it is gone.
 
         Without a role, CloudFormation takes the one that made the stack.
         """
+        more: _Deletion = {"RetainResources": list(removal.retain)} if removal.retain else {}
+        if removal.by_force:
+            more["DeletionMode"] = "FORCE_DELETE_STACK"
         with translated(f"delete {stack_id}"):
             try:
-                self._client.delete_stack(StackName=stack_id, ClientRequestToken=token, **_role(role_arn))
+                self._client.delete_stack(
+                    StackName=stack_id, ClientRequestToken=removal.token, **more, **_role(role_arn)
+                )
             except ClientError as error:
                 if not is_absent(error):
                     raise
 
+    def cancel_update(self, stack_id: str, token: str) -> None:
+        """Call back an update that is under way."""
+        with translated(f"cancel the update of {stack_id}"):
+            self._client.cancel_update_stack(StackName=stack_id, ClientRequestToken=token)
+
+    def roll_back(self, stack_id: str, token: str, role_arn: str = "") -> None:
+        """Roll back an update that failed and was left as it was."""
+        with translated(f"roll back {stack_id}"):
+            self._client.rollback_stack(StackName=stack_id, ClientRequestToken=token, **_role(role_arn))
+
+    def continue_rollback(self, stack_id: str, token: str, role_arn: str = "") -> None:
+        """Go on with the rollback of an update, after it failed."""
+        with translated(f"continue the rollback of {stack_id}"):
+            self._client.continue_update_rollback(
+                StackName=stack_id, ClientRequestToken=token, **_role(role_arn)
+            )
+
     def first_failure(self, stack_id: str) -> str:
         """Say what failed first in the last operation on a stack, `<resource>: <reason>`, or nothing."""
         found = ""
+        for event in self._events(stack_id):
+            status = event.get("ResourceStatus", "")
+            if cfn_status.is_failure(status) and not _is_consequence(event):
+                found = f"{event.get('LogicalResourceId')}: {event.get('ResourceStatusReason', status)}"
+        return found
+
+    def failed_resources(self, stack_id: str) -> Sequence[str]:
+        """Return the logical ids of what the last operation on a stack left failed.
+
+        What failed first and was done in a second try isn't among them: CloudFormation won't retain it.
+        """
+        last: dict[str, str] = {}
+        for event in self._events(stack_id):
+            last.setdefault(event.get("LogicalResourceId", ""), event.get("ResourceStatus", ""))
+        return sorted(resource for resource, status in last.items() if cfn_status.is_failure(status))
+
+    def _events(self, stack_id: str) -> "Iterator[StackEventTypeDef]":
+        """Return the resources' events of the last operation, newest first."""
+        pages = self._client.get_paginator("describe_stack_events").paginate(StackName=stack_id)
         with translated(f"read the events of {stack_id}"):
-            for event in self._newest_first(stack_id):
+            for event in (event for page in pages for event in page["StackEvents"]):
                 status = event.get("ResourceStatus", "")
                 of_stack = event.get("PhysicalResourceId") == event["StackId"]
                 if of_stack and cfn_status.starts_operation(status):
-                    break
-                if not of_stack and cfn_status.is_failure(status) and not _is_consequence(event):
-                    found = f"{event.get('LogicalResourceId')}: {event.get('ResourceStatusReason', status)}"
-        return found
+                    return
+                if not of_stack:
+                    yield event
 
     def wait(self, stack_id: str, deadline: float, pause: float = 5) -> Stack:
         """Poll until the stack stays as it is. Blocks, so not for a web worker.
@@ -157,10 +234,6 @@ class CfnHelper:
                 raise StackFailed(f"The stack {stack_id} is still {seen} after {deadline:.0f} s.")
             self._sleep(pause)
 
-    def _newest_first(self, stack_id: str) -> "Iterator[StackEventTypeDef]":
-        pages = self._client.get_paginator("describe_stack_events").paginate(StackName=stack_id)
-        return (event for page in pages for event in page["StackEvents"])
-
 
 def _role(role_arn: str) -> "_Role":
     return {"RoleARN": role_arn} if role_arn else {}
@@ -172,14 +245,14 @@ def _is_consequence(event: "StackEventTypeDef") -> bool:
 
 
 def _stack(told: "StackTypeDef") -> Stack:
-    deleted = told.get("DeletionTime")
     return Stack(
         stack_id=told.get("StackId", told["StackName"]),
         name=told["StackName"],
         phase=cfn_status.phase_of(told["StackStatus"]),
         status=told["StackStatus"],
         status_reason=told.get("StackStatusReason", ""),
-        deleted_at=deleted.isoformat() if deleted else "",
         outputs={o["OutputKey"]: o["OutputValue"] for o in told.get("Outputs", ())},
         tags={tag["Key"]: tag["Value"] for tag in told.get("Tags", ())},
+        created_at=told["CreationTime"].timestamp(),
+        deleted_at=told["DeletionTime"].timestamp() if "DeletionTime" in told else 0.0,
     )

@@ -12,29 +12,38 @@ PHASES: dict[str, StackPhase] = {
     "DELETE_IN_PROGRESS": StackPhase.DELETING,
     "DELETE_COMPLETE": StackPhase.ABSENT,
     "DELETE_FAILED": StackPhase.UNDELETABLE,
-    # Begun by a change set that nobody carried out: the stack is empty.
-    "REVIEW_IN_PROGRESS": StackPhase.BROKEN,
+    "REVIEW_IN_PROGRESS": StackPhase.EMPTY,
+    # Nothing here updates; an operator does. The old resources go on serving meanwhile.
     "UPDATE_IN_PROGRESS": StackPhase.UPDATING,
-    "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": StackPhase.UPDATING,
+    "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": StackPhase.SETTLING,
     "UPDATE_COMPLETE": StackPhase.USABLE,
-    "UPDATE_FAILED": StackPhase.BROKEN,
-    # The old resources go on serving, and are what is left in the end.
-    "UPDATE_ROLLBACK_IN_PROGRESS": StackPhase.UPDATING,
-    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": StackPhase.UPDATING,
+    "UPDATE_FAILED": StackPhase.HALF_UPDATED,
+    "UPDATE_ROLLBACK_IN_PROGRESS": StackPhase.SETTLING,
+    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": StackPhase.SETTLING,
     "UPDATE_ROLLBACK_COMPLETE": StackPhase.USABLE,
-    "UPDATE_ROLLBACK_FAILED": StackPhase.BROKEN,
+    "UPDATE_ROLLBACK_FAILED": StackPhase.STUCK,
     # Nothing here imports; an operator does, and isn't to be disturbed.
-    "IMPORT_IN_PROGRESS": StackPhase.UNKNOWN,
-    "IMPORT_ROLLBACK_IN_PROGRESS": StackPhase.UNKNOWN,
-    "IMPORT_COMPLETE": StackPhase.USABLE,
-    "IMPORT_ROLLBACK_COMPLETE": StackPhase.USABLE,
-    "IMPORT_ROLLBACK_FAILED": StackPhase.BROKEN,
+    "IMPORT_IN_PROGRESS": StackPhase.IMPORTING,
+    "IMPORT_ROLLBACK_IN_PROGRESS": StackPhase.IMPORTING,
+    "IMPORT_COMPLETE": StackPhase.IMPORTED,
+    "IMPORT_ROLLBACK_COMPLETE": StackPhase.IMPORTED,
+    "IMPORT_ROLLBACK_FAILED": StackPhase.LOST,
 }
 
 _MOVING = frozenset(
-    {StackPhase.CREATING, StackPhase.FAILING, StackPhase.DELETING, StackPhase.UPDATING, StackPhase.UNKNOWN}
+    {
+        StackPhase.CREATING,
+        StackPhase.FAILING,
+        StackPhase.DELETING,
+        StackPhase.UPDATING,
+        StackPhase.SETTLING,
+        StackPhase.IMPORTING,
+        StackPhase.UNKNOWN,
+    }
 )
-_OPERATION_STARTS = frozenset({"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS"})
+_OPERATION_STARTS = frozenset(
+    {"CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS", "IMPORT_IN_PROGRESS"}
+)
 
 
 def phase_of(status: str) -> StackPhase:

@@ -30,11 +30,14 @@ class NodeShape:
     spot: bool = False
     """Take capacity that costs a third, and may be taken away at two minutes' notice, or not be there."""
 
-    def parameters(self) -> dict[str, str]:
-        """Return it as parameters of the node's template."""
+    def parameters(self, attempt: int = 1) -> dict[str, str]:
+        """Return it as parameters of the node's template.
+
+        Only a first attempt asks for Spot: the next one must not fail for want of it.
+        """
         return {
             "NodeImage": self.image,
             "NodeCpu": str(self.cpu),
             "NodeMemory": str(self.memory),
-            "CapacityProvider": SPOT if self.spot else ON_DEMAND,
+            "CapacityProvider": SPOT if self.spot and attempt <= 1 else ON_DEMAND,
         }

@@ -2,26 +2,33 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from orchestration.domain.errors import StackFailed
-from orchestration.domain.node import ABSENT_STACK, Node, NodeStack, NodeStatus, StackPhase
-from orchestration.provisioning.cfn_helper import CfnHelper, NewStack, Stack, Template
+import structlog
+
+from orchestration.domain.errors import StackFailed, Upstream
+from orchestration.domain.node import ABSENT_STACK, ListedStack, Node, NodeStack, StackPhase
+from orchestration.domain.ports import Deletion
+from orchestration.provisioning.cfn_helper import CfnHelper, NewStack, Removal, Stack, Template
+from orchestration.provisioning.ecs_tasks import EcsTasks
 from orchestration.provisioning.node_shape import NodeShape
 from orchestration.provisioning.synthesizer import TemplateName, load_template
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
 
+log = structlog.get_logger(__name__)
+
 NODE_TAG = "artificien:node-id"
 DATASET_TAG = "artificien:dataset-id"
 GENERATION_TAG = "artificien:generation"
 ADDRESS_OUTPUT = "PyGridNodeLoadBalancerDNS"
 
-_SERVING = frozenset({StackPhase.USABLE, StackPhase.UPDATING})
-_EXPLAINED = frozenset({StackPhase.FAILING, StackPhase.BROKEN, StackPhase.UNDELETABLE})
+CLUSTER_NAME = "ClusterName"
+
+_SERVING = frozenset({StackPhase.USABLE, StackPhase.UPDATING, StackPhase.SETTLING, StackPhase.IMPORTED})
 _OUTPUTS_KEPT = 300.0  # seconds; a cluster's outputs change only when an operator deploys it again
 _LONGEST_TAG = 256
 
@@ -36,6 +43,7 @@ class CloudFormationNodeStacks:
     def __init__(
         self,
         client: "CloudFormationClient",
+        tasks: EcsTasks,
         *,
         prefix: str,
         cluster_stack: str,
@@ -43,12 +51,14 @@ class CloudFormationNodeStacks:
         role_arn: str = "",
         template: Callable[[], Template] = _node_template,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Name stacks `<prefix>-<node id>-<generation>`; `cluster_stack` made the cluster they run in.
 
         CloudFormation acts with the role `role_arn`, or, without one, with the caller's own rights.
         """
-        self._stacks = CfnHelper(client)
+        self._stacks = CfnHelper(client, sleep=sleep)
+        self._tasks = tasks
         self._prefix = prefix
         self._cluster_stack = cluster_stack
         self._shape = shape
@@ -59,20 +69,36 @@ class CloudFormationNodeStacks:
 
     def describe(self, node: Node) -> NodeStack:
         """Return the stack of this generation: by its ARN once that is known, else by its name."""
-        stack = self._find(node)
+        stack = self._stacks.describe(node.stack_id or self._name(node))
         if stack is None:
-            return _unseen(node)
-        if not _is_ours(stack, node):
+            return NodeStack(StackPhase.UNSEEN, node.stack_id) if node.stack_id else ABSENT_STACK
+        if stack.tags.get(NODE_TAG) != node.node_id:
             return NodeStack(
-                StackPhase.UNKNOWN, reason=f"A stack named {stack.name} that isn't ours is in the way."
+                StackPhase.UNKNOWN, remark=f"A stack named {stack.name} that isn't ours is in the way."
             )
-        return NodeStack(
-            phase=stack.phase,
-            stack_id=stack.stack_id,
-            # A stack keeps its outputs when it is deleted; the name in them may be another's by then.
-            address=stack.outputs.get(ADDRESS_OUTPUT) if stack.phase in _SERVING else None,
-            reason=self._reason(stack),
-        )
+        return _seen(stack)
+
+    def all(self) -> Iterator[ListedStack]:
+        """Return every stack with our tags and names; stacks of others in the account are passed over."""
+        for stack in self._stacks.all():
+            node_id, generation = stack.tags.get(NODE_TAG), stack.tags.get(GENERATION_TAG, "")
+            if node_id and generation.isdecimal() and stack.name == f"{self._prefix}-{node_id}-{generation}":
+                yield ListedStack(node_id, int(generation), stack.created_at, _seen(stack))
+
+    def explain(self, node: Node, stack: NodeStack) -> str:
+        """Return what failed first among the stack's resources, and what ECS says of the node's task."""
+        failure = self._stacks.first_failure(stack.stack_id) if stack.stack_id else ""
+        return " ".join(filter(None, [failure, self._last_words(node)])) or stack.remark
+
+    def _last_words(self, node: Node) -> str:
+        """What failed has to go, told of or not: an ECS that says nothing stops nobody."""
+        try:
+            cluster = self._cluster_outputs().get(CLUSTER_NAME, "")
+            family = f"{self._prefix}-{node.node_id}"
+            return self._tasks.last_words(cluster, family, since=node.launched_at)
+        except Upstream as error:
+            log.warning("node.no_last_words", node_id=node.node_id, cause=str(error))
+            return ""
 
     def launch(self, node: Node, secret_reference: str) -> str | None:
         """Create the stack of this generation and return its ARN; None if it is there already.
@@ -82,12 +108,13 @@ class CloudFormationNodeStacks:
         """
         name = self._name(node)
         template = self._template()
-        own = {"NodeId": node.node_id, "NodeSecretArn": secret_reference} | self._shape.parameters()
+        own = {"NodeId": node.node_id, "NodeSecretArn": secret_reference}
+        own |= self._shape.parameters(node.attempts)
         return self._stacks.create(
             NewStack(
                 name=name,
                 template=template,
-                token=_token("launch", name),
+                token=_token("launch", node, name),
                 parameters=own | self._from_cluster(template["Parameters"].keys() - own.keys()),
                 tags={
                     NODE_TAG: node.node_id,
@@ -98,30 +125,34 @@ class CloudFormationNodeStacks:
             )
         )
 
-    def retire(self, node: Node) -> None:
-        """Have the stack of this generation deleted; no error if it is gone or going.
+    def delete(self, node: Node, stack: NodeStack, how: Deletion) -> Sequence[str]:
+        """Have the stack deleted, no error if it is gone; return what is to be left behind."""
+        if stack.stack_id is None:
+            return ()
+        retain = self._stacks.failed_resources(stack.stack_id) if how is Deletion.RETAINING else ()
+        removal = Removal(_token("delete", node, stack.stack_id), retain, by_force=how is Deletion.BY_FORCE)
+        self._stacks.delete(stack.stack_id, removal, self._role_arn)
+        return retain
 
-        Raises StackFailed when CloudFormation refuses, or when the stack isn't this node's.
-        """
-        stack = self._find(node)
-        if stack is None or stack.phase in (StackPhase.ABSENT, StackPhase.DELETING):
-            return
-        if not _is_ours(stack, node):
-            raise StackFailed(f"The stack {stack.name} doesn't carry this node's tag, so it stays.")
-        # A deletion that failed must be asked for with another token, else it is taken for a repetition.
-        token = _token("retire", stack.stack_id, stack.deleted_at)
-        self._stacks.delete(stack.stack_id, token, self._role_arn)
+    def cancel_update(self, node: Node, stack: NodeStack) -> None:
+        """Call back an update that is under way."""
+        if stack.stack_id:
+            self._stacks.cancel_update(stack.stack_id, _token("cancel", node, stack.stack_id))
+
+    def roll_back(self, node: Node, stack: NodeStack) -> None:
+        """Roll back an update that failed."""
+        if stack.stack_id:
+            token = _token("rollback", node, stack.stack_id)
+            self._stacks.roll_back(stack.stack_id, token, self._role_arn)
+
+    def continue_rollback(self, node: Node, stack: NodeStack) -> None:
+        """Go on with a rollback that failed."""
+        if stack.stack_id:
+            token = _token("continue", node, stack.stack_id)
+            self._stacks.continue_rollback(stack.stack_id, token, self._role_arn)
 
     def _name(self, node: Node) -> str:
         return f"{self._prefix}-{node.node_id}-{node.generation}"
-
-    def _find(self, node: Node) -> Stack | None:
-        return self._stacks.describe(node.stack_id or self._name(node))
-
-    def _reason(self, stack: Stack) -> str:
-        if stack.phase not in _EXPLAINED:
-            return ""  # events cost a call; nobody asks for them while all is well
-        return self._stacks.first_failure(stack.stack_id) or stack.status_reason
 
     def _from_cluster(self, names: set[str]) -> dict[str, str]:
         """Pick parameters from the cluster's outputs, which are named like them. Raises StackFailed."""
@@ -154,19 +185,18 @@ def tag_value(text: str) -> str:
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
-def _unseen(node: Node) -> NodeStack:
-    if node.stack_id is not None and node.status is NodeStatus.DEPLOYING:
-        # DescribeStacks lags behind. Taken for gone, the new stack would be forgotten and live on.
-        return NodeStack(
-            StackPhase.UNKNOWN, node.stack_id, reason="CloudFormation doesn't show the stack yet."
-        )
-    return ABSENT_STACK
+def _seen(stack: Stack) -> NodeStack:
+    # A stack keeps its outputs when it is deleted; the name in them may be another's by then.
+    address = stack.outputs.get(ADDRESS_OUTPUT) if stack.phase in _SERVING else None
+    unknown = f"The stack is {stack.status}." if stack.phase is StackPhase.UNKNOWN else ""
+    remark = stack.status_reason or unknown
+    return NodeStack(stack.phase, stack.stack_id, address, stack.deleted_at, remark)
 
 
-def _is_ours(stack: Stack, node: Node) -> bool:
-    return stack.tags.get(NODE_TAG) == node.node_id
+def _token(wish: str, node: Node, what: str) -> str:
+    """Derive a ClientRequestToken (at most 128 letters, digits and hyphens): same wish, same token.
 
-
-def _token(*parts: str) -> str:
-    """Derive a ClientRequestToken (at most 128 letters, digits and hyphens): same wish, same token."""
-    return f"{parts[0]}-{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:40]}"
+    What failed must be asked for with another token, else it is taken for a repetition: hence the counts.
+    """
+    parts = (wish, what, str(node.generation), str(node.deletions), str(node.repairs))
+    return f"{wish}-{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:40]}"

@@ -80,6 +80,7 @@ class OrchestrationStack(Stack):
         """Web behind the balancer, and the reconciler, which nobody can reach."""
         around = Surroundings(
             cluster_stack=self._parameters["ClusterStack"],
+            cluster_name=self._of_cluster("ClusterName"),
             model_bucket=self._of_data("ModelBucketName"),
             database_arn=self._of_cluster("DatabaseClusterArn"),
             database_secret_arn=self._of_cluster("DatabaseSecretArn"),

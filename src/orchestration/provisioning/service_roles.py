@@ -14,6 +14,7 @@ from orchestration.provisioning.policies import (
     NODE_NAME,
     NODE_SECRETS,
     STARS_OF_NODE_SECRETS,
+    Conditions,
     acknowledge,
     allow,
     arn,
@@ -25,7 +26,7 @@ Grants = Mapping[str, tuple[str, ...]]
 """A table's name, or `<table>/<index>`, to what is done with it."""
 
 FOR_BOTH: Grants = {
-    "model_table": ("GetItem", "UpdateItem"),
+    "model_table": ("UpdateItem",),
     "model_table/dataset-active-index": ("Query",),
     "model_table/retrieval-due-index": ("Query",),
     "dataset_table": ("GetItem", "UpdateItem"),
@@ -33,13 +34,18 @@ FOR_BOTH: Grants = {
 }
 FOR_WEB: Grants = {
     **FOR_BOTH,
+    "model_table": ("GetItem", "UpdateItem"),
     "node_table": ("GetItem", "UpdateItem"),
     "user_table": ("UpdateItem",),
     "user_table/users_username_index": ("Query",),
     "key_table": ("GetItem", "PutItem", "UpdateItem"),
     "key_table/owner-index": ("Query",),
 }
-FOR_RECONCILER: Grants = {**FOR_BOTH, "node_table": ("GetItem", "Scan", "UpdateItem")}
+FOR_RECONCILER: Grants = {
+    **FOR_BOTH,
+    "model_table/retrieval-due-index": ("Query", "Scan"),
+    "node_table": ("GetItem", "Scan", "UpdateItem"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ class Surroundings:
     """What the roles refer to, all of it tokens of other stacks; `provisioning_role` is CloudFormation's."""
 
     cluster_stack: str
+    cluster_name: str
     model_bucket: str
     database_arn: str
     database_secret_arn: str
@@ -59,8 +66,13 @@ def web_role(stack: Stack, around: Surroundings) -> iam.Role:
 
 
 def reconciler_role(stack: Stack, around: Surroundings) -> iam.Role:
-    """Make the role of the reconciler: it stores trained models, and knows neither users nor API keys."""
-    return _role(stack, "ReconcilerRole", around, FOR_RECONCILER, "s3:PutObject")
+    """Make the role of the reconciler: it stores trained models, and knows neither users nor API keys.
+
+    It looks at all stacks at once, for which AWS asks for leave to list them too, and knows no narrower one.
+    """
+    role = _role(stack, "ReconcilerRole", around, FOR_RECONCILER, "s3:PutObject")
+    role.add_to_policy(allow(["cloudformation:DescribeStacks", "cloudformation:ListStacks"], ["*"]))
+    return role
 
 
 def _role(stack: Stack, name: str, around: Surroundings, tables: Grants, on_models: str) -> iam.Role:
@@ -70,6 +82,7 @@ def _role(stack: Stack, name: str, around: Surroundings, tables: Grants, on_mode
         *_on_tables(stack, tables),
         allow([on_models], [models]),
         *_on_nodes(stack, around),
+        *_on_tasks(stack, around.cluster_name),
         allow(["rds-data:ExecuteStatement"], [around.database_arn]),
         allow(["secretsmanager:GetSecretValue"], [around.database_secret_arn]),
     ):
@@ -79,12 +92,17 @@ def _role(stack: Stack, name: str, around: Surroundings, tables: Grants, on_mode
 
 
 _STARS = {
+    "IAM5[Resource::*]": "Tasks are listed in one cluster, by a condition; all stacks are read page by page.",
+    starred("ecs", "task/<ClusterStack>-ClusterName/*"): "The id of a task is known when it is there.",
     starred("cloudformation", f"stack/{NODE_NAME}-*/*"): "A stack a node and generation, and the id of each.",
     starred("cloudformation", "stack/<ClusterStack>/*"): "The id of a stack is known when it is there.",
     "IAM5[Resource::arn:<AWS::Partition>:s3:::<DataStack>-ModelBucketName/models/*]": (
         "Trained models are named by their models' ids, which are free text."
     ),
 }
+
+
+_BY_ITS_ROLE = ("ContinueUpdateRollback", "CreateStack", "DeleteStack", "RollbackStack")
 
 
 def _on_tables(stack: Stack, tables: Grants) -> list[iam.PolicyStatement]:
@@ -98,7 +116,7 @@ def _on_tables(stack: Stack, tables: Grants) -> list[iam.PolicyStatement]:
 
 
 def _on_nodes(stack: Stack, around: Surroundings) -> list[iam.PolicyStatement]:
-    """Launch, describe and retire nodes. CloudFormation acts by its own role, never by this one."""
+    """Launch, describe, mend and retire nodes. CloudFormation acts by its own role, never by this one."""
     nodes, cluster = (
         arn(stack, "cloudformation", f"stack/{name}/*") for name in (f"{NODE_NAME}-*", around.cluster_stack)
     )
@@ -106,7 +124,9 @@ def _on_nodes(stack: Stack, around: Surroundings) -> list[iam.PolicyStatement]:
     to_it = {"StringEquals": {"iam:PassedToService": "cloudformation.amazonaws.com"}}
     keep = ("CreateSecret", "DeleteSecret", "GetSecretValue", "TagResource")
     return [
-        allow(["cloudformation:CreateStack", "cloudformation:DeleteStack"], [nodes], by_its_role),
+        allow([f"cloudformation:{action}" for action in _BY_ITS_ROLE], [nodes], by_its_role),
+        # It takes no role: what was begun is ended by the role that began it.
+        allow(["cloudformation:CancelUpdateStack"], [nodes]),
         # Tags of a new stack are authorized as an action of their own.
         allow(["cloudformation:DescribeStackEvents", "cloudformation:TagResource"], [nodes]),
         allow(["cloudformation:DescribeStacks"], [nodes, cluster]),
@@ -115,4 +135,13 @@ def _on_nodes(stack: Stack, around: Surroundings) -> list[iam.PolicyStatement]:
             [f"secretsmanager:{action}" for action in keep],
             [arn(stack, "secretsmanager", f"secret:{NODE_SECRETS}")],
         ),
+    ]
+
+
+def _on_tasks(stack: Stack, cluster_name: str) -> list[iam.PolicyStatement]:
+    """Ask why a node's task stopped. Listing is narrowed by the condition only; Fargate has no instances."""
+    here: Conditions = {"ArnEquals": {"ecs:cluster": arn(stack, "ecs", f"cluster/{cluster_name}")}}
+    return [
+        allow(["ecs:ListTasks"], ["*"], here),
+        allow(["ecs:DescribeTasks"], [arn(stack, "ecs", f"task/{cluster_name}/*")], here),
     ]

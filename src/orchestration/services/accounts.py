@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from orchestration.domain.credentials import SIGN_UP, StoredKey, hash_of, hint_of, new_key
 from orchestration.domain.entities import Caller, User
 from orchestration.domain.errors import AccessDenied, NotFound, Unauthenticated
-from orchestration.domain.ports import ApiKeys, Users
-from orchestration.services.lifecycle import Clock
+from orchestration.domain.ports import ApiKeys, Clock, Users
 
 USED_INTERVAL = 3600.0
 """Seconds between two notes that a key was used: every phone's request uses one."""

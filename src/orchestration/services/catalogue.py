@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 
 from orchestration.domain.entities import Model
-from orchestration.domain.node import NodeStatus, Wish, node_id_of
-from orchestration.domain.ports import Datasets, Models, Nodes
+from orchestration.domain.node import Node, NodeStatus, Wish, node_id_of
+from orchestration.domain.ports import Clock, Datasets, Models, Nodes
 from orchestration.services.accounts import AccountService
-from orchestration.services.lifecycle import Clock
+from orchestration.services.waking import Waker
 
 SEEN_INTERVAL = 60.0
 """Seconds between two notes that a device of a dataset has called: a write costs more than the reads."""
+
+NO_NODE = "no node available yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,13 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueService:
-    """Use cases of devices."""
+    """Use cases of devices. A device never calls CloudFormation: at most it wishes its node up."""
 
     datasets: Datasets
     models: Models
     nodes: Nodes
     accounts: AccountService
+    waker: Waker
     clock: Clock
 
     def work(self, dataset_id: str, *, api_key: str) -> Work:
@@ -37,13 +40,24 @@ class CatalogueService:
         dataset = self.datasets.get(dataset_id)
         self.accounts.check_key(api_key, owner=dataset.owner)
         now = self.clock()
-        if now - dataset.device_seen_at > SEEN_INTERVAL:
-            self.datasets.device_seen(dataset_id, now)
+        node = self.nodes.get(node_id_of(dataset_id))
+        if node is None or now - node.device_at > SEEN_INTERVAL:
+            self.nodes.device_seen(dataset_id, now)
         if not dataset.is_set_up:
             self.datasets.mark_set_up(dataset_id)
             return Work(f"{dataset_id} is properly configured", is_first_contact=True)
-        node = self.nodes.get(node_id_of(dataset_id))
-        if node is None or node.status is not NodeStatus.READY or node.wish is Wish.DOWN or not node.address:
-            return Work("no node available yet")
+        if node is None:
+            return Work(NO_NODE)
+        if node.wish is Wish.DOWN:
+            self._wake(node)
+            return Work(NO_NODE)
+        if node.status is not NodeStatus.READY or not node.address:
+            return Work(NO_NODE)
         training = (model for model in self.models.on_dataset(dataset_id) if model.is_training)
         return Work(address=node.address, models=tuple(training))
+
+    def _wake(self, node: Node) -> None:
+        """A model that was left for days still waits for devices: once a day one may wake its node."""
+        if self.waker.may_wake(node):
+            models = self.models.on_dataset(node.dataset_id)
+            self.waker.wake(node, [model for model in models if model.is_training])

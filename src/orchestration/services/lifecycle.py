@@ -4,218 +4,206 @@ Every step may be the last one this process takes: each is idempotent or conditi
 finds out from the record and the stack what is left to do.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 
-from orchestration.domain.entities import Model
-from orchestration.domain.errors import NotFound, QuotaExceeded, StackFailed, Upstream
-from orchestration.domain.node import (
-    Action,
-    Budget,
-    Node,
-    NodeStack,
-    NodeStatus,
-    Quota,
-    StackPhase,
-    Wish,
-    decide,
-    is_given_up,
-)
-from orchestration.domain.ports import (
-    AuditEntry,
-    AuditLog,
-    Datasets,
-    Models,
-    Nodes,
-    NodeSecret,
-    NodeSecrets,
-    NodeServer,
-    NodeStacks,
-    Tenants,
-)
+from orchestration.domain.decision import Action, Decision, Rules, decide, is_at_rest, pause_after
+from orchestration.domain.errors import StackFailed
+from orchestration.domain.node import Node, NodeStack, NodeStatus, Wish
+from orchestration.domain.ports import Clock, Deletion, Models, NodeSecrets, NodeServer, NodeStacks
+from orchestration.services.launching import Launcher
+from orchestration.services.publication import Publication
+from orchestration.services.records import Records
 
 log = structlog.get_logger(__name__)
 
-Clock = Callable[[], float]
+DELETIONS = {
+    Action.DELETE: Deletion.PLAIN,
+    Action.DELETE_RETAINING: Deletion.RETAINING,
+    Action.DELETE_BY_FORCE: Deletion.BY_FORCE,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Lifecycle:
-    """Carries out what `decide` says; `deadline` is in seconds."""
+    """Carries out what `decide` says."""
 
-    nodes: Nodes
+    records: Records
     stacks: NodeStacks
     secrets: NodeSecrets
-    tenants: Tenants
     server: NodeServer
-    datasets: Datasets
     models: Models
+    launcher: Launcher
+    publication: Publication
     clock: Clock
-    deadline: float
-    quota: Quota
-    budget: Budget
-    audit: AuditLog
+    rules: Rules
 
-    def advance(self, node: Node) -> Node:
-        """Take one step and return the record as it is then. Raises QuotaExceeded, Upstream."""
-        if is_given_up(node, self.budget) or (node.wish is Wish.DOWN and node.status is NodeStatus.ABSENT):
+    def advance(self, node: Node, stack: NodeStack | None = None) -> Node:
+        """Take one step and return the record as it is then; `stack` is looked up unless it was just seen.
+
+        Raises QuotaExceeded, Upstream.
+        """
+        if is_at_rest(node, self.rules.budget):
             return node
-        stack = self.stacks.describe(node)
-        decision = decide(node, stack, self.clock(), self.deadline)
+        stack = stack or self.stacks.describe(node)
+        decision = decide(node, stack, self.clock(), self.rules)
         log.debug("node.decided", node_id=node.node_id, phase=stack.phase, action=decision.action)
+        if decision.alarm and (decision.action is not Action.WAIT or decision.reason != node.reason):
+            self._alarm(node, stack, decision)
+        if decision.failure is not None:
+            node, meant = self._blame(node, stack, decision.failure), node
+            if (node.generation, node.status, node.wish) != (meant.generation, meant.status, meant.wish):
+                return node  # somebody else was here; what was decided may no longer be right
+        return self._act(node, stack, decision)
+
+    def _act(self, node: Node, stack: NodeStack, decision: Decision) -> Node:
         match decision.action:
             case Action.LAUNCH:
-                return self._launch(node, decision.reason)
+                return self.launcher.launch(node, decision.reason)
             case Action.ASK:
                 return self._ask(node, stack, decision.reason)
-            case Action.DELETE:
-                return self._delete(node, stack, decision.reason)
+            case Action.DELETE | Action.DELETE_RETAINING | Action.DELETE_BY_FORCE as action:
+                return self._delete(node, stack, DELETIONS[action], decision)
+            case Action.QUARANTINE:
+                return self._quarantine(node, stack)
             case Action.FORGET:
                 return self._forget(node)
+            case Action.GIVE_UP:
+                return self._give_up(node)
+            case Action.LOOK_AGAIN | Action.CANCEL_UPDATE | Action.ROLL_BACK | Action.CONTINUE_ROLLBACK:
+                return self._repair(node, stack, decision)
             case Action.WAIT:
-                return self._note(node, reason=decision.reason)
+                return self.records.note(node, reason=decision.reason)
 
-    def _launch(self, node: Node, reason: str) -> Node:
-        if node.status is not NodeStatus.DEPLOYING:
-            if node.attempts >= self.budget.attempts and node.status is not NodeStatus.FAILED:
-                self._audit(node, f"node.give up: {node.failure}")
-                return self._note(node, status=NodeStatus.FAILED, reason=node.failure)
-            claimed = self._claim(node)
-            if claimed is None:  # somebody else launches it
-                return self.nodes.get(node.node_id) or node
-            node = claimed
-        secret = self.secrets.ensure(node)
-        try:
-            self.tenants.ensure(node, secret.database_url)
-        except Upstream as error:  # asleep, most of the time; whoever comes next tries again
-            log.warning("node.database_not_ready", node_id=node.node_id, cause=str(error))
-            return self._note(node, reason=str(error))
-        return self._create_stack(node, secret, reason)
-
-    def _claim(self, node: Node) -> Node | None:
-        if node.status is NodeStatus.FAILED:  # asked for again after the cool-down: a new budget
-            node = replace(node, attempts=0)
-        try:
-            return self.nodes.claim(node, self.clock(), self.quota)
-        except QuotaExceeded as error:
-            self._note(node, reason=str(error))
-            raise
-
-    def _create_stack(self, node: Node, secret: NodeSecret, reason: str) -> Node:
-        """The time is noted again: a database may have taken long to wake, and `decide` counts from here."""
-        news = {"secret_hash": secret.secret_hash, "reason": reason, "launched_at": self.clock()}
-        noted = self.nodes.change(node, news)
-        if noted is None:
-            return self.nodes.get(node.node_id) or node
-        try:
-            stack_id = self.stacks.launch(noted, secret.reference)
-        except StackFailed as error:
-            log.warning("node.launch_refused", node_id=node.node_id, cause=str(error))
-            return self._give_back(self._note(noted, failure=str(error)))
-        log.info(
-            "node.launched", node_id=node.node_id, dataset_id=node.dataset_id, generation=noted.generation
+    def _alarm(self, node: Node, stack: NodeStack, decision: Decision) -> None:
+        """For an operator: something that no rule of ours brings to an end by itself."""
+        log.error(
+            "node.alarm",
+            node_id=node.node_id,
+            dataset_id=node.dataset_id,
+            stack_id=stack.stack_id or node.stack_id,
+            phase=stack.phase,
+            action=decision.action,
+            reason=decision.reason,
         )
-        self._audit(node, "node.launch", actor=node.asked_by)
-        return self._note(noted, stack_id=stack_id) if stack_id else noted
 
-    def _give_back(self, refused: Node) -> Node:
-        """End a generation that was refused; not if another process's call for it has gone through."""
-        if refused.stack_id is not None or self.stacks.describe(refused).phase is not StackPhase.ABSENT:
-            return refused
-        return self._forget(refused)
+    def _blame(self, node: Node, stack: NodeStack, known: str) -> Node:
+        """Keep the cause, looked up once a generation: events cost calls."""
+        if node.failed_generation == node.generation:
+            return node
+        told = " ".join(filter(None, [known, self.stacks.explain(node, stack)]))
+        cause = told or "The launch failed, and AWS doesn't say why."
+        log.warning("node.failed", node_id=node.node_id, generation=node.generation, cause=cause)
+        return self.records.note(node, failure=cause, failed_generation=node.generation)
 
     def _ask(self, node: Node, stack: NodeStack, reason: str) -> Node:
         """A complete stack is not yet a node: only its own answer makes it ready."""
         if stack.address is None or not self.server.answers(stack.address, node.node_id):
-            return self._note(node, status=NodeStatus.DEPLOYING, reason=reason)
-        is_first_answer = node.ready_at < node.launched_at
-        ready = self._note(
+            since = node.silent_at if node.status is NodeStatus.DEPLOYING else self.clock()
+            return self.records.note(node, status=NodeStatus.DEPLOYING, reason=reason, silent_at=since)
+        now = self.clock()
+        news = {} if node.was_ready else {"ready_at": now, "took": now - node.launched_at}
+        ready = self.records.note(
             node,
             status=NodeStatus.READY,
             reason="",
             failure="",
             attempts=0,
+            deletions=0,
+            is_refused=False,
+            repairs=0,
             stack_id=stack.stack_id,
             address=stack.address,
-            ready_at=self.clock() if is_first_answer else node.ready_at,
+            **news,
         )
         if ready.status is NodeStatus.READY:
-            self.publish(ready, self.models.on_dataset(ready.dataset_id))
+            self.publication.publish(ready, self.models.on_dataset(ready.dataset_id))
         if ready.status is not node.status:
-            self._audit(node, "node.ready")
+            self.records.tell(node, "node.ready")
             log.info("node.ready", node_id=node.node_id, address=stack.address, generation=node.generation)
         return ready
 
-    def _delete(self, node: Node, stack: NodeStack, reason: str) -> Node:
+    def _delete(self, node: Node, stack: NodeStack, how: Deletion, decision: Decision) -> Node:
         """Phones and data scientists are told first: nobody is sent to a node that goes away."""
-        failure = reason if node.wish is Wish.UP else ""
-        retiring = self._note(
+        now, is_new = self.clock(), decision.attempt != node.deletions
+        retiring = self.records.nodes.change(
             node,
-            status=NodeStatus.RETIRING,
-            reason=reason,
-            failure=failure or node.failure,
-            stack_id=stack.stack_id,
+            {
+                "status": NodeStatus.RETIRING,
+                "reason": decision.reason,
+                "stack_id": stack.stack_id,
+                "deletions": decision.attempt,
+                "deletion_at": now if is_new else node.deletion_at,
+                "next_at": now + pause_after(decision.attempt),
+                "is_refused": False,
+            },
         )
-        if retiring.status is not NodeStatus.RETIRING or retiring.generation != node.generation:
-            return retiring
-        self._unpublish(node.dataset_id)
+        if retiring is None:
+            return self.records.now(node)
+        self.publication.take_back(node.dataset_id)
         try:
-            self.stacks.retire(retiring)
+            left = self.stacks.delete(retiring, stack, how)
         except StackFailed as error:
             log.warning("node.retire_refused", node_id=node.node_id, cause=str(error))
-            return self._note(retiring, reason=str(error))
-        self._audit(node, f"node.take down: {reason}")
-        log.info("node.retiring", node_id=node.node_id, generation=node.generation, reason=reason)
+            return self.records.note(retiring, reason=str(error), is_refused=True)
+        self.records.tell(node, f"node.take down: {decision.reason}")
+        if left:
+            self.records.tell(node, f"node.left behind: {', '.join(left)}")
+        log.info("node.retiring", node_id=node.node_id, generation=node.generation, how=how.value)
         return retiring
 
+    def _quarantine(self, node: Node, stack: NodeStack) -> Node:
+        """Let the next generation begin beside a stack that can't be deleted; the sweep goes on trying."""
+        self.records.tell(node, f"node.quarantine: {stack.stack_id}")
+        return self._end(node, generation=node.generation + 1)  # under its name, the old one stays in the way
+
     def _forget(self, node: Node) -> Node:
-        self._unpublish(node.dataset_id)
-        self.secrets.discard(node)
-        gone = {"stack_id": None, "address": None, "secret_hash": None, "reason": "", "idle_since": 0.0}
-        if node.wish is Wish.UP:
-            gone["failed_at"] = self.clock()
-        self._audit(node, "node.gone")
+        self.records.tell(node, "node.gone")
         log.info("node.gone", node_id=node.node_id, generation=node.generation)
-        return self.nodes.release(node, gone) or self.nodes.get(node.node_id) or node
+        return self._end(node)
 
-    def publish(self, node: Node, models: Sequence[Model]) -> None:
-        """Show where a ready node is, on its dataset and on those of these models that train.
+    def _end(self, node: Node, **changes: object) -> Node:
+        """The end of a generation. One that nobody wants any more takes its failures along."""
+        self.publication.take_back(node.dataset_id)
+        self.secrets.discard(node)
+        gone = changes | {
+            "stack_id": None,
+            "address": None,
+            "secret_hash": None,
+            "reason": "",
+            "idle_since": 0.0,
+        }
+        if node.wish is Wish.UP:
+            gone["next_at"] = self.clock() + pause_after(node.attempts)
+            gone["reason"] = "The next stack is to come."
+        else:
+            gone |= {"attempts": 0, "next_at": 0.0}
+        return self.records.nodes.release(node, gone) or self.records.now(node)
 
-        Whoever takes the node down says so in its record first and clears this after; so a look at the record
-        behind our back is enough not to leave the address of a node that is gone.
-        """
-        unaware = [model for model in models if model.is_training and model.node_address != node.address]
-        if node.address is None or not (self._publish_on_dataset(node, node.address) or unaware):
-            return
-        for model in unaware:
-            with suppress(NotFound):
-                self.models.publish_node(model, node.address)
-        now = self.nodes.get(node.node_id)
-        if now is None or now.status is not NodeStatus.READY or now.generation != node.generation:
-            self._unpublish(node.dataset_id)
+    def _give_up(self, node: Node) -> Node:
+        self.records.tell(node, f"node.give up: {node.failure}")
+        failed = {"status": NodeStatus.FAILED, "reason": node.failure, "failed_at": self.clock()}
+        return self.records.note(node, **failed)
 
-    def _publish_on_dataset(self, node: Node, address: str) -> bool:
+    def _repair(self, node: Node, stack: NodeStack, decision: Decision) -> Node:
+        """Counted before it is done: what has no effect must come to an end too."""
+        attempt = node.repairs + 1
+        next_at = self.clock() + pause_after(attempt)
+        counted = self.records.nodes.change(
+            node, {"repairs": attempt, "next_at": next_at, "reason": decision.reason}
+        )
+        if counted is None:
+            return self.records.now(node)
         try:
-            if self.datasets.get(node.dataset_id).node_address == address:
-                return False
-        except NotFound:
-            return False  # the marketplace has deleted it; its node is looked after all the same
-        self.datasets.publish_node(node.dataset_id, address)
-        return True
-
-    def _unpublish(self, dataset_id: str) -> None:
-        self.datasets.unpublish_node(dataset_id)
-        self.models.unpublish_node(dataset_id)
-
-    def _audit(self, node: Node, action: str, actor: str = "service") -> None:
-        self.audit.record(AuditEntry(actor, action, f"dataset:{node.dataset_id}", "ok"))
-
-    def _note(self, node: Node, **changes: object) -> Node:
-        """Write what is new; where somebody else was faster, their record is the answer."""
-        news = {name: value for name, value in changes.items() if getattr(node, name) != value}
-        if not news:
-            return node
-        return self.nodes.change(node, news) or self.nodes.get(node.node_id) or node
+            match decision.action:
+                case Action.CANCEL_UPDATE:
+                    self.stacks.cancel_update(counted, stack)
+                case Action.ROLL_BACK:
+                    self.stacks.roll_back(counted, stack)
+                case Action.CONTINUE_ROLLBACK:
+                    self.stacks.continue_rollback(counted, stack)
+        except StackFailed as error:
+            log.warning("node.repair_refused", node_id=node.node_id, cause=str(error))
+            return self.records.note(counted, reason=str(error))
+        return counted

@@ -1,9 +1,9 @@
 """A data scientist asks for a node, an owner gives one up: the whole story of /create and /delete."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestration.domain.entities import Caller, Model
+from orchestration.domain.decision import is_at_rest
+from orchestration.domain.entities import Caller, Model, Wanted
 from orchestration.domain.errors import (
     AccessDenied,
     Conflict,
@@ -13,8 +13,9 @@ from orchestration.domain.errors import (
     QuotaExceeded,
 )
 from orchestration.domain.node import Node, NodeStatus, Wish, node_id_of
-from orchestration.domain.ports import Datasets, Models, Nodes, Users
-from orchestration.services.lifecycle import Clock, Lifecycle
+from orchestration.domain.ports import Clock, Datasets, Models, Nodes, Users
+from orchestration.services.lifecycle import Lifecycle
+from orchestration.services.waking import WAKING_INTERVAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,11 @@ class NodeRequest:
     model_id: str
     features: tuple[str, ...]
     labels: tuple[str, ...]
+
+    def wanted_of(self, model: Model) -> Wanted:
+        """Return what is to be recorded; the node knows the model by the name that was sent."""
+        hosted_as = None if self.model_id == model.model_id else self.model_id
+        return Wanted(self.features, self.labels, hosted_as)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +63,17 @@ class NodeService:
         Raises NotFound, AccessDenied, InvalidRequest, Conflict, QuotaExceeded, NodeFailed.
         """
         submitted = self._entitled(request, caller)
-        model = self.models.accept(submitted, request.features, request.labels, request.model_id)
+        model = self.models.accept(submitted, request.wanted_of(submitted), self.clock())
         node = self._advanced(self.nodes.ask(request.dataset_id, self.clock(), caller.username))
         if node.status is NodeStatus.FAILED:
             raise NodeFailed(
                 f"The node could not be launched: {node.failure or 'no cause is known.'} "
-                f"Ask again in {self.lifecycle.budget.cool_down / 60:.0f} minutes."
+                f"Ask again in {self.lifecycle.rules.budget.cool_down / 60:.0f} minutes."
             )
         if node.status is not NodeStatus.READY or node.wish is not Wish.UP or node.address is None:
             return NodeAnswer(None, _why_not_yet(node))
         if model.node_address != node.address:
-            self.lifecycle.publish(node, [model])
+            self.lifecycle.publication.publish(node, [model])
         return NodeAnswer(node.address, "")
 
     def _advanced(self, asked: Node) -> Node:
@@ -85,11 +91,11 @@ class NodeService:
         if self.datasets.get(dataset_id).owner != caller.username:
             raise AccessDenied("Only the owner of a dataset can retire its node.")
         node = self.nodes.get(node_id_of(dataset_id))
-        if node is None or (node.wish is Wish.DOWN and node.status is NodeStatus.ABSENT):
+        if node is None or (is_at_rest(node, self.lifecycle.rules.budget) and node.wish is Wish.DOWN):
             return None
         if not force:
             self._refuse_while_needed(dataset_id)
-        if not self.nodes.let_go(node):
+        if not self.nodes.let_go(node, wake_at=self.clock() + WAKING_INTERVAL):
             raise Conflict("Somebody has just asked for this node. Try again.")
         return self.nodes.get(node.node_id)
 
@@ -119,21 +125,18 @@ class NodeService:
         return model
 
     def _refuse_while_needed(self, dataset_id: str) -> None:
-        if holding := needed_for(self.models, dataset_id):
+        training = [model for model in self.models.on_dataset(dataset_id) if model.is_training]
+        if holding := [*training, *self.models.to_retrieve(dataset_id)]:
             names = ", ".join(sorted(repr(model.model_id) for model in holding))
             raise Conflict(
                 f"Unfinished models are on this node: {names}. Send force: true to retire it all the same."
             )
 
 
-def needed_for(models: Models, dataset_id: str) -> Sequence[Model]:
-    """Return the models that hold a node awake: still training, or not yet safe in the bucket."""
-    training = [model for model in models.on_dataset(dataset_id) if model.is_training]
-    return [*training, *models.to_retrieve(dataset_id)]
-
-
 def _why_not_yet(node: Node) -> str:
-    reason = node.reason or "The node is being launched."
-    if node.failure and node.failure not in reason:
-        return f"{reason} The launch before failed: {node.failure}"
-    return reason
+    sentences = [node.reason or "The node is being launched."]
+    if node.failure and node.failure not in node.reason:
+        sentences.append(f"The last launch failed: {node.failure}")
+    if node.took:
+        sentences.append(f"The last launch that succeeded took {node.took:.0f} s.")
+    return " ".join(sentences)

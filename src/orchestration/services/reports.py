@@ -7,9 +7,9 @@ import structlog
 from orchestration.domain.cycle import Report
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import AccessDenied, Conflict, OrchestrationError
-from orchestration.domain.ports import Datasets, Models
+from orchestration.domain.node import node_id_of
+from orchestration.domain.ports import Clock, Datasets, Models, Nodes
 from orchestration.services.accounts import AccountService
-from orchestration.services.lifecycle import Clock
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +33,7 @@ class ReportService:
 
     models: Models
     datasets: Datasets
+    nodes: Nodes
     accounts: AccountService
     rules: ReportRules
     clock: Clock
@@ -61,11 +62,11 @@ class ReportService:
         now = self.clock()
         if not self.rules.key_required and now <= self.vouched_until.get(dataset_id, 0.0):
             return
-        dataset = self.datasets.get(dataset_id)
         if self.rules.key_required:
-            self.accounts.check_key(api_key, owner=dataset.owner)
+            self.accounts.check_key(api_key, owner=self.datasets.get(dataset_id).owner)
             return
-        until = dataset.device_seen_at + self.rules.device_seen_within
+        node = self.nodes.get(node_id_of(dataset_id))
+        until = (node.device_at if node else 0.0) + self.rules.device_seen_within
         if now > until:
             raise AccessDenied("No device of this dataset has shown a valid API key lately.")
         self.vouched_until[dataset_id] = until

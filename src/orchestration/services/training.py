@@ -11,8 +11,7 @@ from orchestration.domain.cycle import Progress, closes
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import AccessDenied, Contended, Unauthenticated
 from orchestration.domain.node import Node, NodeStatus, node_id_of
-from orchestration.domain.ports import Models, Nodes
-from orchestration.services.lifecycle import Clock
+from orchestration.domain.ports import Clock, Models, Nodes
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +43,7 @@ class TrainingService:
             return False
         if not self.models.close_cycle(model, progress, self.clock()):
             raise Contended("Another call is closing this cycle. Send it again.")
+        self.nodes.progress_seen(node, self.clock())
         log.info("cycle.closed", model_id=model.model_id, percent=progress.percent_complete)
         return True
 

@@ -8,7 +8,7 @@ from werkzeug.test import TestResponse
 
 from orchestration.domain.credentials import hash_of
 from orchestration.domain.node import NodeStatus, Wish
-from tests.builders import a_node
+from tests.builders import NOON, a_node
 from tests.web import NODE_SECRET, services_on
 
 
@@ -28,6 +28,7 @@ def node(world):
         generation=1,
         address="node.test",
         secret_hash=hash_of(NODE_SECRET),
+        device_at=NOON,
     )
     world.nodes.add(node)
     return node

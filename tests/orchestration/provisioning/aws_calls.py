@@ -103,8 +103,11 @@ class View:
         ]
 
     def _places(self, table: Table, call: ast.Call) -> list[str]:
-        if _method(call) != "query" or ast.unparse(call.args[0]) == "None":
+        index = ast.unparse(call.args[0]) if call.args else "None"
+        if _method(call) not in ("query", "scan") or index == "None":
             return [table.name]
+        if isinstance(call.args[0], ast.Constant):
+            return [f"{table.name}/{call.args[0].value}"]
         written = " ".join(map(ast.unparse, self._nodes()))
         indexes = set(re.findall(r"[\"']([\w-]+[-_]index)[\"']", written))
         assert indexes, f"{type(self.owner).__name__} queries no index?"

@@ -7,11 +7,19 @@ from botocore.stub import ANY
 
 from orchestration.domain.errors import StackFailed, Upstream
 from orchestration.domain.node import StackPhase
-from orchestration.provisioning.cfn_helper import CfnHelper, NewStack, cloudformation_client
+from orchestration.provisioning.cfn_helper import (
+    PAGE_PAUSE,
+    CfnHelper,
+    NewStack,
+    Removal,
+    cloudformation_client,
+)
 
 ARN = "arn:aws:cloudformation:us-east-1:000000000000:stack/a-stack/1"
 NEW = NewStack("a-stack", {"Resources": {}}, token="launch-1", parameters={"NodeId": "n1"}, tags={"k": "v"})
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ROLE = "arn:aws:iam::000000000000:role/maker"
+GONE = Removal("delete-1")
 
 
 @pytest.fixture
@@ -36,6 +44,19 @@ def event(resource, status, reason="", *, physical="physical"):
     }
 
 
+class Time:
+    """A clock that only sleeping moves."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
 def test_a_stack_is_created_from_an_inline_body(stacks, answers):
     """One call, idempotent by its token, with parameters and tags as pairs."""
     expected = {
@@ -52,19 +73,21 @@ def test_a_stack_is_created_from_an_inline_body(stacks, answers):
 
 
 def test_cloudformation_acts_by_the_role_it_is_given(stacks, answers):
-    """It creates and deletes with rights of its own, not with the caller's."""
-    role = "arn:aws:iam::000000000000:role/maker"
-    created = {"TemplateBody": ANY, "Parameters": ANY, "Tags": ANY, "Capabilities": ANY, "RoleARN": role}
+    """It creates, deletes and rolls back with rights of its own, not with the caller's."""
+    created = {"TemplateBody": ANY, "Parameters": ANY, "Tags": ANY, "Capabilities": ANY, "RoleARN": ROLE}
     answers.add_response(
         "create_stack",
         {"StackId": ARN},
         {"StackName": "a-stack", "ClientRequestToken": "launch-1", **created},
     )
-    deleted = {"StackName": ARN, "ClientRequestToken": "retire-1", "RoleARN": role}
-    answers.add_response("delete_stack", {}, deleted)
+    of_stack = {"StackName": ARN, "ClientRequestToken": "t-1", "RoleARN": ROLE}
+    for operation in ("delete_stack", "rollback_stack", "continue_update_rollback"):
+        answers.add_response(operation, {}, of_stack)
 
-    stacks.create(replace(NEW, role_arn=role))
-    stacks.delete(ARN, "retire-1", role)
+    stacks.create(replace(NEW, role_arn=ROLE))
+    stacks.delete(ARN, Removal("t-1"), ROLE)
+    stacks.roll_back(ARN, "t-1", ROLE)
+    stacks.continue_rollback(ARN, "t-1", ROLE)
 
 
 @pytest.mark.parametrize("code", ["AlreadyExistsException", "TokenAlreadyExistsException"])
@@ -110,7 +133,7 @@ def test_an_unreachable_cloudformation_is_upstream(stacks, client, monkeypatch):
 
 
 def test_a_stack_is_described_in_our_words(stacks, answers):
-    """Outputs and tags become mappings, the status a phase."""
+    """Outputs and tags become mappings, the status a phase, the time seconds since the epoch."""
     stack = told(
         "CREATE_COMPLETE",
         Outputs=[{"OutputKey": "Address", "OutputValue": "lb.test"}],
@@ -120,7 +143,8 @@ def test_a_stack_is_described_in_our_words(stacks, answers):
 
     found = stacks.describe("a-stack")
 
-    assert (found.stack_id, found.phase, found.deleted_at) == (ARN, StackPhase.USABLE, "")
+    assert (found.stack_id, found.name, found.phase) == (ARN, "a-stack", StackPhase.USABLE)
+    assert (found.status, found.status_reason, found.created_at) == ("CREATE_COMPLETE", "", NOW.timestamp())
     assert found.outputs == {"Address": "lb.test"}
     assert found.tags == {"artificien:node-id": "n1"}
 
@@ -140,14 +164,53 @@ def test_another_validation_error_is_not_absence(stacks, answers):
         stacks.describe("a-stack")
 
 
+def test_all_stacks_are_listed_page_by_page_and_without_haste(client, answers):
+    """Every caller of the account has a share in this call: between two pages there is a pause."""
+    time = Time()
+    names = ("a", "b"), ("c",), ()
+    for page, (listed, token) in enumerate(zip(names, ("2", "3", None), strict=True), start=1):
+        stacks = [told("CREATE_COMPLETE", StackId=f"{ARN}-{name}") | {"StackName": name} for name in listed]
+        answer = {"Stacks": stacks} | ({"NextToken": token} if token else {})
+        answers.add_response("describe_stacks", answer, {"NextToken": str(page)} if page > 1 else {})
+
+    seen_at = [(stack.name, time.now) for stack in CfnHelper(client, sleep=time.sleep).all()]
+
+    assert seen_at == [("a", 0), ("b", 0), ("c", PAGE_PAUSE)]
+    assert time.now == 2 * PAGE_PAUSE
+
+
+def test_a_list_that_breaks_off_says_so(stacks, answers):
+    """What was missed must not be taken for gone."""
+    answers.add_client_error("describe_stacks", "Throttling", "Rate exceeded")
+
+    with pytest.raises(Upstream, match="would not list the stacks: Throttling"):
+        list(stacks.all())
+
+
+@pytest.mark.parametrize(
+    ("removal", "more"),
+    [
+        (Removal("delete-1"), {}),
+        (Removal("delete-1", retain=["Listener", "Service"]), {"RetainResources": ["Listener", "Service"]}),
+        (Removal("delete-1", by_force=True), {"DeletionMode": "FORCE_DELETE_STACK"}),
+    ],
+    ids=["plain", "retaining", "by force"],
+)
+def test_a_stack_is_deleted_as_it_is_wished(stacks, answers, removal, more):
+    """What CloudFormation takes only after a deletion has failed isn't sent before."""
+    answers.add_response("delete_stack", {}, {"StackName": ARN, "ClientRequestToken": "delete-1", **more})
+
+    stacks.delete(ARN, removal)
+
+
 def test_deleting_what_is_gone_is_no_error(stacks, answers):
-    """Retiring is idempotent."""
-    expected = {"StackName": ARN, "ClientRequestToken": "retire-1"}
+    """Asked twice, done once."""
+    expected = {"StackName": ARN, "ClientRequestToken": "delete-1"}
     answers.add_client_error(
         "delete_stack", "ValidationError", f"Stack [{ARN}] does not exist", expected_params=expected
     )
 
-    stacks.delete(ARN, "retire-1")
+    stacks.delete(ARN, GONE)
 
 
 def test_termination_protection_is_reported(stacks, answers):
@@ -155,7 +218,31 @@ def test_termination_protection_is_reported(stacks, answers):
     answers.add_client_error("delete_stack", "ValidationError", "TerminationProtection is enabled")
 
     with pytest.raises(StackFailed, match="TerminationProtection"):
-        stacks.delete(ARN, "retire-1")
+        stacks.delete(ARN, GONE)
+
+
+REPAIRS = {
+    "cancel_update_stack": CfnHelper.cancel_update,
+    "rollback_stack": CfnHelper.roll_back,
+    "continue_update_rollback": CfnHelper.continue_rollback,
+}
+
+
+@pytest.mark.parametrize("operation", REPAIRS)
+def test_a_repair_carries_its_token(stacks, answers, operation):
+    """Asked twice, done once; without a role CloudFormation takes the one that made the stack."""
+    answers.add_response(operation, {}, {"StackName": ARN, "ClientRequestToken": "repair-1"})
+
+    REPAIRS[operation](stacks, ARN, "repair-1")
+
+
+@pytest.mark.parametrize("operation", REPAIRS)
+def test_a_repair_that_is_refused_is_a_failed_stack(stacks, answers, operation):
+    """An update that has just ended, for one, can't be cancelled."""
+    answers.add_client_error(operation, "ValidationError", "cannot be called from current stack status")
+
+    with pytest.raises(StackFailed, match="cannot be called from current stack status"):
+        REPAIRS[operation](stacks, ARN, "repair-1")
 
 
 def test_the_first_failure_of_the_last_operation_is_found(stacks, answers):
@@ -181,24 +268,54 @@ def test_the_first_failure_of_the_last_operation_is_found(stacks, answers):
     assert stacks.first_failure(ARN) == "Service: No space left"
 
 
+def events_are(answers, *events):
+    answers.add_response("describe_stack_events", {"StackEvents": list(events)}, {"StackName": ARN})
+
+
+def test_what_could_not_be_deleted_is_named_once_and_in_order(stacks, answers):
+    """For `retain`, which wants logical ids; what failed in an operation before is no reason now."""
+    events_are(
+        answers,
+        event("a-stack", "DELETE_FAILED", "The following resource(s) failed to delete", physical=ARN),
+        event("Service", "DELETE_FAILED", "In use"),
+        event("Listener", "DELETE_FAILED", "In use"),
+        event("Service", "DELETE_FAILED", "In use"),
+        event("Target", "DELETE_COMPLETE"),
+        event("a-stack", "DELETE_IN_PROGRESS", "User Initiated", physical=ARN),
+        event("Role", "CREATE_FAILED", "Of an operation before"),
+    )
+
+    assert stacks.failed_resources(ARN) == ["Listener", "Service"]
+
+
+def test_what_was_deleted_in_a_second_try_is_not_retained(stacks, answers):
+    """CloudFormation tries again by itself, and refuses to retain what is gone."""
+    events_are(
+        answers,
+        event("a-stack", "DELETE_FAILED", physical=ARN),
+        event("Service", "DELETE_FAILED", "In use"),
+        event("Target", "DELETE_COMPLETE"),
+        event("Target", "DELETE_FAILED", "In use by the service"),
+        event("a-stack", "DELETE_IN_PROGRESS", "User Initiated", physical=ARN),
+    )
+
+    assert stacks.failed_resources(ARN) == ["Service"]
+
+
+def test_a_failure_without_a_reason_is_told_by_its_status(stacks, answers):
+    """CloudFormation doesn't always give one."""
+    failed = event("Service", "UPDATE_FAILED")
+    del failed["ResourceStatusReason"]
+    events_are(answers, failed)
+
+    assert stacks.first_failure(ARN) == "Service: UPDATE_FAILED"
+
+
 def test_a_stack_without_failures_has_no_reason(stacks, answers):
     """Also where the events don't reach back to the start."""
     answers.add_response("describe_stack_events", {"StackEvents": [event("Task", "CREATE_COMPLETE")]})
 
     assert stacks.first_failure(ARN) == ""
-
-
-class Time:
-    """A clock that only sleeping moves."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.now += seconds
 
 
 def test_waiting_ends_when_the_stack_is_settled(client, answers):
@@ -236,3 +353,11 @@ def test_the_client_has_time_outs_and_standard_retries():
 
     assert (config.connect_timeout, config.read_timeout) == (5, 20)
     assert config.retries == {"mode": "standard", "total_max_attempts": 5}
+
+
+def test_a_stack_says_since_when_it_is_being_deleted(stacks, answers):
+    """Of a deletion that failed, too: so one can see whether a later one was ever asked for."""
+    answers.add_response("describe_stacks", {"Stacks": [told("CREATE_COMPLETE")]})
+    answers.add_response("describe_stacks", {"Stacks": [told("DELETE_FAILED", DeletionTime=NOW)]})
+
+    assert [stacks.describe(ARN).deleted_at for _ in range(2)] == [0.0, NOW.timestamp()]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestration.provisioning.node_shape import MEMORIES, SIZES, NodeShape
+from orchestration.provisioning.node_shape import MEMORIES, ON_DEMAND, SIZES, SPOT, NodeShape
 from tests.orchestration.provisioning.reading import NODE
 
 
@@ -44,3 +44,13 @@ def test_a_usual_node_is_half_a_cpu_with_two_gigabytes_on_demand():
         "NodeMemory": "2048",
         "CapacityProvider": "FARGATE",
     }
+
+
+def test_after_a_failure_nobody_asks_for_spot():
+    """It may have failed for want of it."""
+    shape = NodeShape("node:1", spot=True)
+
+    assert [shape.parameters(attempt)["CapacityProvider"] for attempt in (1, 2, 3)] == [
+        SPOT,
+        *[ON_DEMAND] * 2,
+    ]

@@ -1,15 +1,28 @@
 import json
+import re
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import boto3
 import pytest
+from botocore import xform_name
 from botocore.stub import ANY
 from moto import mock_aws
 
 from orchestration.domain.errors import StackFailed, Upstream
-from orchestration.domain.node import ABSENT_STACK, Node, NodeStatus, StackPhase, node_id_of
+from orchestration.domain.node import (
+    ABSENT_STACK,
+    ListedStack,
+    Node,
+    NodeStack,
+    NodeStatus,
+    StackPhase,
+    node_id_of,
+)
+from orchestration.domain.ports import Deletion
+from orchestration.provisioning.cfn_helper import PAGE_PAUSE
+from orchestration.provisioning.ecs_tasks import EcsTasks
 from orchestration.provisioning.node_shape import NodeShape
 from orchestration.provisioning.orchestration_helper import CloudFormationNodeStacks, tag_value
 from orchestration.provisioning.synthesizer import TemplateName, load_template
@@ -25,6 +38,9 @@ SHARED = {
     name: f"the-{name}" for name in load_template(TemplateName.NODE)["Parameters"] if name not in OWN
 } | {"AssignPublicIp": "ENABLED"}
 TAGS = {"artificien:node-id": NODE.node_id}
+MADE = datetime(2026, 1, 1, tzinfo=UTC)
+GOING = NodeStack(StackPhase.UNDELETABLE, ARN)
+ROLE = "arn:aws:iam::000000000000:role/maker"
 
 
 class Clock:
@@ -40,15 +56,34 @@ def clock():
     return Clock()
 
 
-def node_stacks(client, **more):
-    return CloudFormationNodeStacks(
-        client, prefix="artificien-node", cluster_stack="artificien-cluster", **{"shape": SHAPE} | more
-    )
+class Tasks:
+    """An ECS that says the same of every node, or that is away."""
+
+    def __init__(self, words=""):
+        self.words = words
+        self.away = False
+        self.asked = []
+
+    def last_words(self, cluster, family, since):
+        self.asked.append((cluster, family, since))
+        if self.away:
+            raise Upstream("ECS would not tell.")
+        return self.words
 
 
 @pytest.fixture
-def stacks(client, clock):
-    return node_stacks(client, clock=clock)
+def tasks():
+    return Tasks()
+
+
+def node_stacks(client, tasks=None, **more):
+    usual = {"prefix": "artificien-node", "cluster_stack": "artificien-cluster", "shape": SHAPE}
+    return CloudFormationNodeStacks(client, tasks or Tasks(), **usual | more)
+
+
+@pytest.fixture
+def stacks(client, tasks, clock):
+    return node_stacks(client, tasks, clock=clock)
 
 
 def told(status, *, outputs=None, tags=TAGS, **more):
@@ -58,7 +93,7 @@ def told(status, *, outputs=None, tags=TAGS, **more):
                 "StackName": NAME,
                 "StackId": ARN,
                 "StackStatus": status,
-                "CreationTime": datetime(2026, 1, 1, tzinfo=UTC),
+                "CreationTime": MADE,
                 "Outputs": [{"OutputKey": k, "OutputValue": v} for k, v in (outputs or {}).items()],
                 "Tags": [{"Key": k, "Value": v} for k, v in tags.items()],
                 **more,
@@ -83,14 +118,14 @@ def recorded(client, operation):
 
 
 def test_a_complete_stack_shows_the_address_of_its_node(stacks, answers):
-    """It comes from the stack's output; no events are asked for while all is well."""
+    """It comes from the stack's output."""
     complete = told("CREATE_COMPLETE", outputs={"PyGridNodeLoadBalancerDNS": "lb.test"})
     answers.add_response("describe_stacks", complete, {"StackName": NAME})
 
     stack = stacks.describe(NODE)
 
     assert (stack.phase, stack.stack_id, stack.address) == (StackPhase.USABLE, ARN, "lb.test")
-    assert stack.reason == ""
+    assert stack.remark == ""
 
 
 def test_a_known_stack_is_looked_up_by_its_arn(stacks, answers):
@@ -110,63 +145,169 @@ def test_no_stack_is_absent(stacks, answers):
     assert stacks.describe(NODE) == ABSENT_STACK
 
 
-@pytest.mark.parametrize(
-    ("status", "phase"),
-    [(NodeStatus.DEPLOYING, StackPhase.UNKNOWN), (NodeStatus.RETIRING, StackPhase.ABSENT)],
-)
-def test_a_stack_just_created_is_not_taken_for_gone(stacks, answers, status, phase):
-    """CloudFormation lags behind: forgotten now, the stack would live on unseen."""
+@pytest.mark.parametrize("status", list(NodeStatus))
+def test_a_stack_that_was_launched_and_is_not_shown_is_unseen(stacks, answers, status):
+    """Not absent: CloudFormation lags behind. What that means is decided elsewhere."""
     answers.add_client_error("describe_stacks", "ValidationError", f"Stack with id {ARN} does not exist")
 
-    assert stacks.describe(replace(NODE, stack_id=ARN, status=status)).phase is phase
+    seen = stacks.describe(replace(NODE, stack_id=ARN, status=status))
+
+    assert seen == NodeStack(StackPhase.UNSEEN, ARN)
+
+
+@pytest.mark.parametrize("status", ["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_IN_PROGRESS", "IMPORT_COMPLETE"])
+def test_what_serves_has_its_address_whatever_else_goes_on(stacks, answers, status):
+    """An operator's update leaves the old resources in place until the new ones are."""
+    answers.add_response("describe_stacks", told(status, outputs={"PyGridNodeLoadBalancerDNS": "lb.test"}))
+
+    assert stacks.describe(NODE).address == "lb.test"
 
 
 @pytest.mark.parametrize(
-    ("status", "phase"),
+    ("status", "more", "remark"),
     [
-        ("ROLLBACK_IN_PROGRESS", StackPhase.FAILING),
-        ("ROLLBACK_COMPLETE", StackPhase.BROKEN),
-        ("DELETE_FAILED", StackPhase.UNDELETABLE),
+        ("ROLLBACK_COMPLETE", {"StackStatusReason": "Timed out"}, "Timed out"),
+        ("CREATE_COMPLETE", {}, ""),
+        ("TELEPORT_IN_PROGRESS", {}, "The stack is TELEPORT_IN_PROGRESS."),
+        ("TELEPORT_IN_PROGRESS", {"StackStatusReason": "Beaming"}, "Beaming"),
     ],
 )
-def test_a_failure_has_the_reason_of_its_first_event(stacks, answers, status, phase):
-    """A data scientist is told what broke, not that something did."""
-    failed = {
-        "StackId": ARN,
-        "StackName": NAME,
-        "EventId": "1",
-        "Timestamp": datetime(2026, 1, 1, tzinfo=UTC),
-        "LogicalResourceId": "Service",
-        "ResourceStatus": "CREATE_FAILED",
-        "ResourceStatusReason": "The image doesn't exist",
-    }
-    answers.add_response("describe_stacks", told(status))
-    answers.add_response("describe_stack_events", {"StackEvents": [failed]}, {"StackName": ARN})
+def test_a_remark_says_what_the_phase_does_not(stacks, answers, status, more, remark):
+    """CloudFormation's own words, or the word that we don't know."""
+    answers.add_response("describe_stacks", told(status, **more))
 
-    stack = stacks.describe(NODE)
-
-    assert (stack.phase, stack.reason) == (phase, "Service: The image doesn't exist")
+    assert stacks.describe(NODE).remark == remark
 
 
-def test_without_a_failed_event_cloudformation_s_own_words_are_the_reason(stacks, answers):
-    """Some failures are of the stack, not of a resource."""
-    answers.add_response("describe_stacks", told("ROLLBACK_COMPLETE", StackStatusReason="Timed out"))
-    answers.add_response("describe_stack_events", {"StackEvents": []})
+def test_a_stack_that_could_not_be_deleted_says_when_that_was_tried(stacks, answers):
+    """Else a deletion that was noted and never asked for would count as one that failed."""
+    answers.add_response("describe_stacks", told("DELETE_FAILED", DeletionTime=MADE))
 
-    assert stacks.describe(NODE).reason == "Timed out"
+    assert stacks.describe(NODE) == NodeStack(StackPhase.UNDELETABLE, ARN, deleted_at=MADE.timestamp())
 
 
-def test_a_stranger_s_stack_is_never_touched(stacks, answers):
-    """Only the tag makes a stack ours, not its name."""
+def test_a_stranger_s_stack_is_in_the_way(stacks, answers):
+    """Only the tag makes a stack ours, not its name; without its ARN nothing can be done to it."""
     answers.add_response("describe_stacks", told("CREATE_COMPLETE", tags={}))
     answers.add_response("describe_stacks", told("CREATE_COMPLETE", tags={"artificien:node-id": "n2"}))
 
-    stack = stacks.describe(NODE)
+    for _ in range(2):
+        stack = stacks.describe(NODE)
 
-    assert (stack.phase, stack.stack_id) == (StackPhase.UNKNOWN, None)
-    assert "isn't ours" in stack.reason
-    with pytest.raises(StackFailed, match="doesn't carry this node's tag"):
-        stacks.retire(NODE)
+        assert (stack.phase, stack.stack_id, stack.address) == (StackPhase.UNKNOWN, None, None)
+        assert "isn't ours" in stack.remark
+
+
+class TestAll:
+    @pytest.fixture
+    def listed(self, stacks, answers):
+        """What is listed of stacks with these names and tags."""
+
+        def of(*stacks_told):
+            page = [
+                told("CREATE_COMPLETE", tags=tags, **more)["Stacks"][0] | {"StackName": name}
+                for name, tags, more in stacks_told
+            ]
+            answers.add_response("describe_stacks", {"Stacks": page}, {})
+            return list(stacks.all())
+
+        return of
+
+    def test_ours_are_listed_with_what_is_known_of_them(self, listed):
+        """Node and generation from the tags, so that any stack finds its record."""
+        outputs = [{"OutputKey": "PyGridNodeLoadBalancerDNS", "OutputValue": "lb.test"}]
+        found = listed((NAME, TAGS | {"artificien:generation": "3"}, {"Outputs": outputs}))
+        seen = NodeStack(StackPhase.USABLE, ARN, "lb.test")
+
+        assert found == [ListedStack(NODE.node_id, 3, MADE.timestamp(), seen)]
+
+    @pytest.mark.parametrize(
+        ("name", "tags"),
+        [
+            pytest.param("somebody-s", {}, id="no tags"),
+            pytest.param(NAME, TAGS, id="no generation"),
+            pytest.param(NAME, {"artificien:generation": "3"}, id="no node"),
+            pytest.param(NAME, TAGS | {"artificien:generation": "third"}, id="no number"),
+            pytest.param(NAME, TAGS | {"artificien:generation": "4"}, id="another generation's name"),
+            pytest.param(
+                f"staging-{NODE.node_id}-3", TAGS | {"artificien:generation": "3"}, id="another deployment"
+            ),
+        ],
+    )
+    def test_others_are_passed_over(self, listed, name, tags):
+        """Of two deployments in an account neither touches the other's stacks."""
+        assert listed((name, tags, {})) == []
+
+    def test_pages_are_read_with_pauses(self, client, answers):
+        """All of an account share the calls."""
+        pauses = []
+        answers.add_response("describe_stacks", told("CREATE_COMPLETE") | {"NextToken": "2"}, {})
+        answers.add_response("describe_stacks", told("CREATE_COMPLETE"), {"NextToken": "2"})
+        list(node_stacks(client, sleep=pauses.append).all())
+
+        assert pauses == [PAGE_PAUSE]
+
+
+class TestExplain:
+    BROKEN = NodeStack(StackPhase.BROKEN, ARN, remark="The following resource(s) failed")
+    LAUNCHED = replace(NODE, launched_at=1_700_000_000.0)
+
+    def events_are(self, answers, *failures):
+        events = [
+            {
+                "StackId": ARN,
+                "StackName": NAME,
+                "EventId": resource,
+                "Timestamp": MADE,
+                "LogicalResourceId": resource,
+                "ResourceStatus": status,
+                "ResourceStatusReason": reason,
+            }
+            for resource, status, reason in failures
+        ]
+        answers.add_response("describe_stack_events", {"StackEvents": events}, {"StackName": ARN})
+
+    def test_the_first_failure_and_the_task_s_last_words_are_told(self, stacks, tasks, answers):
+        """A data scientist is told what broke, not that something did."""
+        self.events_are(answers, ("Service", "CREATE_FAILED", "The circuit breaker was triggered."))
+        cluster_is_there(answers)
+        tasks.words = "Task stopped: OutOfMemoryError"
+
+        told_of = stacks.explain(self.LAUNCHED, self.BROKEN)
+
+        assert told_of == "Service: The circuit breaker was triggered. Task stopped: OutOfMemoryError"
+        assert tasks.asked == [("the-ClusterName", f"artificien-node-{NODE.node_id}", 1_700_000_000.0)]
+
+    def test_a_stack_without_an_arn_has_no_events(self, stacks, tasks, answers):
+        """Its task may have spoken all the same."""
+        cluster_is_there(answers)
+        tasks.words = "Task stopped: OutOfMemoryError"
+
+        assert stacks.explain(NODE, ABSENT_STACK) == "Task stopped: OutOfMemoryError"
+
+    def test_without_a_cluster_only_events_are_told(self, stacks, tasks, answers):
+        """Nothing has run in it."""
+        self.events_are(answers, ("Service", "CREATE_FAILED", "No cluster."))
+        answers.add_client_error("describe_stacks", "ValidationError", "Stack does not exist")
+
+        assert stacks.explain(NODE, self.BROKEN) == "Service: No cluster."
+        assert tasks.asked == []
+
+    def test_an_ecs_that_says_nothing_leaves_the_events(self, stacks, tasks, answers, logs):
+        """What failed has to go: it must not stand for ever because nobody may ask about its task."""
+        self.events_are(answers, ("Service", "CREATE_FAILED", "Timed out."))
+        cluster_is_there(answers)
+        tasks.away = True
+
+        assert stacks.explain(NODE, self.BROKEN) == "Service: Timed out."
+        assert [entry["event"] for entry in logs] == ["node.no_last_words"]
+
+    def test_a_remark_is_the_last_resort(self, stacks, answers):
+        """Some failures are of the stack, not of a resource."""
+        self.events_are(answers, ("Service", "CREATE_COMPLETE", ""))
+        cluster_is_there(answers)
+
+        assert stacks.explain(NODE, self.BROKEN) == "The following resource(s) failed"
 
 
 def test_a_launch_passes_the_cluster_s_outputs_on(stacks, client, answers):
@@ -199,31 +340,40 @@ def test_a_launch_passes_the_cluster_s_outputs_on(stacks, client, answers):
     }
 
 
-def test_a_node_on_spot_capacity_asks_for_it_and_for_nothing_else(client, answers):
-    """Where there is none, the launch fails and says so; it doesn't quietly cost three times as much."""
+@pytest.mark.parametrize(
+    ("spot", "attempts", "capacity"),
+    [(True, 1, "FARGATE_SPOT"), (True, 2, "FARGATE"), (True, 3, "FARGATE"), (False, 1, "FARGATE")],
+)
+def test_only_the_first_attempt_asks_for_spot(client, answers, spot, attempts, capacity):
+    """Where there is none, the node costs three times as much rather than not coming up."""
     sent = recorded(client, "CreateStack")
     cluster_is_there(answers)
     answers.add_response("create_stack", {"StackId": ARN})
-    node_stacks(client, shape=replace(SHAPE, spot=True)).launch(NODE, SECRET)
+    stacks = node_stacks(client, shape=replace(SHAPE, spot=spot))
+    stacks.launch(replace(NODE, attempts=attempts), SECRET)
     parameters = {pair["ParameterKey"]: pair["ParameterValue"] for pair in sent[0]["Parameters"]}
 
-    assert parameters["CapacityProvider"] == "FARGATE_SPOT"
+    assert parameters["CapacityProvider"] == capacity
 
 
-def test_a_node_is_made_and_unmade_by_cloudformation_s_role(client, answers):
+def test_a_node_is_made_mended_and_unmade_by_cloudformation_s_role(client, answers):
     """The service itself has no right to make what a node consists of."""
-    role = "arn:aws:iam::000000000000:role/maker"
-    created, deleted = recorded(client, "CreateStack"), recorded(client, "DeleteStack")
+    sent = [
+        recorded(client, operation)
+        for operation in ("CreateStack", "DeleteStack", "RollbackStack", "ContinueUpdateRollback")
+    ]
     cluster_is_there(answers)
     answers.add_response("create_stack", {"StackId": ARN})
-    answers.add_response("describe_stacks", told("CREATE_COMPLETE"))
-    answers.add_response("delete_stack", {})
-    stacks = node_stacks(client, role_arn=role)
+    for operation in ("delete_stack", "rollback_stack", "continue_update_rollback"):
+        answers.add_response(operation, {})
+    stacks = node_stacks(client, role_arn=ROLE)
 
     stacks.launch(NODE, SECRET)
-    stacks.retire(NODE)
+    stacks.delete(NODE, GOING, Deletion.PLAIN)
+    stacks.roll_back(NODE, GOING)
+    stacks.continue_rollback(NODE, GOING)
 
-    assert [call["RoleARN"] for call in created + deleted] == [role, role]
+    assert [call["RoleARN"] for calls in sent for call in calls] == [ROLE] * 4
 
 
 def test_the_same_launch_carries_the_same_token(stacks, client, answers):
@@ -300,27 +450,109 @@ def test_a_cluster_of_an_older_shape_is_named_with_what_it_lacks(stacks, answers
         stacks.launch(NODE, SECRET)
 
 
-@pytest.mark.parametrize("status", ["DELETE_IN_PROGRESS", "DELETE_COMPLETE"])
-def test_what_is_going_or_gone_is_not_retired_again(stacks, answers, status):
-    """Retiring is idempotent, and calls cost."""
-    answers.add_response("describe_stacks", told(status))
+CHANGES = {
+    "DeleteStack": lambda stacks, node, stack: stacks.delete(node, stack, Deletion.PLAIN),
+    "CancelUpdateStack": lambda stacks, node, stack: stacks.cancel_update(node, stack),
+    "RollbackStack": lambda stacks, node, stack: stacks.roll_back(node, stack),
+    "ContinueUpdateRollback": lambda stacks, node, stack: stacks.continue_rollback(node, stack),
+}
 
-    stacks.retire(replace(NODE, stack_id=ARN))
+
+class TestChange:
+    @pytest.mark.parametrize("operation", CHANGES)
+    def test_a_change_is_of_the_stack_that_was_seen(self, stacks, client, answers, operation):
+        """By its ARN: another one of its name may have come."""
+        sent = recorded(client, operation)
+        answers.add_response(xform_name(operation), {})
+        CHANGES[operation](stacks, NODE, GOING)
+
+        assert [call["StackName"] for call in sent] == [ARN]
+
+    @pytest.mark.parametrize("operation", CHANGES)
+    def test_a_stack_that_was_not_seen_is_not_changed(self, stacks, client, operation):
+        """No call: a name alone may be a stranger's."""
+        sent = recorded(client, operation)
+        CHANGES[operation](stacks, NODE, ABSENT_STACK)
+
+        assert sent == []
+
+    @pytest.mark.parametrize("operation", CHANGES)
+    def test_the_same_wish_carries_the_same_token_and_the_next_try_another(
+        self, stacks, client, answers, operation
+    ):
+        """With the token of what failed, CloudFormation would take it for a repetition, and do nothing."""
+        sent = recorded(client, operation)
+        tries = [
+            NODE,
+            NODE,
+            replace(NODE, deletions=1),
+            replace(NODE, repairs=1),
+            replace(NODE, generation=4),
+        ]
+        for node in tries:
+            answers.add_response(xform_name(operation), {})
+            CHANGES[operation](stacks, node, GOING)
+        first, again, *others = (call["ClientRequestToken"] for call in sent)
+
+        assert first == again
+        assert len({first, *others}) == 4
+        assert all(re.fullmatch(r"[a-zA-Z][-a-zA-Z0-9]{0,127}", token) for token in (first, *others))
+
+    def test_two_wishes_at_once_have_two_tokens(self, stacks, client, answers):
+        """What is asked for counts, not only how often."""
+        sent = [recorded(client, operation) for operation in CHANGES]
+        for operation, change in CHANGES.items():
+            answers.add_response(xform_name(operation), {})
+            change(stacks, NODE, GOING)
+
+        assert len({call["ClientRequestToken"] for calls in sent for call in calls}) == len(CHANGES)
+
+    @pytest.mark.parametrize("operation", CHANGES)
+    def test_a_refusal_is_a_failed_stack(self, stacks, answers, operation):
+        """Whoever asked finds out, and may try something else."""
+        answers.add_client_error(xform_name(operation), "ValidationError", "Not in this state")
+
+        with pytest.raises(StackFailed, match="Not in this state"):
+            CHANGES[operation](stacks, NODE, GOING)
 
 
-def test_retiring_again_after_a_failure_carries_another_token(stacks, client, answers):
-    """With the same token CloudFormation would take it for the deletion that failed."""
-    sent = recorded(client, "DeleteStack")
-    failed = told("DELETE_FAILED", DeletionTime=datetime(2026, 1, 2, tzinfo=UTC))
-    for answer in (told("CREATE_COMPLETE"), told("CREATE_COMPLETE"), failed):
-        answers.add_response("describe_stacks", answer)
-        answers.add_response("delete_stack", {}, {"StackName": ARN, "ClientRequestToken": ANY})
+class TestDelete:
+    def test_a_plain_deletion_leaves_nothing_behind(self, stacks, client, answers):
+        """And says so."""
+        sent = recorded(client, "DeleteStack")
+        answers.add_response("delete_stack", {})
 
-    for _ in range(3):
-        stacks.retire(NODE)
+        assert list(stacks.delete(NODE, GOING, Deletion.PLAIN)) == []
+        assert not {"RetainResources", "DeletionMode"} & sent[0].keys()
 
-    tokens = [call["ClientRequestToken"] for call in sent]
-    assert tokens[0] == tokens[1] != tokens[2]
+    def test_what_could_not_be_deleted_is_left_behind_and_named(self, stacks, client, answers):
+        """CloudFormation wants to be told what; its own events say it."""
+        sent = recorded(client, "DeleteStack")
+        of_stack = {"StackId": ARN, "StackName": NAME, "Timestamp": MADE, "ResourceStatus": "DELETE_FAILED"}
+        events = [of_stack | {"EventId": name, "LogicalResourceId": name} for name in ("Service", "Listener")]
+        answers.add_response("describe_stack_events", {"StackEvents": events}, {"StackName": ARN})
+        answers.add_response("delete_stack", {})
+
+        left = stacks.delete(NODE, GOING, Deletion.RETAINING)
+
+        assert list(left) == ["Listener", "Service"]
+        assert sent[0]["RetainResources"] == ["Listener", "Service"]
+        assert "DeletionMode" not in sent[0]
+
+    def test_by_force_nothing_has_to_be_named(self, stacks, client, answers):
+        """CloudFormation itself leaves behind what resists."""
+        sent = recorded(client, "DeleteStack")
+        answers.add_response("delete_stack", {})
+
+        assert list(stacks.delete(NODE, GOING, Deletion.BY_FORCE)) == []
+        assert sent[0]["DeletionMode"] == "FORCE_DELETE_STACK"
+        assert "RetainResources" not in sent[0]
+
+    def test_a_stack_that_is_gone_is_no_error(self, stacks, answers):
+        """Asked twice, done once."""
+        answers.add_client_error("delete_stack", "ValidationError", f"Stack [{ARN}] does not exist")
+
+        assert list(stacks.delete(NODE, GOING, Deletion.PLAIN)) == []
 
 
 @pytest.mark.parametrize(
@@ -396,18 +628,24 @@ def aws(monkeypatch):
 
 @pytest.mark.moto
 def test_a_node_s_stack_goes_up_and_down(aws):
-    """Launched, it has an address; retired, it is absent by name and by ARN, and that is no error."""
-    stacks = node_stacks(aws)
+    """Launched, it has an address; deleted, it is absent by name and by ARN, and that is no error."""
+    tasks = EcsTasks(boto3.client("ecs", region_name="us-east-1"))
+    stacks = node_stacks(aws, tasks)
 
     arn = stacks.launch(NODE, SECRET)
     up = stacks.describe(NODE)
-    stacks.retire(replace(NODE, stack_id=arn))
-    stacks.retire(replace(NODE, stack_id=arn))
+    listed = list(stacks.all())
+    explained = stacks.explain(NODE, up)
+    for _ in range(2):
+        stacks.delete(NODE, up, Deletion.PLAIN)
 
     assert (up.phase, up.stack_id) == (StackPhase.USABLE, arn)
     assert up.address.endswith(".elb.amazonaws.com")
     assert stacks.describe(NODE) == ABSENT_STACK
     assert stacks.describe(replace(NODE, stack_id=arn)).phase is StackPhase.ABSENT
+    assert [(seen.node_id, seen.generation, seen.stack) for seen in listed] == [(NODE.node_id, 3, up)]
+    assert explained == ""
+    assert list(stacks.all()) == []
 
 
 @pytest.mark.moto

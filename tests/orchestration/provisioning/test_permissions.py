@@ -20,6 +20,9 @@ from tests.orchestration.provisioning.reading import (
 EVERYWHERE = [(name, s) for name, template in TEMPLATES.items() for s in statements(template)]
 MAKER = "ProvisioningRole"
 ON_EVERYTHING = {
+    "cloudformation:DescribeStacks": "the reconciler's sweep reads all stacks, page by page",
+    "cloudformation:ListStacks": "AWS asks for it where stacks are described without a name",
+    "ecs:ListTasks": "narrowed to our cluster by a condition",
     "ecr:GetAuthorizationToken": "logging in to the registry is of no repository",
     "ecs:DeregisterTaskDefinition": "AWS can't narrow it; what runs goes on",
     "ecs:DescribeTaskDefinition": "AWS can't narrow it",
@@ -36,7 +39,7 @@ def test_no_action_is_a_pattern():
 
 
 def test_what_holds_for_every_resource_is_listed_with_its_reason():
-    """Descriptions, and four more; nothing else may appear here unseen."""
+    """Descriptions, and a few more; nothing else may appear here unseen."""
     wide = {action for _, s in EVERYWHERE if "*" in s.resources for action in s.actions}
     told = {action for action in wide if action.startswith(("ec2:Describe", "elasticloadbalancing:Describe"))}
 
@@ -178,9 +181,45 @@ def test_the_service_makes_stacks_by_cloudformation_s_role_only():
     for role in ("WebRole", "ReconcilerRole"):
         (s,) = (s for s in held_by(ORCHESTRATION, role) if "cloudformation:CreateStack" in s.actions)
 
-        assert s.actions == {"cloudformation:CreateStack", "cloudformation:DeleteStack"}
+        assert s.actions == {
+            f"cloudformation:{action}"
+            for action in ("ContinueUpdateRollback", "CreateStack", "DeleteStack", "RollbackStack")
+        }
         assert [arn.split(":", 5)[5] for arn in s.resources] == ["stack/artificien-node-*/*"]
         assert s.conditions["StringEquals"]["cloudformation:RoleArn"].startswith(f"<{MAKER}")
+
+
+@pytest.mark.parametrize("role", ["WebRole", "ReconcilerRole"])
+def test_the_service_asks_about_tasks_of_its_own_cluster_only(role):
+    """Why they stopped: it can neither start nor stop one."""
+    asking = [s for s in held_by(ORCHESTRATION, role) if any(a.startswith("ecs:") for a in s.actions)]
+    here = ":cluster/<<ClusterStack>-ClusterName>"
+
+    assert {action for s in asking for action in s.actions} == {"ecs:DescribeTasks", "ecs:ListTasks"}
+    assert all(s.conditions["ArnEquals"]["ecs:cluster"].endswith(here) for s in asking)
+    assert {r.split(":", 5)[5] for s in asking for r in s.resources if r != "*"} == {
+        "task/<<ClusterStack>-ClusterName>/*"
+    }
+
+
+def test_only_the_reconciler_sees_the_stacks_of_others():
+    """What everybody can talk to looks at nodes' stacks and the cluster's, by their names."""
+    wide = {
+        holder
+        for s in held_by(ORCHESTRATION, "WebRole") + held_by(ORCHESTRATION, "ReconcilerRole")
+        if "cloudformation:DescribeStacks" in s.actions and "*" in s.resources
+        for holder in s.holders
+    }
+
+    assert wide == {"ReconcilerRole"}
+
+
+def test_an_update_is_cancelled_on_stacks_of_nodes_only():
+    """The call takes no role that a condition could name."""
+    for role in ("WebRole", "ReconcilerRole"):
+        (s,) = (s for s in held_by(ORCHESTRATION, role) if "cloudformation:CancelUpdateStack" in s.actions)
+
+        assert [arn.split(":", 5)[5] for arn in s.resources] == ["stack/artificien-node-*/*"]
 
 
 def test_ecs_reads_a_process_s_own_secrets():

@@ -2,8 +2,9 @@
 
 import pytest
 
+from orchestration.domain.decision import LAUNCH_SETTLES
 from orchestration.domain.errors import DatabaseWaking, Upstream
-from orchestration.domain.node import LAUNCH_SETTLES, NodeStatus, node_id_of
+from orchestration.domain.node import NodeStatus, node_id_of
 from tests.builders import DATASET, DEVELOPER, SCIENTIST, a_submission
 from tests.fakes import Wire
 from tests.processes import a_node_service, a_reconciler, a_request, settle

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from orchestration.domain.errors import AccessDenied, Conflict, StackFailed, Upstream
-from orchestration.domain.node import NodeStatus, StackPhase, Wish, node_id_of
+from orchestration.domain.errors import AccessDenied, Conflict, Upstream
+from orchestration.domain.node import NodeStack, NodeStatus, StackPhase, Wish, node_id_of
+from orchestration.domain.ports import Deletion
 from tests.builders import (
     DATASET,
     DEVELOPER,
@@ -20,7 +21,16 @@ from tests.builders import (
     a_user,
 )
 from tests.fakes import Crash, Wire, World
-from tests.processes import GRACE, a_node_service, a_reconciler, a_request, settle
+from tests.processes import (
+    DEADLINE,
+    GRACE,
+    SWEEP,
+    a_lifecycle,
+    a_node_service,
+    a_reconciler,
+    a_request,
+    settle,
+)
 
 NODE = node_id_of(DATASET)
 
@@ -287,15 +297,15 @@ class TestSteps:
         assert stuck.status is NodeStatus.RETIRING
         assert left_over(world) == {}
 
-    def test_a_stack_whose_deletion_cloudformation_refuses_stays_retiring(self, monkeypatch):
+    def test_a_stack_whose_deletion_cloudformation_refuses_stays_retiring(self):
         """The sentence of CloudFormation is the reason."""
         world = a_world_with_a_node()
         a_node_service(world).retire(DATASET, caller=DEVELOPER, force=True)
-        with monkeypatch.context() as patch:
-            patch.setattr(world.stacks, "retire", _raiser(StackFailed("Termination protection.")))
-            settle(world, sweeps=2)
-            refused = world.nodes.get(NODE)
-        settle(world, sweeps=4)
+        world.stacks.protected = True
+        settle(world, sweeps=2)
+        refused = world.nodes.get(NODE)
+        world.stacks.protected = False
+        settle(world, sweeps=8)
 
         assert (refused.status, refused.reason) == (NodeStatus.RETIRING, "Termination protection.")
         assert left_over(world) == {}
@@ -308,7 +318,7 @@ class TestSteps:
         a_reconciler(world.through(wire)).sweep()
 
         cleared = max(wire.calls.index(f"{table}.unpublish_node") for table in ("datasets", "models"))
-        assert cleared < wire.calls.index("stacks.retire")
+        assert cleared < wire.calls.index("stacks.delete")
 
     def test_a_secret_is_void_once_its_node_is_gone(self):
         """Nobody may report progress with it."""
@@ -370,11 +380,133 @@ class TestSteps:
         assert world.stacks.standing(NODE) == []
 
 
-def _raiser(error: Exception) -> Callable[..., None]:
-    def refuse(*_: object) -> None:
-        raise error
+class TestResistance:
+    """Stacks that don't do what they are asked."""
 
-    return refuse
+    def test_one_that_can_not_be_deleted_is_asked_a_step_further_each_time(self):
+        """Retry, leave behind what resists, force; with pauses between, and never called deleted."""
+        world = a_world_with_a_node()
+        world.stacks.undeletable = True
+        a_node_service(world).retire(DATASET, caller=DEVELOPER, force=True)
+        settle(world, sweeps=60)
+        how = [deletion for _, _, deletion in world.stacks.deleted]
+
+        assert how[:4] == [Deletion.PLAIN, Deletion.PLAIN, Deletion.RETAINING, Deletion.BY_FORCE]
+        assert set(how[4:]) == {Deletion.BY_FORCE}
+        assert world.nodes.get(NODE).status is NodeStatus.RETIRING
+        assert ("service", "node.left behind: Service", f"dataset:{DATASET}") in world.audit.told()
+
+    def test_the_next_generation_starts_beside_one_that_stays(self, logs):
+        """A data scientist doesn't wait for what no deletion removes; the sweep goes on trying."""
+        world = a_world_with_a_node()
+        world.stacks.undeletable = True
+        a_node_service(world).retire(DATASET, caller=DEVELOPER, force=True)
+        settle(world, sweeps=2)
+        a_node_service(world).request(a_request(), caller=SCIENTIST)
+        settle(world, sweeps=40)
+        beside = world.nodes.get(NODE)
+        world.stacks.undeletable = False
+        settle(world, sweeps=150)
+
+        assert beside.status is NodeStatus.READY
+        assert beside.generation > 1
+        assert [stack.generation for stack in world.stacks.standing(NODE)] == [beside.generation]
+        assert any("node.quarantine" in action for _, action, _ in world.audit.told())
+        assert {entry["event"] for entry in logs} >= {"node.alarm", "stack.stray"}
+
+    def test_a_sound_stack_whose_deletion_is_refused_serves_again_when_it_is_wanted(self):
+        """No second node comes up beside it."""
+        world = a_world_with_a_node()
+        world.stacks.protected = True
+        a_node_service(world).retire(DATASET, caller=DEVELOPER, force=True)
+        settle(world, sweeps=10)
+        a_node_service(world).request(a_request(), caller=SCIENTIST)
+        settle(world, sweeps=2)
+
+        assert up(world) == all_is_well(world)
+        assert world.stacks.launched == [(NODE, 1)]
+        assert world.nodes.get(NODE).deletions == 0
+
+    def test_a_node_that_dies_for_good_is_replaced(self):
+        """ECS has had its time; the cause stands in the answer until the next one is ready."""
+        world = a_world_with_a_node()
+        world.server.silent = True
+        world.stacks.stacks[NODE, 1].reason = "Task stopped: OutOfMemoryError."
+        settle(world, sweeps=int(DEADLINE // SWEEP) + 3)
+        told = a_node_service(world).request(a_request(), caller=SCIENTIST).reason
+        world.server.silent = False
+        settle(world, sweeps=10)
+
+        assert "Task stopped: OutOfMemoryError." in told
+        assert world.stacks.launched == [(NODE, 1), (NODE, 2)]
+        assert up(world) == all_is_well(world)
+
+    @pytest.mark.parametrize(
+        ("phase", "repair"),
+        [(StackPhase.HALF_UPDATED, "roll back"), (StackPhase.STUCK, "continue rollback")],
+    )
+    def test_an_update_that_failed_is_rolled_back(self, phase, repair):
+        """What serves goes on serving; an operator did this, and is told."""
+        world = a_world_with_a_node()
+        world.stacks.stacks[NODE, 1].phase = phase
+        settle(world, sweeps=1)
+        mended = list(world.stacks.repaired)
+        world.stacks.stacks[NODE, 1].phase = StackPhase.USABLE
+        settle(world, sweeps=4)
+
+        assert mended == [repair]
+        assert up(world) == all_is_well(world)
+        assert world.nodes.get(NODE).repairs == 0
+
+    def test_a_repair_that_is_refused_ends_in_a_new_generation(self):
+        """Three tries, with pauses; then the stack goes, and its cause is kept."""
+        world = a_world_with_a_node()
+        world.stacks.stacks[NODE, 1].phase = StackPhase.STUCK
+        with world.stacks.refusing("Nothing to roll back."):
+            settle(world, sweeps=10)
+        settle(world, sweeps=10)
+
+        assert world.stacks.launched == [(NODE, 1), (NODE, 2)]
+        assert up(world) == all_is_well(world)
+
+    def test_a_stack_that_somebody_else_deletes_is_followed_by_another(self):
+        """Phones are told at once; the wish is remembered."""
+        world = a_world_with_a_node()
+        world.stacks.stacks[NODE, 1].phase = StackPhase.DELETING
+        world.stacks.hangs = True
+        settle(world, sweeps=1)
+        told = world.datasets.get(DATASET).node_address
+        world.stacks.hangs = False
+        settle(world, sweeps=8)
+
+        assert told is None
+        assert world.stacks.launched == [(NODE, 1), (NODE, 2)]
+        assert up(world) == all_is_well(world)
+
+    def test_a_process_that_slept_over_a_deletion_can_not_undo_it(self):
+        """Its writes name the generation, the status, the wish and the deletions that it has seen."""
+        world = a_world_with_a_node()
+        world.stacks.undeletable = True
+        a_node_service(world).retire(DATASET, caller=DEVELOPER, force=True)
+        settle(world, sweeps=2)
+        seen = world.nodes.get(NODE)
+        settle(world, sweeps=8)
+        before = world.nodes.get(NODE)
+        a_lifecycle(world).advance(seen, NodeStack(StackPhase.UNDELETABLE, seen.stack_id))
+
+        assert before.deletions > seen.deletions
+        assert world.nodes.get(NODE) == before
+
+    def test_how_long_it_took_last_time_is_told(self):
+        """Who waits wants to know for how long."""
+        world = a_world_with_a_node()
+        took = world.nodes.get(NODE).took
+        a_node_service(world).retire(DATASET, caller=DEVELOPER, force=True)
+        settle(world, sweeps=8)
+        answer = a_node_service(world).request(a_request(), caller=SCIENTIST)
+
+        assert took > 0
+        assert f"took {took:.0f} s" in answer.reason
 
 
 def test_a_stack_that_is_in_nobodys_hands_is_waited_for(world, lifecycle):

@@ -1,11 +1,26 @@
 """Sweeps: what is due is retrieved, what nobody needs goes, trouble stays where it is."""
 
+from dataclasses import replace
+
 import pytest
 
+from orchestration.domain.cycle import Progress
 from orchestration.domain.errors import NodeUnreachable, UnusableModel, Upstream
-from orchestration.domain.node import NodeStatus, Wish, node_id_of
-from tests.builders import DATASET, MODEL, SCIENTIST, a_dataset, a_model, a_node, a_submission
-from tests.processes import GRACE, a_node_service, a_reconciler, a_request, settle
+from orchestration.domain.node import NodeStatus, StackPhase, Wish, node_id_of
+from orchestration.domain.ports import Deletion
+from tests.builders import (
+    DATASET,
+    DEVELOPER,
+    LEGACY_KEY,
+    MODEL,
+    SCIENTIST,
+    a_dataset,
+    a_model,
+    a_node,
+    a_submission,
+)
+from tests.fakes import Wire
+from tests.processes import DAY, GRACE, STALE_AFTER, SWEEP, a_node_service, a_reconciler, a_request, settle
 
 NODE = node_id_of(DATASET)
 DONE = {"is_active": False, "percent_complete": 100, "retrieval_due": True}
@@ -183,17 +198,181 @@ def test_a_submission_that_create_never_accepted_holds_no_node(awake):
     assert awake.stacks.standing(NODE) == []
 
 
-def test_a_forced_retirement_still_brings_home_what_is_due_while_it_can(awake, reconciler):
-    """The first sweep after it takes the stack down: what was not fetched stays due for the next life."""
+def test_a_forced_retirement_brings_home_what_is_due_first(awake):
+    """What a node holds is fetched before its stack goes."""
     awake.models.add(a_model(**DONE))
     awake.nodes.let_go(awake.nodes.get(NODE))
     settle(awake)
-    due = awake.models.get(MODEL).retrieval_due
-    awake.nodes.ask(DATASET, awake.clock())
+
+    assert awake.bucket.files == {MODEL: b"trained"}
+    assert awake.stacks.standing(NODE) == []
+
+
+def test_what_a_silent_node_took_along_is_fetched_by_its_next_life(awake):
+    """Nobody can ask for a complete model any more; so its node is woken once a day until it is home."""
+    awake.models.add(a_model(**DONE))
+    awake.server.silent = True
+    awake.nodes.let_go(awake.nodes.get(NODE), wake_at=awake.clock() + DAY)
+    settle(awake)
+    left_alone = awake.stacks.standing(NODE)
+    awake.server.silent = False
+    awake.clock.tick(DAY)
     settle(awake)
 
-    assert due
+    assert left_alone == []
     assert awake.bucket.files == {MODEL: b"trained"}
+    assert awake.stacks.launched == [(NODE, 1), (NODE, 2)]
+    assert awake.stacks.standing(NODE) == []
+
+
+class TestStaleModels:
+    """A model that makes no progress for days."""
+
+    def test_it_no_longer_holds_its_node_awake(self, awake):
+        """Its node costs money, and nobody trains it."""
+        awake.clock.tick(STALE_AFTER)
+        settle(awake)
+
+        assert awake.stacks.standing(NODE) == []
+        assert awake.models.get(MODEL).is_training
+
+    def test_progress_keeps_it_fresh(self, awake, training):
+        """Every closed cycle counts."""
+        for cycle in (1, 2, 3):
+            awake.clock.tick(STALE_AFTER - SWEEP)
+            training.record_progress(MODEL, Progress(cycle, cycle), node=awake.nodes.get(NODE))
+            settle(awake, sweeps=1)
+
+        assert len(awake.stacks.standing(NODE)) == 1
+        assert awake.nodes.get(NODE).progress_at == awake.clock.now - SWEEP
+
+    def test_its_owner_wakes_it(self, awake):
+        """/create makes it fresh again."""
+        awake.clock.tick(STALE_AFTER)
+        settle(awake)
+        a_node_service(awake).request(a_request(), caller=SCIENTIST)
+        settle(awake, sweeps=40)
+
+        assert awake.nodes.get(NODE).status is NodeStatus.READY
+
+    def test_a_device_wakes_it_for_a_while_once_a_day(self, awake, catalogue):
+        """/info only sets the wish; the node goes again unless the model makes progress."""
+        awake.clock.tick(STALE_AFTER)
+        settle(awake)
+        launched = list(awake.stacks.launched)
+        work = catalogue.work(DATASET, api_key=LEGACY_KEY)
+        asked_of_cloudformation = awake.stacks.launched != launched
+        settle(awake, sweeps=4)
+        up = catalogue.work(DATASET, api_key=LEGACY_KEY)
+        settle(awake)
+        catalogue.work(DATASET, api_key=LEGACY_KEY)
+        settle(awake)
+        same_day = len(awake.stacks.launched)
+        awake.clock.tick(DAY)
+        catalogue.work(DATASET, api_key=LEGACY_KEY)
+        settle(awake)
+
+        assert (work.address, work.reason) == (None, "no node available yet")
+        assert not asked_of_cloudformation
+        assert [model.model_id for model in up.models] == [MODEL]
+        assert same_day == 2
+        assert len(awake.stacks.launched) == 3
+        assert awake.stacks.standing(NODE) == []
+
+    def test_a_device_wakes_no_node_that_has_nothing_to_train(self, world, catalogue):
+        """Nor one that its owner has retired a moment ago."""
+        catalogue.work(DATASET, api_key=LEGACY_KEY)
+        settle(world)
+
+        assert world.stacks.launched == []
+
+    def test_a_device_leaves_a_node_alone_that_its_owner_has_retired(self, awake, catalogue):
+        """For a day: else the next phone would undo it at once."""
+        a_node_service(awake).retire(DATASET, caller=DEVELOPER, force=True)
+        settle(awake)
+        catalogue.work(DATASET, api_key=LEGACY_KEY)
+        settle(awake)
+
+        assert awake.stacks.standing(NODE) == []
+
+
+def test_a_node_that_was_never_ready_is_not_counted_down(world):
+    """The model of a slow starter may be on its way."""
+    world.models.add(a_submission())
+    a_node_service(world).request(a_request(), caller=SCIENTIST)
+    world.models.withdraw(world.models.get(MODEL), world.clock())
+    world.stacks.hangs = True
+    settle(world, sweeps=5)
+
+    assert world.nodes.get(NODE).idle_since == 0.0
+    assert world.nodes.get(NODE).wish is Wish.UP
+
+
+def test_a_steady_node_is_not_looked_at_in_every_pass(awake):
+    """One list of all stacks serves a pass; a look at a node costs a probe and two queries."""
+    reconciler = a_reconciler(awake)
+    reconciler.sweep()
+    wire = Wire()
+    quiet = a_reconciler(awake.through(wire))
+    quiet.next_look.update(reconciler.next_look)
+    quiet.sweep()
+
+    assert wire.calls == ["models.datasets_due", "nodes.all", "stacks.all"]
+
+
+class TestStrays:
+    """Stacks with our tag that no living generation knows."""
+
+    @pytest.fixture
+    def stray(self, awake):
+        """Generation 1 stands though the record says that generation 3 has come and gone."""
+        awake.nodes.add(
+            replace(awake.nodes.get(NODE), generation=3, status=NodeStatus.ABSENT, wish=Wish.DOWN)
+        )
+        return awake
+
+    def test_one_that_is_left_over_is_taken_down(self, stray, logs):
+        """A process slept between its claim and its launch: nobody else looks at what it launched."""
+        settle(stray)
+
+        assert stray.stacks.standing(NODE) == []
+        assert stray.secrets.passwords == {}
+        assert "stack.stray" in [entry["event"] for entry in logs]
+
+    def test_a_young_one_is_left_alone(self, stray):
+        """Its record may be about to know it."""
+        stray.stacks.stacks[NODE, 1].created_at = stray.clock.now
+        settle(stray, sweeps=2)
+
+        assert len(stray.stacks.standing(NODE)) == 1
+
+    def test_one_that_no_record_knows_is_told_about_and_left_alone(self, awake, logs):
+        """A table restored from a backup is no reason to take down what works."""
+        awake.nodes.rows.clear()
+        settle(awake, sweeps=5)
+
+        assert len(awake.stacks.standing(NODE)) == 1
+        assert [entry["standing"] for entry in logs if entry["event"] == "stack.stray"] == ["unknown"]
+
+    def test_one_that_resists_is_asked_by_force_an_hour_later(self, stray):
+        """And so on every hour; it is told about each time."""
+        stray.stacks.undeletable = True
+        reconciler = a_reconciler(stray)
+        for _ in range(40):
+            reconciler.sweep()
+            stray.clock.tick(600)
+        how = [deletion for _, _, deletion in stray.stacks.deleted]
+
+        assert how[0] is Deletion.PLAIN
+        assert set(how[1:]) == {Deletion.BY_FORCE}
+        assert 5 <= len(how) <= 8
+
+    def test_an_update_of_it_is_called_back_first(self, stray):
+        """CloudFormation deletes nothing that is being updated."""
+        stray.stacks.stacks[NODE, 1].phase = StackPhase.UPDATING
+        a_reconciler(stray).sweep()
+
+        assert stray.stacks.repaired == ["cancel update"]
 
 
 def test_two_reconcilers_side_by_side_do_no_harm(awake):
@@ -213,7 +392,7 @@ def test_it_runs_until_it_is_told_to_stop(awake, reconciler):
     """One sweep for each wait that ends without the word."""
     waits = iter([False, False, True])
     awake.models.add(a_model(**DONE))
-    reconciler.run(lambda: next(waits))
+    reconciler.run(lambda _seconds: next(waits))
 
     assert awake.bucket.files == {MODEL: b"trained"}
     with pytest.raises(StopIteration):

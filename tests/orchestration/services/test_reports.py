@@ -3,8 +3,9 @@
 import pytest
 
 from orchestration.domain.errors import AccessDenied, Conflict, InvalidRequest, NotFound, Unauthenticated
+from orchestration.domain.node import node_id_of
 from tests import processes
-from tests.builders import DATASET, LEGACY_KEY, MODEL, a_dataset, a_model
+from tests.builders import DATASET, LEGACY_KEY, MODEL, a_model, a_node
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +66,7 @@ class TestBelief:
     @pytest.mark.parametrize("seen", [0.0, 86_401.0])
     def test_a_dataset_whose_devices_are_silent_gets_no_reports(self, report, world, seen):
         """A device's valid key vouches for a day: who has no app can't report."""
-        world.datasets.add(a_dataset(device_seen_at=world.clock.now - seen if seen else 0.0))
+        world.nodes.add(a_node(device_at=world.clock.now - seen if seen else 0.0))
         with pytest.raises(AccessDenied):
             report(0.5)
 
@@ -81,7 +82,7 @@ class TestBelief:
 
     def test_the_key_can_be_made_compulsory(self, report, world):
         """For the day on which the last pod sends it."""
-        world.datasets.add(a_dataset(device_seen_at=0.0))
+        world.nodes.add(a_node())
         with pytest.raises(Unauthenticated):
             report(0.5, key_required=True)
 
@@ -106,7 +107,7 @@ class TestBelief:
 
     def test_what_is_not_believed_is_counted(self, report, world):
         """Owner and operator see that somebody tries."""
-        world.datasets.add(a_dataset(device_seen_at=0.0))
+        world.nodes.add(a_node())
         for _ in range(3):
             with pytest.raises(AccessDenied):
                 report(0.5)
@@ -117,7 +118,7 @@ class TestBelief:
 class TestVouching:
     def test_a_valid_key_at_info_vouches_for_reports(self, report, world, catalogue):
         """What `/info` notes is what `/model_loss` goes by."""
-        world.datasets.add(a_dataset(device_seen_at=0.0))
+        world.nodes.add(a_node())
         catalogue.work(DATASET, api_key=LEGACY_KEY)
 
         assert report(0.5) is True
@@ -127,7 +128,7 @@ class TestVouching:
         noted = []
         for _ in range(5):
             catalogue.work(DATASET, api_key=LEGACY_KEY)
-            noted.append(world.datasets.get(DATASET).device_seen_at)
+            noted.append(world.nodes.get(node_id_of(DATASET)).device_at)
             world.clock.tick(25)
 
         assert len(set(noted)) == 2
@@ -136,7 +137,7 @@ class TestVouching:
         """Every phone reports; what was true for a day needs no asking."""
         service = processes.a_report_service(world)
         service.record(MODEL, 0.5, -1.0, api_key="")
-        world.datasets.rows.clear()
+        world.nodes.rows.clear()
 
         assert service.record(MODEL, 0.5, -1.0, api_key="") is True
 

@@ -9,10 +9,10 @@ from orchestration.domain.cycle import Progress
 from orchestration.domain.errors import AccessDenied, Contended, NotFound, Unauthenticated
 from orchestration.domain.node import NodeStatus, node_id_of
 from tests import processes
-from tests.builders import DATASET, MODEL, a_model, a_node, a_sealed_cycle, a_tally
+from tests.builders import DATASET, MODEL, NOON, a_model, a_node, a_sealed_cycle, a_tally
 
 SECRET = "what only the node knows"
-NODE = a_node(status=NodeStatus.READY, secret_hash=hash_of(SECRET), generation=1)
+NODE = a_node(status=NodeStatus.READY, secret_hash=hash_of(SECRET), generation=1, device_at=NOON)
 
 
 @pytest.fixture(autouse=True)

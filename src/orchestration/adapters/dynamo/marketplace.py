@@ -34,10 +34,6 @@ class DynamoDatasets:
         """Set `properlySetUp`."""
         self._update(dataset_id, properlySetUp=True)
 
-    def device_seen(self, dataset_id: str, now: float) -> None:
-        """Set `device_seen_at`, an attribute of our own."""
-        self._update(dataset_id, device_seen_at=now)
-
     def publish_node(self, dataset_id: str, address: str) -> None:
         """Set `hasNode` and `nodeURL`."""
         self._update(dataset_id, hasNode=True, nodeURL=address)

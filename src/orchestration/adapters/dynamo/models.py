@@ -1,7 +1,7 @@
 """The model table: artificienlib writes its items, the marketplace reads them, we add some attributes."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from orchestration.adapters.dynamo.rows import ModelRow
 from orchestration.adapters.dynamo.table import ConditionFailed, Item, Table
 from orchestration.domain.cycle import Progress, Report, Tally
-from orchestration.domain.entities import Model
+from orchestration.domain.entities import Model, Wanted
 from orchestration.domain.errors import Conflict, NotFound
 
 log = structlog.get_logger(__name__)
@@ -21,8 +21,12 @@ log = structlog.get_logger(__name__)
 HISTORY_LENGTH = 1000
 """A DynamoDB item holds 400 kB; a closed cycle takes some 100 B, so the rest stays free for features."""
 
+ASKED_INTERVAL = 3600.0
+"""Seconds between two notes that a model's owner has asked for it."""
+
 FOR_DEVICES = (
-    "model_id,owner_name,dataset,version,active_status,percent_complete,features,labels,hosted_as,node_URL"
+    "model_id,owner_name,dataset,version,active_status,percent_complete,features,labels,hosted_as,node_URL,"
+    "progress_at"
 )
 """What a list of models needs of each: not its history."""
 
@@ -53,13 +57,17 @@ class DynamoModels:
                 return _row(item).entity()
         raise NotFound(f"There is no model {model_id!r}.")
 
-    def accept(self, model: Model, features: Sequence[str], labels: Sequence[str], hosted_as: str) -> Model:
-        """Write features and labels, unless they stand there already: the library asks every 30 seconds."""
-        hosted_as_other = hosted_as if hosted_as != model.model_id else None
-        wanted = (tuple(features), tuple(labels), hosted_as_other)
-        if (model.features, model.labels, model.hosted_as) == wanted:
+    def accept(self, model: Model, wanted: Wanted, now: float) -> Model:
+        """Write what is wanted, unless it stands there already: the library asks every 30 seconds."""
+        is_written = Wanted(model.features, model.labels, model.hosted_as) == wanted
+        if is_written and now - model.progress_at < ASKED_INTERVAL:
             return model
-        changes = {"features": list(features), "labels": list(labels), "hosted_as": hosted_as_other}
+        changes = {
+            "features": list(wanted.features),
+            "labels": list(wanted.labels),
+            "hosted_as": wanted.hosted_as,
+            "progress_at": now,
+        }
         try:
             item = self._update(model.model_id, TRAINS & Attr("owner_name").eq(model.owner), put=changes)
         except ConditionFailed as error:
@@ -70,6 +78,11 @@ class DynamoModels:
         """Return the dataset's active models."""
         key = Key("dataset").eq(dataset_id) & Key("active_status").eq(1)
         return self._query("dataset-active-index", key)
+
+    def datasets_due(self) -> Collection[str]:
+        """Return the datasets with something to retrieve; the index holds what is due and nothing else."""
+        due = self.table.scan("retrieval-due-index", ProjectionExpression="retrieval_due")
+        return {item["retrieval_due"] for item in due}
 
     def to_retrieve(self, dataset_id: str) -> Sequence[Model]:
         """Return the dataset's complete models whose file isn't safe yet."""
@@ -117,6 +130,7 @@ class DynamoModels:
             "percent_complete": progress.percent_complete,
             "closed_cycles": progress.cycle or model.tally.cycle + 1,
             "sealed_at": now,
+            "progress_at": now,
         }
         if progress.is_last:
             changes |= {"active_status": 0, "retrieval_due": model.dataset_id, "ended_at": now}

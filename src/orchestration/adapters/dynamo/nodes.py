@@ -4,16 +4,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+import structlog
 from boto3.dynamodb.conditions import Attr, ConditionBase
 from pydantic import TypeAdapter
 
 from orchestration.adapters.dynamo.changes import stored
 from orchestration.adapters.dynamo.table import ConditionFailed, Item, PartFailed, Table
 from orchestration.domain.errors import QuotaExceeded
-from orchestration.domain.node import Node, NodeStatus, Quota, Wish, node_id_of
+from orchestration.domain.node import OF_A_GENERATION, Node, NodeStatus, Quota, Wish, node_id_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import UpdateTypeDef
+
+log = structlog.get_logger(__name__)
 
 AS_NODE = TypeAdapter(Node)
 IN_ALL = "quota:all"
@@ -44,10 +47,36 @@ class DynamoNodes:
         )
         return _node(item)
 
-    def let_go(self, node: Node) -> bool:
+    def wake(self, node: Node, now: float, asked_by: str, wake_at: float) -> bool:
+        """Wish it up for a device; the next one may at `wake_at`."""
+        changes = {"wish": Wish.UP, "asked_at": now, "asked_by": asked_by, "idle_since": 0.0}
+        unwoken = Attr("wake_at").not_exists() | Attr("wake_at").lte(stored(now))
+        when = Attr("wish").eq(Wish.DOWN) & Attr("generation").eq(node.generation) & unwoken
+        return self._change(node, changes | {"wake_at": wake_at}, when) is not None
+
+    def device_seen(self, dataset_id: str, now: float) -> None:
+        """Note the time, unless a later one stands there."""
+        self._seen(dataset_id, "device_at", now)
+
+    def progress_seen(self, node: Node, now: float) -> None:
+        """Note the time, unless a later one stands there."""
+        self._seen(node.dataset_id, "progress_at", now)
+
+    def _seen(self, dataset_id: str, what: str, now: float) -> None:
+        earlier = Attr(what).not_exists() | Attr(what).lt(stored(now))
+        fresh = {"dataset_id": dataset_id, "status": NodeStatus.ABSENT, "generation": 0}
+        fresh |= {"wish": Wish.DOWN, "asked_at": 0.0}
+        key = {"node_id": node_id_of(dataset_id)}
+        try:
+            self.table.update(key, put={what: now}, default=fresh, when=earlier, quietly=True)
+        except ConditionFailed:
+            log.debug("node.seen_meanwhile", dataset_id=dataset_id, what=what)
+
+    def let_go(self, node: Node, wake_at: float | None = None) -> bool:
         """Wish it down, provided nobody has asked since."""
         unasked = Attr("asked_at").eq(stored(node.asked_at)) & Attr("generation").eq(node.generation)
-        return self._change(node, {"wish": Wish.DOWN}, unasked) is not None
+        changes = {"wish": Wish.DOWN} | ({} if wake_at is None else {"wake_at": wake_at})
+        return self._change(node, changes, unasked) is not None
 
     def claim(self, node: Node, now: float, quota: Quota) -> Node | None:
         """Begin the next generation and count it, in one transaction."""
@@ -57,6 +86,7 @@ class DynamoNodes:
             "launched_at": now,
             "attempts": node.attempts + 1,
             "charged_to": node.asked_by,
+            **OF_A_GENERATION,
         }
         is_wished = _as_seen(node) & Attr("wish").eq(Wish.UP)
         try:
@@ -90,7 +120,7 @@ class DynamoNodes:
         return self.table.part({"node_id": counter}, add={"awake": amount}, when=when)
 
     def change(self, node: Node, changes: Mapping[str, object]) -> Node | None:
-        """Write these fields, provided generation and status are as seen."""
+        """Write these fields, provided that wish, generation, status and deletions are as seen."""
         return self._change(node, changes, _as_seen(node))
 
     def _change(self, node: Node, changes: Mapping[str, object], when: ConditionBase) -> Node | None:
@@ -110,7 +140,12 @@ def _below(limit: int) -> ConditionBase:
 
 
 def _as_seen(node: Node) -> ConditionBase:
-    return Attr("generation").eq(node.generation) & Attr("status").eq(node.status)
+    """What every decision rests on; a process that slept over a change of it has its writes refused."""
+    deletions: ConditionBase = Attr("deletions").eq(node.deletions)
+    if not node.deletions:
+        deletions |= Attr("deletions").not_exists()
+    is_same_life = Attr("generation").eq(node.generation) & Attr("status").eq(node.status)
+    return is_same_life & Attr("wish").eq(node.wish) & deletions
 
 
 def _node(item: Item) -> Node:

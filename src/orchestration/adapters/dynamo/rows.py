@@ -44,6 +44,7 @@ class ModelRow(Row):
     acc_devices: Count = 0
     loss_sample: Sample = {}
     ended_at: Finite = 0.0
+    progress_at: Finite = 0.0
     sealed_at: Finite | None = None
     sealed_devices: Count = 0
     sealed_loss_sum: Finite = 0.0
@@ -93,6 +94,7 @@ class ModelRow(Row):
             download_key=self.download_key,
             node_address=self.node_URL,
             ended_at=self.ended_at,
+            progress_at=self.progress_at,
             tally=self.tally(),
             sealed=self.sealed(),
             history=self.history,
@@ -106,7 +108,6 @@ class DatasetRow(Row):
     owner_username: Name
     properlySetUp: bool = False  # noqa: N815 - the marketplace's name
     nodeURL: str | None = None  # noqa: N815 - the marketplace's name
-    device_seen_at: Finite = 0.0
 
     def entity(self) -> Dataset:
         """Return the domain's dataset."""
@@ -114,7 +115,6 @@ class DatasetRow(Row):
             dataset_id=self.dataset_id,
             owner=self.owner_username,
             is_set_up=self.properlySetUp,
-            device_seen_at=self.device_seen_at,
             node_address=self.nodeURL or None,
         )
 

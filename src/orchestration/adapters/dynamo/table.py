@@ -95,10 +95,12 @@ class Table:
             for page in pages.paginate(TableName=self.name, KeyConditionExpression=key, **options):
                 yield from page["Items"]
 
-    def scan(self) -> Iterator[Item]:
-        """Return every item, page by page."""
+    def scan(self, index: str | None = None, **options: Any) -> Iterator[Item]:
+        """Return every item of the table, consistently, or of an index, which lags behind; page by page."""
+        options |= {"IndexName": index} if index else {"ConsistentRead": True}
+        pages = self.client.get_paginator("scan")
         with upstream_errors("DynamoDB"):
-            for page in self.client.get_paginator("scan").paginate(TableName=self.name, ConsistentRead=True):
+            for page in pages.paginate(TableName=self.name, **options):
                 yield from page["Items"]
 
 

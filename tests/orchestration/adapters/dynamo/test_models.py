@@ -1,12 +1,13 @@
 """The port Models, on the fake and on DynamoDB; and the attributes that the marketplace reads."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from orchestration.adapters.dynamo import DynamoModels
-from orchestration.adapters.dynamo.models import HISTORY_LENGTH
+from orchestration.adapters.dynamo.models import ASKED_INTERVAL, HISTORY_LENGTH
 from orchestration.domain.cycle import LARGEST_COUNTED, Progress, Report
+from orchestration.domain.entities import Wanted
 from orchestration.domain.errors import Conflict, NotFound
 from tests.builders import (
     DATASET,
@@ -23,6 +24,7 @@ from tests.fakes import FakeModels
 
 ADDRESS = "node.test"
 DONE = {"is_active": False, "percent_complete": 100, "retrieval_due": True}
+WANTED = Wanted(("age",), ("y",))
 
 
 @pytest.fixture
@@ -79,24 +81,63 @@ class TestLookUp:
 
         assert [model.model_id for model in models.to_retrieve(DATASET)] == ["due"]
 
+    def test_datasets_with_something_due_are_named_once(self, shelf, models):
+        """However many of their models are; one look shows whether there is anything to do at all."""
+        before = set(models.datasets_due())
+        for model_id, changes in {
+            "due": DONE,
+            "due too": DONE,
+            "due elsewhere": DONE | {"dataset_id": "steps"},
+            "home": DONE | {"retrieval_due": False, "dataset_id": "sleep"},
+            "trains": {"dataset_id": "sleep"},
+        }.items():
+            shelf.add(a_model(model_id=model_id, **changes))
+
+        assert before == set()
+        assert set(models.datasets_due()) == {DATASET, "steps"}
+
+    def test_a_listed_model_says_when_it_made_progress(self, shelf, models):
+        """What rests for too long no longer holds its node awake."""
+        shelf.add(a_model(progress_at=NOON + 0.25))
+
+        assert [model.progress_at for model in models.on_dataset(DATASET)] == [NOON + 0.25]
+
 
 class TestAccept:
     def test_columns_are_recorded_and_returned(self, shelf, models):
-        """/create adds what the library doesn't write."""
+        """/create adds what the library doesn't write, and notes when it was asked."""
         shelf.add(a_submission())
-        accepted = models.accept(a_submission(), ["age"], ["y"], MODEL)
+        accepted = models.accept(a_submission(), WANTED, NOON + 1)
 
         assert (accepted.features, accepted.labels, accepted.hosted_as) == (("age",), ("y",), None)
+        assert accepted.progress_at == NOON + 1
         assert models.get(MODEL) == accepted
 
     def test_another_spelling_is_kept_for_the_node(self, shelf, models):
         """And forgotten when the library uses the item's own."""
         shelf.add(a_submission())
-        spelled = models.accept(models.get(MODEL), ["age"], ["y"], "NET-1-ada")
-        plain = models.accept(spelled, ["age"], ["y"], MODEL)
+        spelled = models.accept(models.get(MODEL), replace(WANTED, hosted_as="NET-1-ada"), NOON)
+        plain = models.accept(spelled, WANTED, NOON)
 
         assert spelled.name_on_node == "NET-1-ada"
         assert plain.name_on_node == models.get(MODEL).name_on_node == MODEL
+
+    def test_what_stands_there_is_not_written_again_within_the_hour(self, shelf, models):
+        """The library asks every 30 seconds."""
+        shelf.add(a_submission())
+        accepted = models.accept(a_submission(), WANTED, NOON)
+        again = models.accept(accepted, WANTED, NOON + ASKED_INTERVAL - 1)
+
+        assert again is accepted
+        assert models.get(MODEL).progress_at == NOON
+
+    def test_whoever_goes_on_asking_is_noted_every_hour(self, shelf, models):
+        """A model that its owner still wants isn't stale."""
+        shelf.add(a_submission())
+        accepted = models.accept(a_submission(), WANTED, NOON)
+        again = models.accept(accepted, WANTED, NOON + ASKED_INTERVAL)
+
+        assert again == models.get(MODEL) == replace(accepted, progress_at=NOON + ASKED_INTERVAL)
 
     @pytest.mark.parametrize("now", [a_model(is_active=False), a_model(owner="mallory")])
     def test_a_model_that_changed_meanwhile_is_a_conflict(self, shelf, models, now):
@@ -104,13 +145,13 @@ class TestAccept:
         shelf.add(now)
 
         with pytest.raises(Conflict):
-            models.accept(a_submission(), ["other"], ["y"], MODEL)
+            models.accept(a_submission(), WANTED, NOON)
         assert models.get(MODEL) == now
 
     def test_a_model_that_was_deleted_meanwhile_is_not_made_again(self, models):
         """A half-written item would live for ever."""
         with pytest.raises(Conflict):
-            models.accept(a_submission(), ["age"], ["y"], MODEL)
+            models.accept(a_submission(), WANTED, NOON)
         with pytest.raises(NotFound):
             models.get(MODEL)
 
@@ -183,15 +224,22 @@ class TestCycle:
         assert model.history == (a_closed_cycle(loss=0.5, acc=0.5, devices=2, median_loss=0.5),)
         assert (model.percent_complete, model.tally, model.sealed) == (10, a_tally(cycle=1), None)
 
+    def test_closing_is_progress(self, shelf, models):
+        """Also when nobody has reported a loss."""
+        shelf.add(a_model())
+        models.close_cycle(models.get(MODEL), Progress(10), NOON + 60)
+
+        assert models.get(MODEL).progress_at == NOON + 60
+
     def test_a_cycle_that_somebody_else_closed_is_left(self, shelf, models):
         """Two calls at once close one."""
         shelf.add(a_model())
         seen = models.get(MODEL)
         first = models.close_cycle(seen, Progress(10), NOON)
-        second = models.close_cycle(seen, Progress(20), NOON)
+        second = models.close_cycle(seen, Progress(20), NOON + 60)
 
         assert (first, second) == (True, False)
-        assert models.get(MODEL).percent_complete == 10
+        assert (models.get(MODEL).percent_complete, models.get(MODEL).progress_at) == (10, NOON)
 
     def test_a_report_in_between_is_in_the_cycle_that_closes(self, shelf, models):
         """Every report is in exactly one mean."""
@@ -251,6 +299,15 @@ class TestHandOver:
 
         assert models.to_retrieve(DATASET) == []
         assert models.get(MODEL).download_key == "key"
+
+    def test_a_link_is_replaced_by_whoever_knows_the_old_one(self, models):
+        """Of two at once one wins, and the other's link never was."""
+        models.retrieved(models.get(MODEL), "key", "https://link.test")
+        seen = models.get(MODEL)
+        relinked = [models.relink(seen, key, f"https://{key}.test") for key in ("new", "newer")]
+
+        assert relinked == [True, False]
+        assert models.get(MODEL).download_key == "new"
 
     def test_a_failure_leaves_it_due(self, models):
         """Only its cause is kept."""
@@ -319,6 +376,17 @@ class TestItems:
         table.put(submitted_item())
 
         assert models.get(MODEL) == a_submission()
+
+    def test_reports_that_were_not_believed_are_counted_apart(self, table, models):
+        """For owner and operator; the mean stays as it is."""
+        table.put(submitted_item())
+        for _ in range(2):
+            models.reject(models.get(MODEL))
+        item = table.get(model_id=MODEL)
+
+        assert (item["rejected_reports"], item["devices_trained_this_cycle"]) == (2, 0)
+        with pytest.raises(NotFound):
+            models.reject(a_model(model_id="nobody's"))
 
     def test_means_of_the_running_cycle_are_shown(self, table, models):
         """-1 until there is one; an unmeasured accuracy leaves it at -1."""
@@ -428,12 +496,24 @@ class TestItems:
         assert HISTORY_LENGTH * size < 300_000
 
     def test_columns_are_written_once(self, table, models, monkeypatch):
-        """The library asks every 30 seconds."""
+        """Within the hour a request of the library costs no write."""
         table.put(submitted_item())
-        accepted = models.accept(a_submission(), ["age"], ["y"], MODEL)
+        accepted = models.accept(a_submission(), WANTED, NOON)
         monkeypatch.setattr(DynamoModels, "_update", None)
 
-        assert models.accept(accepted, ["age"], ["y"], MODEL) is accepted
+        assert models.accept(accepted, WANTED, NOON + ASKED_INTERVAL - 1) is accepted
+
+    def test_an_item_of_an_older_version_has_made_no_progress_yet(self, table, models):
+        """It is read, listed, and has a time from the next request or cycle on."""
+        item = model_item(a_model(features=WANTED.features, labels=WANTED.labels))
+        del item["progress_at"]
+        table.put(item)
+        older = models.get(MODEL)
+        listed = [model.progress_at for model in models.on_dataset(DATASET)]
+
+        assert older.progress_at == 0.0
+        assert listed == [0.0]
+        assert models.accept(older, WANTED, NOON).progress_at == NOON
 
     @pytest.mark.parametrize(
         "name", ["version", "owner_name", "dataset", "percent_complete", "active_status"]

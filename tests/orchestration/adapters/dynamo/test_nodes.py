@@ -1,10 +1,13 @@
 """The port Nodes, on the fake and on DynamoDB: every write says what it expects to find."""
 
+from dataclasses import fields, replace
+from decimal import Decimal
+
 import pytest
 
 from orchestration.adapters.dynamo import DynamoNodes
 from orchestration.domain.errors import QuotaExceeded
-from orchestration.domain.node import NodeStatus, Quota, Wish, node_id_of
+from orchestration.domain.node import OF_A_GENERATION, Node, NodeStatus, Quota, Wish, node_id_of
 from tests.builders import DATASET, NOON, a_node
 from tests.fakes import FakeNodes
 
@@ -32,14 +35,40 @@ FULL = a_node(
     generation=3,
     reason="r",
     failure="f",
+    failed_generation=2,
     stack_id="arn",
     address="node.test",
     secret_hash="hash",
     asked_at=NOON + 0.123456789,
+    asked_by="ada",
+    charged_to="ada",
     launched_at=NOON - 1 / 3,
     ready_at=NOON,
+    silent_at=NOON + 1 / 7,
+    took=1 / 3,
+    attempts=1,
+    next_at=NOON + 30,
+    deletions=2,
+    deletion_at=NOON + 2,
+    is_refused=True,
+    repairs=1,
+    failed_at=NOON - 1,
     idle_since=0.1,
+    wake_at=NOON + 0.7,
+    device_at=NOON - 60,
+    progress_at=NOON - 2 / 3,
 )
+
+OF_AN_OLDER_VERSION = {
+    "node_id": FULL.node_id,
+    "dataset_id": DATASET,
+    "wish": "up",
+    "status": "ready",
+    "generation": 3,
+    "asked_at": Decimal(int(NOON)),
+    "address": "node.test",
+}
+"""What stood in the table before generations counted their deletions and devices woke nodes."""
 
 
 def test_what_was_written_is_read(shelf, nodes):
@@ -48,6 +77,11 @@ def test_what_was_written_is_read(shelf, nodes):
 
     assert nodes.get(FULL.node_id) == FULL
     assert list(nodes.all()) == [FULL]
+
+
+def test_every_field_is_written_in_this_file():
+    """So that a field that DynamoDB can't keep is found here."""
+    assert not [field.name for field in fields(Node) if getattr(FULL, field.name) == field.default]
 
 
 def test_nothing_is_there_at_first(nodes):
@@ -84,7 +118,8 @@ def test_letting_go_wishes_it_down(shelf, nodes):
 
 
 @pytest.mark.parametrize("since", ["asked", "claimed", "deleted"])
-def test_letting_go_fails_when_something_happened_since(shelf, nodes, since):
+@pytest.mark.parametrize("wake_at", [None, NOON + 60])
+def test_letting_go_fails_when_something_happened_since(nodes, since, wake_at):
     """Whoever lets go has to look again."""
     node = nodes.ask(DATASET, NOON, "ada")
     if since == "asked":
@@ -93,8 +128,115 @@ def test_letting_go_fails_when_something_happened_since(shelf, nodes, since):
         nodes.claim(node, NOON, QUOTA)
     seen = a_node("never asked") if since == "deleted" else node
 
-    assert nodes.let_go(seen) is False
-    assert [node.wish for node in nodes.all()] == [Wish.UP]
+    assert nodes.let_go(seen, wake_at) is False
+    assert [(node.wish, node.wake_at) for node in nodes.all()] == [(Wish.UP, 0.0)]
+
+
+@pytest.mark.parametrize(("wake_at", "then"), [(None, FULL.wake_at), (NOON + 60, NOON + 60), (0.0, 0.0)])
+def test_letting_go_may_let_it_sleep(shelf, nodes, wake_at, then):
+    """An owner who retires a node is left alone for a while; without a time, the last one stays."""
+    shelf.add(FULL)
+
+    assert nodes.let_go(FULL, wake_at) is True
+    assert nodes.get(FULL.node_id) == replace(FULL, wish=Wish.DOWN, wake_at=then)
+
+
+class TestWake:
+    ASLEEP = replace(FULL, wish=Wish.DOWN, status=NodeStatus.ABSENT)
+
+    def test_it_wishes_a_sleeping_node_up(self, shelf, nodes):
+        """On the account of whose model it is; the rest stays, and the next one has to wait."""
+        shelf.add(self.ASLEEP)
+        now = self.ASLEEP.wake_at
+
+        assert nodes.wake(self.ASLEEP, now, "bob", now + 60) is True
+        assert nodes.get(FULL.node_id) == replace(
+            self.ASLEEP, wish=Wish.UP, asked_at=now, asked_by="bob", idle_since=0.0, wake_at=now + 60
+        )
+
+    def test_not_before_it_may(self, shelf, nodes):
+        """One device after the other must not wake it all day long."""
+        shelf.add(self.ASLEEP)
+
+        assert nodes.wake(self.ASLEEP, self.ASLEEP.wake_at - 0.001, "bob", NOON + 60) is False
+        assert nodes.get(FULL.node_id) == self.ASLEEP
+
+    @pytest.mark.parametrize("since", [{"wish": Wish.UP}, {"generation": 4}])
+    def test_not_when_somebody_was_here_since(self, shelf, nodes, since):
+        """Awake already, or in its next life."""
+        now = replace(self.ASLEEP, **since)
+        shelf.add(now)
+
+        assert nodes.wake(self.ASLEEP, NOON + 60, "bob", NOON + 120) is False
+        assert nodes.get(FULL.node_id) == now
+
+    def test_of_two_devices_at_once_one_wakes_it(self, shelf, nodes):
+        """Whoever is second finds it awake."""
+        shelf.add(self.ASLEEP)
+
+        assert [nodes.wake(self.ASLEEP, NOON + 1, "bob", NOON + 60) for _ in range(2)] == [True, False]
+
+    def test_what_is_not_there_is_not_woken(self, nodes):
+        """No record is made of it."""
+        assert nodes.wake(self.ASLEEP, NOON + 1, "bob", NOON + 60) is False
+        assert list(nodes.all()) == []
+
+    def test_a_node_that_only_devices_have_seen_may_be_woken(self, nodes):
+        """Nobody has ever asked for it."""
+        nodes.device_seen(DATASET, NOON)
+        (seen,) = nodes.all()
+
+        assert nodes.wake(seen, NOON, "bob", NOON + 60) is True
+        assert nodes.claim(nodes.get(seen.node_id), NOON, QUOTA).charged_to == "bob"
+
+
+class TestSeen:
+    def test_the_first_device_makes_the_record(self, nodes):
+        """With nothing but its time: nobody has asked for a node."""
+        nodes.device_seen(DATASET, NOON)
+
+        assert list(nodes.all()) == [a_node(device_at=NOON)]
+
+    def test_asking_completes_what_a_device_has_begun(self, nodes):
+        """And a node that a device has made known is like any other."""
+        nodes.device_seen(DATASET, NOON)
+        asked = nodes.ask(DATASET, NOON + 1, "ada")
+
+        assert asked == a_node(wish=Wish.UP, asked_at=NOON + 1, asked_by="ada", device_at=NOON)
+        assert nodes.claim(asked, NOON + 2, QUOTA).device_at == NOON
+
+    def test_what_a_device_has_made_known_can_be_let_go(self, nodes):
+        """Though nobody has asked for it."""
+        nodes.device_seen(DATASET, NOON)
+        (seen,) = nodes.all()
+
+        assert nodes.let_go(seen, NOON + 60) is True
+        assert nodes.get(seen.node_id) == replace(seen, wake_at=NOON + 60)
+
+    @pytest.mark.parametrize("what", ["device_at", "progress_at"])
+    def test_only_its_time_changes(self, shelf, nodes, what):
+        """Whatever the node is doing."""
+        shelf.add(FULL)
+        see(nodes, what, NOON + 0.5)
+
+        assert nodes.get(FULL.node_id) == replace(FULL, **{what: NOON + 0.5})
+
+    @pytest.mark.parametrize("what", ["device_at", "progress_at"])
+    def test_an_earlier_time_changes_nothing(self, shelf, nodes, what):
+        """Two processes may write in either order."""
+        shelf.add(FULL)
+        for when in (NOON - 3600, getattr(FULL, what)):
+            see(nodes, what, when)
+
+        assert nodes.get(FULL.node_id) == FULL
+
+
+def see(nodes, what, now):
+    """Let a device, or a closed cycle, be seen."""
+    if what == "device_at":
+        nodes.device_seen(DATASET, now)
+    else:
+        nodes.progress_seen(FULL, now)
 
 
 def test_a_claim_begins_the_next_generation(nodes):
@@ -103,6 +245,17 @@ def test_a_claim_begins_the_next_generation(nodes):
 
     assert (claimed.generation, claimed.status, claimed.launched_at) == (1, NodeStatus.DEPLOYING, NOON + 1)
     assert nodes.get(claimed.node_id) == claimed
+
+
+def test_a_claim_begins_at_nothing(shelf, nodes):
+    """What the last generation went through is over; what is of the node stays."""
+    shelf.add(replace(FULL, status=NodeStatus.ABSENT))
+    seen = nodes.get(FULL.node_id)
+    claimed = nodes.claim(seen, NOON + 1, QUOTA)
+    begun = {"generation": 4, "status": NodeStatus.DEPLOYING, "launched_at": NOON + 1, "attempts": 2}
+
+    assert {name: getattr(claimed, name) for name in OF_A_GENERATION} == OF_A_GENERATION
+    assert claimed == replace(seen, **begun | OF_A_GENERATION)
 
 
 def test_of_two_claims_one_succeeds(nodes):
@@ -131,17 +284,43 @@ def test_a_change_writes_and_removes(shelf, nodes):
     assert nodes.get(FULL.node_id) == changed
 
 
-@pytest.mark.parametrize(
-    "seen",
-    [{"generation": 2}, {"status": NodeStatus.DEPLOYING}, {"generation": 4, "status": NodeStatus.ABSENT}],
-)
-def test_a_change_of_what_is_no_longer_so_fails(shelf, nodes, seen):
-    """Somebody else was faster; nothing is written."""
-    shelf.add(FULL)
-    outdated = a_node(**{"generation": 3, "status": NodeStatus.READY} | seen)
+OUTDATED = [
+    {"generation": 2},
+    {"generation": 4, "status": NodeStatus.ABSENT},
+    {"status": NodeStatus.DEPLOYING},
+    {"wish": Wish.DOWN},
+    {"deletions": 1},
+    {"deletions": 0},
+]
 
-    assert nodes.change(outdated, {"reason": "new"}) is None
+
+@pytest.mark.parametrize("seen", OUTDATED)
+@pytest.mark.parametrize("how", ["change", "release"])
+def test_a_change_of_what_is_no_longer_so_fails(shelf, nodes, seen, how):
+    """Somebody else was faster, or this process slept; nothing is written."""
+    shelf.add(FULL)
+
+    assert getattr(nodes, how)(replace(FULL, **seen), {"reason": "new"}) is None
     assert nodes.get(FULL.node_id) == FULL
+
+
+@pytest.mark.parametrize("seen", [{"generation": 2}, {"status": NodeStatus.FAILED}, {"deletions": 0}])
+def test_a_claim_of_what_is_no_longer_so_fails(shelf, nodes, seen):
+    """And nobody is charged."""
+    absent = replace(FULL, status=NodeStatus.ABSENT, charged_to=None)
+    shelf.add(absent)
+
+    assert nodes.claim(replace(absent, **seen), NOON, QUOTA) is None
+    assert nodes.get(FULL.node_id) == absent
+    assert [awake(nodes, number).charged_to for number in range(QUOTA.per_buyer)] == ["ada", "ada"]
+
+
+@pytest.mark.parametrize("same", [{"reason": "other"}, {"asked_at": 0.0}, {"repairs": 7}, {"attempts": 9}])
+def test_what_no_decision_rests_on_may_have_changed(shelf, nodes, same):
+    """Else two processes would keep each other from writing."""
+    shelf.add(FULL)
+
+    assert nodes.change(replace(FULL, **same), {"address": "new"}) == replace(FULL, address="new")
 
 
 def test_a_change_makes_no_record(nodes):
@@ -157,6 +336,50 @@ def test_what_others_write_is_ignored(table_of):
     table.put(item_of(FULL) | {"colour": "red"})
 
     assert DynamoNodes(table).get(FULL.node_id) == FULL
+
+
+@pytest.mark.moto
+class TestOlderRecord:
+    """A record that an older version has written, without what this one adds."""
+
+    @pytest.fixture
+    def nodes(self, table_of):
+        table = table_of("node_table")
+        table.put(OF_AN_OLDER_VERSION)
+        return DynamoNodes(table)
+
+    @pytest.fixture
+    def seen(self, nodes):
+        return nodes.get(FULL.node_id)
+
+    def test_it_is_read(self, nodes, seen):
+        """What is missing never was."""
+        usual = {"wish": Wish.UP, "status": NodeStatus.READY, "generation": 3, "asked_at": NOON}
+
+        assert seen == a_node(address="node.test", **usual)
+        assert list(nodes.all()) == [seen]
+
+    def test_it_is_changed(self, nodes, seen):
+        """No deletion is as good as none counted."""
+        assert nodes.change(seen, {"deletions": 1}) == replace(seen, deletions=1)
+        assert nodes.change(seen, {"deletions": 1}) is None
+
+    def test_it_is_released_and_claimed_again(self, nodes, seen):
+        """Nobody was charged for it."""
+        gone = nodes.release(seen, {"address": None})
+
+        assert nodes.claim(gone, NOON, QUOTA).generation == 4
+
+    def test_it_is_let_go_and_woken(self, nodes, seen):
+        """It never had a time to wait for."""
+        assert nodes.let_go(seen) is True
+        assert nodes.wake(seen, NOON, "ada", NOON + 60) is True
+
+    def test_a_device_is_seen(self, nodes, seen):
+        """For the first time, as far as we know."""
+        nodes.device_seen(DATASET, NOON)
+
+        assert nodes.get(seen.node_id) == replace(seen, device_at=NOON)
 
 
 def awake(nodes, number, buyer="ada"):

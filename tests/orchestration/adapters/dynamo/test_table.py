@@ -7,7 +7,7 @@ from boto3.dynamodb.conditions import Attr, Key
 from botocore.config import Config
 from botocore.stub import Stubber
 
-from orchestration.adapters.dynamo.table import ConditionFailed, Table, stored
+from orchestration.adapters.dynamo.table import ConditionFailed, PartFailed, Table, stored
 from orchestration.domain.errors import Upstream
 
 KEY = {"node_id": "n1"}
@@ -95,6 +95,16 @@ class TestMoto:
 
         assert len(list(table.scan())) == 30
 
+    def test_an_index_is_scanned_for_what_is_in_it(self, table_of):
+        """Sparse: what lacks its key isn't there. Only of a table can everything be asked, and at once."""
+        table = table_of("model_table")
+        table.put({"model_id": "due", "retrieval_due": "steps", "version": "1"})
+        table.put({"model_id": "home"})
+        found = table.scan("retrieval-due-index", ProjectionExpression="retrieval_due")
+
+        assert list(found) == [{"retrieval_due": "steps"}]
+        assert len(list(table.scan())) == 2
+
     @pytest.mark.parametrize("text", ["ü" * 100, " ", "\x00", "a\nb", "🙂"])
     def test_a_key_is_free_text(self, table, text):
         """An app developer typed it."""
@@ -122,6 +132,48 @@ def test_what_dynamodb_refuses_is_upstream_with_its_code(session, operation, cod
         stubber.add_client_error(operation, code)
         with pytest.raises(Upstream, match=f"DynamoDB refused a call: {code}"):
             calls[operation](Table(client, "node_table"))
+
+
+@pytest.mark.moto
+@pytest.mark.parametrize(
+    ("index", "more"), [(None, {"ConsistentRead": True}), ("an-index", {"IndexName": "an-index"})]
+)
+def test_a_table_is_scanned_consistently_and_an_index_as_it_can_be(session, index, more):
+    """DynamoDB refuses a consistent read of an index."""
+    client = session.resource("dynamodb").meta.client
+    with Stubber(client) as stubber:
+        stubber.add_response("scan", {"Items": []}, {"TableName": "node_table", **more})
+
+        assert list(Table(client, "node_table").scan(index)) == []
+
+
+def cancelled(session, *reasons):
+    """Make two changes together, which DynamoDB cancels for these reasons."""
+    client = session.resource("dynamodb").meta.client
+    table = Table(client, "node_table")
+    told = {"CancellationReasons": [{"Code": reason} for reason in reasons]} if reasons else {}
+    with Stubber(client) as stubber:
+        code = "TransactionCanceledException"
+        stubber.add_client_error("transact_write_items", code, modeled_fields=told)
+        table.together(table.part(KEY, put={"a": 1}), table.part(KEY, put={"a": 2}))
+
+
+@pytest.mark.moto
+@pytest.mark.parametrize("first", ["None", "TransactionConflict"])
+def test_of_several_changes_the_one_that_was_not_as_expected_is_named(session, first):
+    """By its place; a conflict beside it doesn't count."""
+    with pytest.raises(PartFailed) as failed:
+        cancelled(session, first, "ConditionalCheckFailed")
+
+    assert failed.value.position == 1
+
+
+@pytest.mark.moto
+@pytest.mark.parametrize("reasons", [("TransactionConflict", "None"), ()])
+def test_two_transactions_at_once_are_nobodys_fault(session, reasons):
+    """No condition failed: trying again will help."""
+    with pytest.raises(Upstream, match="TransactionCanceledException"):
+        cancelled(session, *reasons)
 
 
 @pytest.mark.moto

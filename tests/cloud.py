@@ -1,0 +1,96 @@
+"""A world whose stacks are our real adapter on the fake CloudFormation and ECS; time and fate are in hand."""
+
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestration.domain.node import node_id_of
+from orchestration.domain.ports import Clock
+from orchestration.provisioning.ecs_tasks import EcsTasks
+from orchestration.provisioning.node_shape import NodeShape
+from orchestration.provisioning.orchestration_helper import CloudFormationNodeStacks
+from tests.builders import DATASET, MODEL, a_dataset, a_developer, a_submission, a_user
+from tests.fakes import (
+    Census,
+    FakeCloudFormation,
+    FakeEcs,
+    FakeNodeServer,
+    Fate,
+    Operator,
+    Wire,
+    World,
+)
+from tests.fakes.world import tapped
+
+PREFIX = "artificien-node"
+
+
+@dataclass
+class Cloud(World):
+    """As `World`; what befalls the next stacks stands in `fates`, what befalls all others is `fate`."""
+
+    fates: deque[Fate] = field(default_factory=deque)
+    fate: Fate = field(default_factory=Fate)
+    seed: int = 0
+    validate: bool = True
+    cloudformation: Any = None
+    ecs: Any = None
+
+    def __post_init__(self) -> None:
+        if self.cloudformation is None:
+            rng = random.Random(self.seed)
+            self.cloudformation = FakeCloudFormation(
+                self.clock, fate=self._next_fate, rng=rng, validate=self.validate
+            )
+            self.operator.put_up_cluster()
+            self.ecs = FakeEcs(self.cloudformation, validate=self.validate)
+            self.server = FakeNodeServer(self.cloudformation)
+            self.stacks: Any = node_stacks(self.cloudformation, self.ecs, self.clock)
+
+    def _next_fate(self, name: str) -> Fate:
+        return self.fates.popleft() if self.fates and name.startswith(PREFIX) else self.fate
+
+    @property
+    def operator(self) -> Operator:
+        """Somebody with the console."""
+        return Operator(self.cloudformation)
+
+    @property
+    def census(self) -> Census:
+        """What truly stands."""
+        return Census(self.cloudformation.account)
+
+    def through(self, wire: Wire) -> "Cloud":
+        """The same world, seen by a process whose every call is noted: to AWS itself where that is faked."""
+        seen = super().through(wire)
+        clients = (tapped(self.cloudformation, "cloudformation", wire), tapped(self.ecs, "ecs", wire))
+        seen.stacks = node_stacks(*clients, self.clock)
+        return seen
+
+
+def node_stacks(cloudformation: Any, ecs: Any, clock: Clock) -> CloudFormationNodeStacks:
+    """Our adapter, wired as in production; nothing sleeps."""
+    return CloudFormationNodeStacks(
+        cloudformation,
+        EcsTasks(ecs),
+        prefix=PREFIX,
+        cluster_stack="artificien-cluster",
+        shape=NodeShape("node:1"),
+        clock=clock,
+        sleep=lambda _seconds: None,
+    )
+
+
+def a_cloud(*fates: Fate, dataset_ids: tuple[str, ...] = (DATASET,), **more: Any) -> Cloud:
+    """A marketplace with bought datasets and a submitted model each; the first stacks have these fates."""
+    cloud = Cloud(fates=deque(fates), **more)
+    cloud.users.add(a_user(purchased=frozenset(dataset_ids)))
+    cloud.users.add(a_developer())
+    for dataset_id in dataset_ids:
+        cloud.datasets.add(a_dataset(dataset_id=dataset_id))
+    cloud.models.add(a_submission(model_id=MODEL, dataset_id=dataset_ids[0]))
+    return cloud
+
+
+NODE = node_id_of(DATASET)

@@ -8,6 +8,7 @@ from orchestration.domain.decision import Budget, Rules
 from orchestration.domain.node import Quota
 from orchestration.services.accounts import AccountService
 from orchestration.services.catalogue import CatalogueService
+from orchestration.services.healing import HealingService
 from orchestration.services.launching import Launcher
 from orchestration.services.lifecycle import Lifecycle
 from orchestration.services.nodes import NodeRequest, NodeService
@@ -33,6 +34,7 @@ QUOTA = Quota(per_buyer=3, in_all=5)
 BUDGET = Budget(attempts=3, cool_down=600.0)
 RULES = Rules(DEADLINE, BUDGET)
 RHYTHM = Rhythm(interval=SWEEP, ready=2 * SWEEP)
+SILENT_AFTER = 3600.0
 STALE_AFTER = 7 * DAY
 
 
@@ -105,6 +107,9 @@ def a_reconciler(world: World) -> Reconciler:
         models=world.models,
         stacks=world.stacks,
         lifecycle=lifecycle,
+        healing=HealingService(
+            world.models, world.server, a_training_service(world), world.clock, SILENT_AFTER
+        ),
         retrieval=a_retrieval(world),
         rest=RestService(world.nodes, world.models, world.clock, GRACE, STALE_AFTER),
         strays=StrayService(lifecycle.records, world.stacks, world.secrets, world.clock),

@@ -145,6 +145,26 @@ def audit_log(subject: str) -> None:
             click.echo(f"{at}  {entry.actor:<16} {entry.action:<24} {entry.result}")
 
 
+@main.command()
+@click.option("--mend", is_flag=True, help="Put right what can be put right without a human.")
+@click.pass_context
+def audit(context: click.Context, *, mend: bool) -> None:
+    """Look for stacks, records, secrets and databases that are astray; exit status 1 if any is left so."""
+    from orchestration.pygrid_orchestration import Parts
+
+    left = 0
+    with _told():
+        for found in Parts(_checked(Settings.from_environment)).inspection.findings():
+            mended = ""
+            if mend and found.mend is not None:
+                found.mend()
+                mended = "  (mended)"
+            left += not mended
+            click.echo(f"{found.kind:<9} {found.name}  {found.trouble}{mended}")
+    click.echo(f"{left} astray." if left else "Nothing is astray.")
+    context.exit(1 if left else 0)
+
+
 def _table(outputs: Mapping[str, str]) -> None:
     for name, value in sorted(outputs.items()):
         click.echo(f"{name}\t{value}")

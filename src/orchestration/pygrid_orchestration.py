@@ -39,6 +39,8 @@ from orchestration.provisioning.node_shape import NodeShape
 from orchestration.provisioning.orchestration_helper import CloudFormationNodeStacks
 from orchestration.services.accounts import AccountService
 from orchestration.services.catalogue import CatalogueService
+from orchestration.services.healing import HealingService
+from orchestration.services.inspection import Inspection
 from orchestration.services.launching import Launcher
 from orchestration.services.lifecycle import Lifecycle
 from orchestration.services.nodes import NodeService
@@ -105,7 +107,7 @@ class Parts:
                 lifecycle=self.lifecycle,
                 clock=time.time,
             ),
-            training=TrainingService(models=self.models, nodes=self.nodes, clock=time.time),
+            training=self.training,
             reports=self.reports,
             catalogue=CatalogueService(
                 datasets=self.datasets,
@@ -121,6 +123,10 @@ class Parts:
             limits=self.limits,
             audit=self.audit,
         )
+
+    @cached_property
+    def training(self) -> TrainingService:
+        return TrainingService(models=self.models, nodes=self.nodes, clock=time.time)
 
     @cached_property
     def limits(self) -> RateLimits:
@@ -154,13 +160,32 @@ class Parts:
             models=self.models,
             stacks=self.stacks,
             lifecycle=self.lifecycle,
+            healing=HealingService(
+                self.models, self.server, self.training, time.time, settings.model_silent_after
+            ),
             retrieval=RetrievalService(self.models, self.server, self.bucket, self.links.link, self.audit),
             rest=RestService(self.nodes, self.models, time.time, settings.node_grace, stale_after),
-            strays=StrayService(self.records, self.stacks, self.secrets, time.time),
+            strays=self.strays,
             waker=self.waker,
             clock=time.time,
             rhythm=Rhythm(settings.reconcile_interval, settings.ready_interval),
         )
+
+    @cached_property
+    def inspection(self) -> Inspection:
+        return Inspection(
+            nodes=self.nodes,
+            datasets=self.datasets,
+            stacks=self.stacks,
+            tenants=self.tenants,
+            lifecycle=self.lifecycle,
+            strays=self.strays,
+            clock=time.time,
+        )
+
+    @cached_property
+    def strays(self) -> StrayService:
+        return StrayService(self.records, self.stacks, self.secrets, time.time)
 
     @cached_property
     def lifecycle(self) -> Lifecycle:

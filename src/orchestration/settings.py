@@ -77,6 +77,8 @@ class Settings(StackSettings):
     """Between two passes over all nodes, give or take a quarter."""
     ready_interval: PositiveFloat = 60
     """Between two looks at a node that is ready and has nothing due."""
+    model_silent_after: PositiveFloat = 3600
+    """After how long without progress a model's node is asked how far it is: a word may have got lost."""
     model_stale_days: PositiveFloat = 7
     """After how long without progress a model no longer holds its node awake."""
     legacy_key_days: Annotated[float, Field(ge=0)] = 30

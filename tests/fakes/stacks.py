@@ -172,12 +172,19 @@ class FakeServer:
         self.state = b"trained"
         self.troubles: dict[str, list[Exception]] = {}
         self.asked_for: list[str] = []
+        self.checkpoints: dict[str, int] = {}
 
     def answers(self, address: str, node_id: str) -> bool:
         standing = self._stacks.standing(node_id)
         return not self.silent and any(
             stack.address == address and stack.phase is StackPhase.USABLE for stack in standing
         )
+
+    def newest_checkpoint(self, address: str, model: Model, beyond: int) -> int:
+        if not self.answers(address, node_id_of(model.dataset_id)):
+            raise NodeUnreachable("The node did not say how far the model is.")
+        self.asked_for.append(f"{model.name_on_node} beyond {beyond}")
+        return max(beyond, self.checkpoints.get(model.model_id, beyond))
 
     def trained_model(self, address: str, model: Model) -> bytes:
         if not self.answers(address, node_id_of(model.dataset_id)):

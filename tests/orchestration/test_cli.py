@@ -8,8 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from orchestration import cli
-from orchestration.domain.errors import StackFailed
+from orchestration.domain.errors import DatabaseWaking, StackFailed
 from orchestration.provisioning import deploy, synthesizer
+from orchestration.pygrid_orchestration import Parts
+from orchestration.services.strays import Finding
 from orchestration.settings import Settings
 from tests.orchestration.test_settings import COMPLETE
 
@@ -46,9 +48,9 @@ class OneSweep:
         self.waits = []
 
     def run(self, wait):
-        self.waits.append(wait())
+        self.waits.append(wait(0.01))
         self.stop()
-        self.waits.append(wait())
+        self.waits.append(wait(0.01))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -124,3 +126,65 @@ def test_commands_of_layers_above_are_found_by_their_entry_point():
     entry = EntryPoint("local", "local_platform.cli:local", "artificien.commands")
 
     assert cli.main.get_command(click.Context(cli.main), entry.name) is entry.load()
+
+
+class Found:
+    """What an inspection of nothing but two findings tells."""
+
+    def __init__(self):
+        self.mended = []
+
+    def findings(self):
+        yield Finding(
+            "stack", "arn:left", "left over from generation 1", lambda: self.mended.append("arn:left")
+        )
+        yield Finding("database", "n1", "no record knows its node")
+
+
+@pytest.fixture
+def inspection(environment):
+    found = Found()
+    environment.setattr(Parts, "inspection", found)
+    return found
+
+
+def test_an_audit_tells_what_is_astray(run, inspection):
+    """One line a finding, and exit status 1: it can stand in a cron job."""
+    result = run("audit")
+
+    assert result.exit_code == 1
+    assert result.output.splitlines() == [
+        "stack     arn:left  left over from generation 1",
+        "database  n1  no record knows its node",
+        "2 astray.",
+    ]
+    assert inspection.mended == []
+
+
+def test_an_audit_mends_what_needs_no_human(run, inspection):
+    """What is left is still an error."""
+    result = run("audit", "--mend")
+
+    assert (result.exit_code, inspection.mended) == (1, ["arn:left"])
+    assert "(mended)" in result.output
+    assert result.output.endswith("1 astray.\n")
+
+
+def test_an_audit_of_a_sound_deployment_ends_with_status_0(run, inspection, monkeypatch):
+    """Nothing is astray."""
+    monkeypatch.setattr(inspection, "findings", lambda: iter(()))
+
+    assert (run("audit").exit_code, run("audit").output) == (0, "Nothing is astray.\n")
+
+
+def test_an_audit_says_when_the_database_sleeps(run, inspection, monkeypatch):
+    """It is waking up by then; asked again in half a minute, it answers."""
+
+    def findings():
+        raise DatabaseWaking("The nodes' database is waking up.")
+        yield
+
+    monkeypatch.setattr(inspection, "findings", findings)
+    result = run("audit")
+
+    assert (result.exit_code, result.output) == (1, "Error: The nodes' database is waking up.\n")

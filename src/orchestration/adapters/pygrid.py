@@ -63,9 +63,30 @@ class PygridServer:
             raise UnusableModel("The node's trained model doesn't have the shapes of the uploaded one.")
         return state
 
+    def newest_checkpoint(self, address: str, model: Model, beyond: int) -> int:
+        """Ask for single numbers, further and further, then between; the bodies are not read."""
+        there, step = beyond, 1
+        while self._has(address, model, there + step):
+            there, step = there + step, step * 2
+        while step > 1:
+            step //= 2
+            if self._has(address, model, there + step):
+                there += step
+        return there
+
+    def _has(self, address: str, model: Model, checkpoint: int) -> bool:
+        try:
+            path = _path_of(model, str(checkpoint))
+            with self._asked(address, path, self.probe_timeout * 5) as answer:
+                status = answer.status_code
+        except UNREACHABLE as error:
+            raise NodeUnreachable("The node did not say how far the model is.") from error
+        if status not in (requests.codes.ok, requests.codes.not_found):
+            raise UnusableModel(f"The node answered {status} for checkpoint {checkpoint}.")
+        return bool(status == requests.codes.ok)
+
     def _checkpoint(self, address: str, model: Model, checkpoint: str) -> bytes:
-        query = {"name": model.name_on_node, "version": model.version, "checkpoint": checkpoint}
-        path = f"/model-centric/retrieve-model?{urlencode(query)}"
+        path = _path_of(model, checkpoint)
         try:
             with self._asked(address, path, self.probe_timeout * 5) as answer:
                 if answer.status_code != requests.codes.ok:
@@ -96,6 +117,11 @@ class PygridServer:
             return decode_state(state)
         except ValueError as error:  # MalformedState, or NumPy's own word on a shape that no array can have
             raise UnusableModel(f"The node's trained model can't be read: {error}") from error
+
+
+def _path_of(model: Model, checkpoint: str) -> str:
+    query = {"name": model.name_on_node, "version": model.version, "checkpoint": checkpoint}
+    return f"/model-centric/retrieve-model?{urlencode(query)}"
 
 
 def _body(answer: requests.Response, *, seconds: float, largest: int) -> bytes:

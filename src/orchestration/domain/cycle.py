@@ -93,11 +93,12 @@ def closes(progress: Progress, *, percent: int, closed_cycles: int) -> bool:
     """Whether this word of a node is news: it moves the model on, and never back.
 
     A node that numbers its cycles may stay at the same percentage (more than 100 cycles); of one that
-    doesn't, an equal percentage can only be taken for the same word again.
+    doesn't, an equal percentage can only be taken for the same word again. A cycle that was found closed
+    without the node's word takes the percentage from it.
     """
     if percent >= COMPLETE or progress.percent_complete < percent:
         return False
-    if progress.cycle is not None:
+    if progress.cycle is not None and progress.cycle != closed_cycles:
         return progress.cycle > closed_cycles
     return progress.percent_complete > percent
 

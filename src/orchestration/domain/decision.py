@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from orchestration.domain.node import Node, NodeStack, NodeStatus, StackPhase, Wish
+from orchestration.domain.node import WITH_STACK, Node, NodeStack, NodeStatus, StackPhase, Wish
 
 LAUNCH_SETTLES = 120.0
 """Seconds from the last word before a launch until its stack, if there will be one, can be seen."""
@@ -78,10 +78,7 @@ def is_given_up(node: Node, budget: Budget) -> bool:
 
 def is_at_rest(node: Node, budget: Budget) -> bool:
     """Whether nothing is to be done, whatever its stack says: nobody wants it, or it is given up."""
-    return is_given_up(node, budget) or (node.wish is Wish.DOWN and node.status in _STACKLESS)
-
-
-_STACKLESS = (NodeStatus.ABSENT, NodeStatus.FAILED)
+    return is_given_up(node, budget) or (node.wish is Wish.DOWN and node.status not in WITH_STACK)
 
 
 def pause_after(failures: int) -> float:
@@ -225,7 +222,7 @@ def _is_leaving(node: Node) -> bool:
 
     CloudFormation's word, which may be seconds old, needn't say so.
     """
-    return (node.status is NodeStatus.RETIRING and not node.is_refused) or node.status in _STACKLESS
+    return (node.status is NodeStatus.RETIRING and not node.is_refused) or node.status not in WITH_STACK
 
 
 def _repair(node: Node, now: float, action: Action, reason: str) -> Decision:

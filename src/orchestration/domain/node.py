@@ -16,6 +16,10 @@ class NodeStatus(StrEnum):
     FAILED = "failed"
 
 
+WITH_STACK = (NodeStatus.DEPLOYING, NodeStatus.READY, NodeStatus.RETIRING)
+"""Where a generation is alive: it has a stack or is about to, and a secret."""
+
+
 class Wish(StrEnum):
     """What we want of a node."""
 
@@ -87,7 +91,7 @@ class Node:
     deletions: int = 0
     """How often this generation's stack was asked to go, each time a step further."""
     deletion_at: float = 0.0
-    """When the last of these was noted; it is asked after that."""
+    """When the last of these was noted, which is before it is asked."""
     is_refused: bool = False
     """CloudFormation would not begin the last of these deletions."""
     repairs: int = 0

@@ -279,6 +279,12 @@ class NodeServer(Protocol):
     def answers(self, address: str, node_id: str) -> bool:
         """Whether the node with this id is there and well. Never raises."""
 
+    def newest_checkpoint(self, address: str, model: Model, beyond: int) -> int:
+        """Return the number of the newest checkpoint; at least `beyond`, which is known to be there.
+
+        Checkpoint 1 is the upload, each cycle makes the next one. Raises NodeUnreachable, UnusableModel.
+        """
+
     def trained_model(self, address: str, model: Model) -> bytes:
         """Return the newest checkpoint's protobuf, checked against the shapes of the first.
 

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from orchestration.domain.decision import LAUNCH_SETTLES, Action
-from orchestration.domain.node import ListedStack, Node, NodeStatus, StackPhase
+from orchestration.domain.node import WITH_STACK, ListedStack, Node, StackPhase
 
 
 class Standing(StrEnum):
@@ -23,8 +23,7 @@ def standing_of(listed: ListedStack, node: Node | None, now: float) -> Standing:
         return Standing.UNKNOWN
     if listed.generation < node.generation:
         return Standing.LEFT_OVER
-    has_none = node.status in (NodeStatus.ABSENT, NodeStatus.FAILED)
-    return Standing.LEFT_OVER if has_none else Standing.KNOWN
+    return Standing.KNOWN if node.status in WITH_STACK else Standing.LEFT_OVER
 
 
 def removal_of(phase: StackPhase) -> Action:

@@ -198,5 +198,5 @@ def _token(wish: str, node: Node, what: str) -> str:
 
     What failed must be asked for with another token, else it is taken for a repetition: hence the counts.
     """
-    parts = (wish, what, str(node.generation), str(node.deletions), str(node.repairs))
+    parts = (wish, what, *map(str, (node.generation, node.deletions, int(node.deletion_at), node.repairs)))
     return f"{wish}-{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:40]}"

@@ -26,7 +26,7 @@ Grants = Mapping[str, tuple[str, ...]]
 """A table's name, or `<table>/<index>`, to what is done with it."""
 
 FOR_BOTH: Grants = {
-    "model_table": ("UpdateItem",),
+    "model_table": ("GetItem", "UpdateItem"),
     "model_table/dataset-active-index": ("Query",),
     "model_table/retrieval-due-index": ("Query",),
     "dataset_table": ("GetItem", "UpdateItem"),
@@ -34,7 +34,6 @@ FOR_BOTH: Grants = {
 }
 FOR_WEB: Grants = {
     **FOR_BOTH,
-    "model_table": ("GetItem", "UpdateItem"),
     "node_table": ("GetItem", "UpdateItem"),
     "user_table": ("UpdateItem",),
     "user_table/users_username_index": ("Query",),
@@ -68,10 +67,12 @@ def web_role(stack: Stack, around: Surroundings) -> iam.Role:
 def reconciler_role(stack: Stack, around: Surroundings) -> iam.Role:
     """Make the role of the reconciler: it stores trained models, and knows neither users nor API keys.
 
-    It looks at all stacks at once, for which AWS asks for leave to list them too, and knows no narrower one.
+    It looks at all stacks at once, for which AWS asks for leave to list them too, and goes through the names
+    of secrets; AWS knows no narrower resource for either.
     """
     role = _role(stack, "ReconcilerRole", around, FOR_RECONCILER, "s3:PutObject")
-    role.add_to_policy(allow(["cloudformation:DescribeStacks", "cloudformation:ListStacks"], ["*"]))
+    sweep = ["cloudformation:DescribeStacks", "cloudformation:ListStacks", "secretsmanager:ListSecrets"]
+    role.add_to_policy(allow(sweep, ["*"]))
     return role
 
 
@@ -92,7 +93,7 @@ def _role(stack: Stack, name: str, around: Surroundings, tables: Grants, on_mode
 
 
 _STARS = {
-    "IAM5[Resource::*]": "Tasks are listed in one cluster, by a condition; all stacks are read page by page.",
+    "IAM5[Resource::*]": "Tasks are listed in one cluster, by a condition; a sweep reads everybody's names.",
     starred("ecs", "task/<ClusterStack>-ClusterName/*"): "The id of a task is known when it is there.",
     starred("cloudformation", f"stack/{NODE_NAME}-*/*"): "A stack a node and generation, and the id of each.",
     starred("cloudformation", "stack/<ClusterStack>/*"): "The id of a stack is known when it is there.",

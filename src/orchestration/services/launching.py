@@ -6,7 +6,7 @@ import structlog
 
 from orchestration.domain.decision import pause_after
 from orchestration.domain.errors import QuotaExceeded, StackFailed, Upstream
-from orchestration.domain.node import Node, NodeStatus, Quota
+from orchestration.domain.node import WITH_STACK, Node, NodeStatus, Quota
 from orchestration.domain.ports import Clock, NodeSecret, NodeSecrets, NodeStacks, Tenants
 from orchestration.services.records import Records
 
@@ -60,7 +60,7 @@ class Launcher:
         news = {"secret_hash": secret.secret_hash, "reason": reason, "launched_at": self.clock()}
         noted = self.records.nodes.change(node, news)
         if noted is None:
-            return self.records.now(node)
+            return self._overtaken(node)
         try:
             stack_id = self.stacks.launch(noted, secret.reference)
         except StackFailed as error:
@@ -70,6 +70,13 @@ class Launcher:
         )
         self.records.tell(node, "node.launch", actor=node.asked_by)
         return self.records.note(noted, stack_id=stack_id) if stack_id else noted
+
+    def _overtaken(self, node: Node) -> Node:
+        """Somebody else was here; if this life is over by now, so is the secret that was made for it."""
+        now = self.records.now(node)
+        if now.generation != node.generation or now.status not in WITH_STACK:
+            self.secrets.discard(node)
+        return now
 
     def _refused(self, node: Node, cause: str) -> Node:
         """Tried again in the same generation: another process's call for it may have gone through."""

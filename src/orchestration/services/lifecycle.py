@@ -10,7 +10,7 @@ import structlog
 
 from orchestration.domain.decision import Action, Decision, Rules, decide, is_at_rest, pause_after
 from orchestration.domain.errors import StackFailed
-from orchestration.domain.node import Node, NodeStack, NodeStatus, Wish
+from orchestration.domain.node import Node, NodeStack, NodeStatus, StackPhase, Wish
 from orchestration.domain.ports import Clock, Deletion, Models, NodeSecrets, NodeServer, NodeStacks
 from orchestration.services.launching import Launcher
 from orchestration.services.publication import Publication
@@ -126,7 +126,9 @@ class Lifecycle:
 
     def _delete(self, node: Node, stack: NodeStack, how: Deletion, decision: Decision) -> Node:
         """Phones and data scientists are told first: nobody is sent to a node that goes away."""
-        now, is_new = self.clock(), decision.attempt != node.deletions
+        now = self.clock()
+        # Of a deletion that was noted and then failed, or was never asked, AWS has no use for the same call.
+        is_repetition = decision.attempt == node.deletions and stack.phase is not StackPhase.UNDELETABLE
         retiring = self.records.nodes.change(
             node,
             {
@@ -134,7 +136,7 @@ class Lifecycle:
                 "reason": decision.reason,
                 "stack_id": stack.stack_id,
                 "deletions": decision.attempt,
-                "deletion_at": now if is_new else node.deletion_at,
+                "deletion_at": node.deletion_at if is_repetition else now,
                 "next_at": now + pause_after(decision.attempt),
                 "is_refused": False,
             },

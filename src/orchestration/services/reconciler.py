@@ -15,6 +15,7 @@ from orchestration.domain.decision import is_at_rest
 from orchestration.domain.errors import OrchestrationError, Upstream
 from orchestration.domain.node import Node, NodeStack, NodeStatus, StackPhase, Wish
 from orchestration.domain.ports import Clock, Models, Nodes, NodeStacks
+from orchestration.services.healing import HealingService
 from orchestration.services.lifecycle import Lifecycle
 from orchestration.services.rest import RestService
 from orchestration.services.retrieval import RetrievalService
@@ -42,6 +43,7 @@ class Reconciler:
     models: Models
     stacks: NodeStacks
     lifecycle: Lifecycle
+    healing: HealingService
     retrieval: RetrievalService
     rest: RestService
     strays: StrayService
@@ -80,6 +82,7 @@ class Reconciler:
         for sleeping in nodes:
             if sleeping.dataset_id in due and self.waker.may_wake(sleeping):
                 self.waker.wake(sleeping, self.models.to_retrieve(sleeping.dataset_id))
+        self.strays.look_after_secrets()
         for node_id in self.next_look.keys() - {node.node_id for node in awake}:
             del self.next_look[node_id]
 
@@ -105,6 +108,8 @@ class Reconciler:
         if node.wish is Wish.DOWN:
             self._retrieve_due(node)
         node = self.lifecycle.advance(node, stack)
+        if node.status is NodeStatus.READY and node.address:
+            self.healing.heal(node, node.address)
         self._retrieve_due(node)
         if node.wish is Wish.UP:
             self.rest.consider(node)

@@ -1,11 +1,13 @@
 """Takes down stacks of generations that are over; of what no record knows, it only tells."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
 from orchestration.domain.decision import Action
-from orchestration.domain.node import ListedStack, Node
+from orchestration.domain.node import WITH_STACK, ListedStack, Node
 from orchestration.domain.ports import Clock, Deletion, NodeSecrets, NodeStacks
 from orchestration.domain.stray import Standing, removal_of, standing_of
 from orchestration.services.records import Records
@@ -13,7 +15,20 @@ from orchestration.services.records import Records
 log = structlog.get_logger(__name__)
 
 INTERVAL = 3600.0
-"""Seconds between two things that are done about the same stray stack."""
+"""Seconds between two things that are done about the same stray stack, and between two lists of secrets."""
+
+SECRETS = "secrets"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something astray: what kind of thing, which, and what is wrong with it; `mend` puts it right."""
+
+    kind: str
+    name: str
+    trouble: str
+    mend: Callable[[], object] | None = None
+    """None where only a human can say what is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +57,28 @@ class StrayService:
         )
         if node is not None and standing is Standing.LEFT_OVER:
             self._remove(listed, node)
+
+    def look_after_secrets(self) -> None:
+        """Every hour, delete what processes left that died, or slept for long, in the middle of a launch."""
+        now = self.clock()
+        if now < self.next_turn.get(SECRETS, 0.0):
+            return
+        self.next_turn[SECRETS] = now + INTERVAL
+        for found in self.secrets_astray():
+            log.warning("secret.stray", name=found.name, trouble=found.trouble)
+            if found.mend is not None:
+                found.mend()
+
+    def secrets_astray(self) -> Iterator[Finding]:
+        """Return the secrets of lives that are over, and those whose node no record knows."""
+        for node_id, generation in self.secrets.all():
+            name = f"{node_id}/{generation}"
+            node = self.records.nodes.get(node_id)
+            if node is None:
+                yield Finding("secret", name, "no record knows its node")
+            elif generation != node.generation or node.status not in WITH_STACK:
+                mend = partial(self.secrets.discard, Node(node_id, node.dataset_id, generation=generation))
+                yield Finding("secret", name, "of a life that is over", mend)
 
     def _remove(self, listed: ListedStack, node: Node) -> None:
         # The hour is part of the call's token: replicas that see the same stray make the same call.

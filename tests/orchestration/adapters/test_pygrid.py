@@ -1,5 +1,6 @@
 """A node over HTTP, on a real socket: its bytes are a stranger's."""
 
+import math
 import time
 from urllib.parse import parse_qs, urlsplit
 
@@ -286,3 +287,48 @@ class TestTrainedModel:
 
         with pytest.raises(NodeUnreachable):
             SERVER.trained_model(HOST, a_model())
+
+
+class TestNewestCheckpoint:
+    """How far a model is, where its node doesn't say."""
+
+    @pytest.fixture
+    def having(self, node):
+        """A node with so many checkpoints; returns the numbers it is asked for."""
+
+        def have(newest):
+            asked = []
+
+            def answer(request):
+                number = int(parse_qs(urlsplit(request.path).query)["checkpoint"][0])
+                asked.append(number)
+                request.answer(200 if number <= newest else 404, TRAINED)
+
+            node(answer)
+            return asked
+
+        return have
+
+    @pytest.mark.parametrize("newest", [1, 2, 3, 4, 7, 8, 9, 100, 1001])
+    @pytest.mark.parametrize("beyond", [1, 2])
+    def test_it_is_found_in_a_few_steps(self, having, newest, beyond):
+        """Further and further, then between; each step may be a whole model on the node's side."""
+        asked = having(newest)
+
+        assert SERVER.newest_checkpoint(HOST, a_model(), beyond) == max(newest, beyond)
+        assert len(asked) <= 2 * math.log2(max(newest, 2)) + 2
+
+    @pytest.mark.parametrize("status", [401, 500, 302])
+    def test_an_answer_that_says_neither_is_no_number(self, node, status):
+        """The model stays as it is."""
+        node(lambda request: request.answer(status, b""))
+
+        with pytest.raises(UnusableModel, match=str(status)):
+            SERVER.newest_checkpoint(HOST, a_model(), 1)
+
+    def test_a_silent_node_says_nothing(self, node):
+        """It will be asked again."""
+        node(lambda _: time.sleep(2))
+
+        with pytest.raises(NodeUnreachable):
+            SERVER.newest_checkpoint(HOST, a_model(), 1)

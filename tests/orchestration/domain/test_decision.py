@@ -205,6 +205,44 @@ def test_a_deletion_that_fails_goes_a_step_further_each_time(deletions, up, down
 
 
 @pytest.mark.parametrize(
+    ("deleted_at", "action", "attempt"),
+    [
+        (0.0, Action.DELETE_RETAINING, 3),
+        (NOON - 100, Action.DELETE_RETAINING, 3),
+        (NOON - 105, Action.DELETE_RETAINING, 3),
+        (NOON - 200, Action.DELETE, 2),
+    ],
+)
+def test_a_deletion_that_was_noted_and_never_asked_is_not_taken_for_one_that_failed(
+    deleted_at, action, attempt
+):
+    """The process died in between: nothing is left behind that a second try would have removed."""
+    node = a_node(wish=Wish.DOWN, **RETIRING | {"deletions": 2, "deletion_at": NOON - 100})
+    stack = stack_in("DELETE_FAILED", stack_id=ARN, deleted_at=deleted_at)
+
+    decision = decide(node, stack, NOON, RULES)
+
+    assert (decision.action, decision.attempt) == (action, attempt)
+
+
+@pytest.mark.parametrize(
+    ("word", "record", "attempt"),
+    [
+        ("CREATE_COMPLETE", READY, 1),
+        ("CREATE_COMPLETE", RETIRING, 1),
+        ("CREATE_COMPLETE", RETIRING | {"is_refused": True}, 2),
+        ("DELETE_IN_PROGRESS", READY, 1),
+        ("ROLLBACK_COMPLETE", KNOWN, 1),
+    ],
+)
+def test_the_same_deletion_again_is_the_same_attempt(word, record, attempt):
+    """Its call may have got lost, or CloudFormation's word be old; a refused one counts."""
+    decision = decide(a_node(wish=Wish.DOWN, **record), stack_in(word), NOON, RULES)
+
+    assert (decision.action, decision.attempt) == (D, attempt)
+
+
+@pytest.mark.parametrize(
     ("deletions", "action"), [(1, Action.DELETE), (2, Action.DELETE), (3, Action.QUARANTINE)]
 )
 def test_a_broken_stack_that_cloudformation_refuses_to_delete_is_left_behind(deletions, action):

@@ -22,6 +22,7 @@ MAKER = "ProvisioningRole"
 ON_EVERYTHING = {
     "cloudformation:DescribeStacks": "the reconciler's sweep reads all stacks, page by page",
     "cloudformation:ListStacks": "AWS asks for it where stacks are described without a name",
+    "secretsmanager:ListSecrets": "the names of all secrets, and nobody's value",
     "ecs:ListTasks": "narrowed to our cluster by a condition",
     "ecr:GetAuthorizationToken": "logging in to the registry is of no repository",
     "ecs:DeregisterTaskDefinition": "AWS can't narrow it; what runs goes on",

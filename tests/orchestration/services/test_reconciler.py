@@ -315,6 +315,7 @@ def test_a_steady_node_is_not_looked_at_in_every_pass(awake):
     wire = Wire()
     quiet = a_reconciler(awake.through(wire))
     quiet.next_look.update(reconciler.next_look)
+    quiet.strays.next_turn.update(reconciler.strays.next_turn)
     quiet.sweep()
 
     assert wire.calls == ["models.datasets_due", "nodes.all", "stacks.all"]

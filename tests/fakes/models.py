@@ -1,5 +1,6 @@
 """The model table: in memory, as strict as the real one."""
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -11,11 +12,34 @@ from orchestration.domain.errors import Conflict, NotFound
 ASKED_INTERVAL = 3600.0
 
 
+class Rows(dict[str, Model]):
+    """The rows by their ids, with an index by dataset: a large fleet asks for the models of one all day."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._by_dataset: defaultdict[str, dict[str, Model]] = defaultdict(dict)
+        self._due: dict[str, str] = {}
+
+    def __setitem__(self, model_id: str, model: Model) -> None:
+        super().__setitem__(model_id, model)
+        self._by_dataset[model.dataset_id][model_id] = model
+        self._due.pop(model_id, None)
+        if model.retrieval_due:
+            self._due[model_id] = model.dataset_id
+
+    def on_dataset(self, dataset_id: str) -> list[Model]:
+        of_it = self._by_dataset.get(dataset_id, {})
+        return [model for model_id, model in of_it.items() if self.get(model_id) is model]
+
+    def datasets_due(self) -> set[str]:
+        return {dataset_id for model_id, dataset_id in self._due.items() if model_id in self}
+
+
 class FakeModels:
     """The model table. `contention`: so many closings fail, as if another call were closing the cycle."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, Model] = {}
+        self.rows = Rows()
         self.links: dict[str, str] = {}
         self.causes: dict[str, str] = {}
         self.withdrawn_at: dict[str, float] = {}
@@ -42,13 +66,13 @@ class FakeModels:
         return self._update(model.model_id, **asdict(wanted), progress_at=now)
 
     def on_dataset(self, dataset_id: str) -> Sequence[Model]:
-        return [row for row in self.rows.values() if row.dataset_id == dataset_id and row.is_active]
+        return [row for row in self.rows.on_dataset(dataset_id) if row.is_active]
 
     def datasets_due(self) -> Collection[str]:
-        return {row.dataset_id for row in self.rows.values() if row.retrieval_due}
+        return self.rows.datasets_due()
 
     def to_retrieve(self, dataset_id: str) -> Sequence[Model]:
-        return [row for row in self.rows.values() if row.dataset_id == dataset_id and row.retrieval_due]
+        return [row for row in self.rows.on_dataset(dataset_id) if row.retrieval_due]
 
     def count(self, model: Model, report: Report) -> Tally | None:
         row = self.get(model.model_id)
@@ -123,8 +147,8 @@ class FakeModels:
         self._update_existing(model.model_id, node_address=address)
 
     def unpublish_node(self, dataset_id: str) -> None:
-        for row in list(self.rows.values()):
-            if row.dataset_id == dataset_id and row.node_address is not None:
+        for row in self.rows.on_dataset(dataset_id):
+            if row.node_address is not None:
                 self._update(row.model_id, node_address=None)
 
     def _update_existing(self, model_id: str, **changes: Any) -> None:

@@ -45,11 +45,16 @@ class FakeUsers:
     def __init__(self) -> None:
         self.rows: dict[str, User] = {}
         self.hints: dict[str, str] = {}
+        self._ids: dict[str, str] = {}
 
     def add(self, user: User) -> None:
         self.rows[user.user_id] = user
+        self._ids[user.username] = user.user_id
 
     def named(self, username: str) -> User:
+        known = self.rows.get(self._ids.get(username, ""))
+        if known is not None and known.username == username:
+            return known
         for user in self.rows.values():
             if user.username == username:
                 return user

@@ -2,6 +2,7 @@
 
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,7 @@ class Cloud(World):
     validate: bool = True
     cloudformation: Any = None
     ecs: Any = None
+    sleep: Callable[[float], None] = lambda _seconds: None
 
     def __post_init__(self) -> None:
         if self.cloudformation is None:
@@ -46,7 +48,7 @@ class Cloud(World):
             self.operator.put_up_cluster()
             self.ecs = FakeEcs(self.cloudformation, validate=self.validate)
             self.server = FakeNodeServer(self.cloudformation)
-            self.stacks: Any = node_stacks(self.cloudformation, self.ecs, self.clock)
+            self.stacks: Any = node_stacks(self.cloudformation, self.ecs, self.clock, self.sleep)
 
     def _next_fate(self, name: str) -> Fate:
         return self.fates.popleft() if self.fates and name.startswith(PREFIX) else self.fate
@@ -65,12 +67,14 @@ class Cloud(World):
         """The same world, seen by a process whose every call is noted: to AWS itself where that is faked."""
         seen = super().through(wire)
         clients = (tapped(self.cloudformation, "cloudformation", wire), tapped(self.ecs, "ecs", wire))
-        seen.stacks = node_stacks(*clients, self.clock)
+        seen.stacks = node_stacks(*clients, self.clock, self.sleep)
         return seen
 
 
-def node_stacks(cloudformation: Any, ecs: Any, clock: Clock) -> CloudFormationNodeStacks:
-    """Our adapter, wired as in production; nothing sleeps."""
+def node_stacks(
+    cloudformation: Any, ecs: Any, clock: Clock, sleep: Callable[[float], None] = lambda _seconds: None
+) -> CloudFormationNodeStacks:
+    """Our adapter, wired as in production; by default nothing sleeps."""
     return CloudFormationNodeStacks(
         cloudformation,
         EcsTasks(ecs),
@@ -78,7 +82,7 @@ def node_stacks(cloudformation: Any, ecs: Any, clock: Clock) -> CloudFormationNo
         cluster_stack="artificien-cluster",
         shape=NodeShape("node:1"),
         clock=clock,
-        sleep=lambda _seconds: None,
+        sleep=sleep,
     )
 
 

@@ -1,7 +1,7 @@
 """The service's processes on a fake world: wired as in production, each perhaps behind a wire of its own."""
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestration.domain.decision import Budget, Rules
@@ -38,7 +38,20 @@ SILENT_AFTER = 3600.0
 STALE_AFTER = 7 * DAY
 
 
-def a_lifecycle(world: World) -> Lifecycle:
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The settings that the processes of a deployment share; by default those of most tests."""
+
+    rules: Rules = RULES
+    quota: Quota = QUOTA
+    rhythm: Rhythm = RHYTHM
+    grace: float = GRACE
+
+
+USUAL = Terms()
+
+
+def a_lifecycle(world: World, terms: Terms = USUAL) -> Lifecycle:
     """What walks a node from one phase to the next."""
     records = Records(world.nodes, world.audit)
     return Lifecycle(
@@ -47,21 +60,21 @@ def a_lifecycle(world: World) -> Lifecycle:
         secrets=world.secrets,
         server=world.server,
         models=world.models,
-        launcher=Launcher(records, world.stacks, world.secrets, world.tenants, world.clock, QUOTA),
+        launcher=Launcher(records, world.stacks, world.secrets, world.tenants, world.clock, terms.quota),
         publication=Publication(world.nodes, world.datasets, world.models),
         clock=world.clock,
-        rules=RULES,
+        rules=terms.rules,
     )
 
 
-def a_node_service(world: World) -> NodeService:
+def a_node_service(world: World, terms: Terms = USUAL) -> NodeService:
     """What a web worker has for /create and /delete."""
     return NodeService(
         models=world.models,
         datasets=world.datasets,
         users=world.users,
         nodes=world.nodes,
-        lifecycle=a_lifecycle(world),
+        lifecycle=a_lifecycle(world, terms),
         clock=world.clock,
     )
 
@@ -99,9 +112,9 @@ def a_retrieval(world: World) -> RetrievalService:
     )
 
 
-def a_reconciler(world: World) -> Reconciler:
+def a_reconciler(world: World, terms: Terms = USUAL) -> Reconciler:
     """The reconciler's process."""
-    lifecycle = a_lifecycle(world)
+    lifecycle = a_lifecycle(world, terms)
     return Reconciler(
         nodes=world.nodes,
         models=world.models,
@@ -111,11 +124,11 @@ def a_reconciler(world: World) -> Reconciler:
             world.models, world.server, a_training_service(world), world.clock, SILENT_AFTER
         ),
         retrieval=a_retrieval(world),
-        rest=RestService(world.nodes, world.models, world.clock, GRACE, STALE_AFTER),
+        rest=RestService(world.nodes, world.models, world.clock, terms.grace, STALE_AFTER),
         strays=StrayService(lifecycle.records, world.stacks, world.secrets, world.clock),
         waker=Waker(world.nodes, world.clock),
         clock=world.clock,
-        rhythm=RHYTHM,
+        rhythm=terms.rhythm,
     )
 
 

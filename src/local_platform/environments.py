@@ -39,6 +39,7 @@ def service_environment(
         "NODE_GRACE": "2",
         "NODE_DEADLINE": "60",
         "RECONCILE_INTERVAL": "0.5",
+        "READY_INTERVAL": "1",
     }
 
 

@@ -108,7 +108,12 @@ def a_catalogue(world: World) -> CatalogueService:
 def a_retrieval(world: World) -> RetrievalService:
     """What brings trained models home."""
     return RetrievalService(
-        world.models, world.server, world.bucket, "https://link.test/{}/{}".format, world.audit
+        models=world.models,
+        server=world.server,
+        secrets=world.secrets,
+        bucket=world.bucket,
+        link_of="https://link.test/{}/{}".format,
+        audit=world.audit,
     )
 
 
@@ -121,7 +126,12 @@ def a_reconciler(world: World, terms: Terms = USUAL) -> Reconciler:
         stacks=world.stacks,
         lifecycle=lifecycle,
         healing=HealingService(
-            world.models, world.server, a_training_service(world), world.clock, SILENT_AFTER
+            models=world.models,
+            server=world.server,
+            secrets=world.secrets,
+            training=a_training_service(world),
+            clock=world.clock,
+            silent_after=SILENT_AFTER,
         ),
         retrieval=a_retrieval(world),
         rest=RestService(world.nodes, world.models, world.clock, terms.grace, STALE_AFTER),

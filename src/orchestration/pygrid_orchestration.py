@@ -161,9 +161,21 @@ class Parts:
             stacks=self.stacks,
             lifecycle=self.lifecycle,
             healing=HealingService(
-                self.models, self.server, self.training, time.time, settings.model_silent_after
+                models=self.models,
+                server=self.server,
+                secrets=self.secrets,
+                training=self.training,
+                clock=time.time,
+                silent_after=settings.model_silent_after,
             ),
-            retrieval=RetrievalService(self.models, self.server, self.bucket, self.links.link, self.audit),
+            retrieval=RetrievalService(
+                models=self.models,
+                server=self.server,
+                secrets=self.secrets,
+                bucket=self.bucket,
+                link_of=self.links.link,
+                audit=self.audit,
+            ),
             rest=RestService(self.nodes, self.models, time.time, settings.node_grace, stale_after),
             strays=self.strays,
             waker=self.waker,

@@ -7,7 +7,7 @@ from orchestration.domain.credentials import hash_of
 from orchestration.domain.entities import Caller, Model
 from orchestration.domain.errors import Unauthenticated, Upstream
 from orchestration.domain.node import Node
-from orchestration.domain.ports import NodeSecret
+from orchestration.domain.ports import NodeCredential, NodeSecret
 
 
 class FakeTokens:
@@ -36,6 +36,12 @@ class FakeSecrets:
             self.passwords[name] = f"secret {self.made} of {name}"
         url = f"postgresql://{self.passwords[name]}@cluster.test/"
         return NodeSecret(f"arn:secret:{name}", hash_of(self.passwords[name]), url)
+
+    def credential(self, node: Node) -> NodeCredential:
+        name = (node.node_id, node.generation)
+        if name not in self.passwords:
+            raise Upstream("Secrets Manager refused a call: ResourceNotFoundException.")
+        return NodeCredential(node.node_id, self.passwords[name])
 
     def discard(self, node: Node) -> None:
         self.passwords.pop((node.node_id, node.generation), None)

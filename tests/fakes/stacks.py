@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import NodeUnreachable, StackFailed, Upstream
 from orchestration.domain.node import ABSENT_STACK, ListedStack, Node, NodeStack, StackPhase, node_id_of
-from orchestration.domain.ports import Deletion
+from orchestration.domain.ports import Deletion, NodeCredential
 
 Name = tuple[str, int]
 """Of a stack: a node's id and the generation."""
@@ -173,6 +173,7 @@ class FakeServer:
         self.troubles: dict[str, list[Exception]] = {}
         self.asked_for: list[str] = []
         self.checkpoints: dict[str, int] = {}
+        self.credentials: list[NodeCredential] = []
 
     def answers(self, address: str, node_id: str) -> bool:
         standing = self._stacks.standing(node_id)
@@ -180,13 +181,15 @@ class FakeServer:
             stack.address == address and stack.phase is StackPhase.USABLE for stack in standing
         )
 
-    def newest_checkpoint(self, address: str, model: Model, beyond: int) -> int:
+    def newest_checkpoint(self, address: str, model: Model, credential: NodeCredential, beyond: int) -> int:
+        self.credentials.append(credential)
         if not self.answers(address, node_id_of(model.dataset_id)):
             raise NodeUnreachable("The node did not say how far the model is.")
         self.asked_for.append(f"{model.name_on_node} beyond {beyond}")
         return max(beyond, self.checkpoints.get(model.model_id, beyond))
 
-    def trained_model(self, address: str, model: Model) -> bytes:
+    def trained_model(self, address: str, model: Model, credential: NodeCredential) -> bytes:
+        self.credentials.append(credential)
         if not self.answers(address, node_id_of(model.dataset_id)):
             raise NodeUnreachable("The node did not hand over the trained model.")
         self.asked_for.append(model.name_on_node)

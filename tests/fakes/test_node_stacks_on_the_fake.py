@@ -6,6 +6,7 @@ import pytest
 
 from orchestration.domain.errors import NodeUnreachable, StackFailed, Upstream
 from orchestration.domain.node import ABSENT_STACK, Node, NodeStatus, StackPhase, node_id_of
+from orchestration.domain.ports import NodeCredential
 from orchestration.provisioning.cfn_helper import CfnHelper
 from orchestration.provisioning.ecs_tasks import EcsTasks
 from orchestration.provisioning.node_shape import NodeShape
@@ -14,6 +15,7 @@ from tests.builders import a_model
 from tests.fakes import Census, Creation, FakeEcs, FakeNodeServer, Fate, Operator
 
 NODE = Node(node_id_of("heart-rate"), "heart-rate", generation=1)
+CREDENTIAL = NodeCredential("n1", "what the node knows")
 SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:artificien/node/n1-AbCdEf"
 
 
@@ -71,10 +73,10 @@ def test_a_node_hands_its_model_over_while_it_serves(aws, clock):
     clock.tick(150)
     address = stacks.describe(node).address
 
-    assert server.trained_model(address, a_model()) == server.state
+    assert server.trained_model(address, a_model(), CREDENTIAL) == server.state
     server.silent = True
     with pytest.raises(NodeUnreachable):
-        server.trained_model(address, a_model())
+        server.trained_model(address, a_model(), CREDENTIAL)
 
 
 def test_each_generation_has_another_address(aws, clock):

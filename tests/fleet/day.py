@@ -13,6 +13,7 @@ import structlog
 from orchestration.domain.decision import Budget, Rules, is_at_rest
 from orchestration.domain.entities import Model
 from orchestration.domain.node import Quota
+from orchestration.domain.ports import NodeCredential
 from orchestration.services.reconciler import Rhythm
 from tests.builders import NOON, a_dataset, a_developer, a_user
 from tests.cloud import PREFIX, Cloud
@@ -73,9 +74,9 @@ class _Server(FakeNodeServer):
         self._stage.sleep(PROBE if answers else SILENCE)
         return answers
 
-    def trained_model(self, address: str, model: Model) -> bytes:
+    def trained_model(self, address: str, model: Model, credential: NodeCredential) -> bytes:
         self._stage.sleep(PROBE)
-        return super().trained_model(address, model)
+        return super().trained_model(address, model, credential)
 
 
 class Day:

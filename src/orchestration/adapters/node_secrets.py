@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from orchestration.adapters.aws_errors import upstream_errors
 from orchestration.domain.credentials import hash_of
 from orchestration.domain.node import Node
-from orchestration.domain.ports import NodeSecret
+from orchestration.domain.ports import NodeCredential, NodeSecret
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -65,6 +65,12 @@ class SecretsManagerNodeSecrets:
         answer = self.client.get_secret_value(SecretId=_name(node))
         return _secret(answer["ARN"], json.loads(answer["SecretString"]))
 
+    def credential(self, node: Node) -> NodeCredential:
+        """Read it where the node has it from: the record holds but a hash of it."""
+        with upstream_errors("Secrets Manager"):
+            answer = self.client.get_secret_value(SecretId=_name(node))
+        return _credential(json.loads(answer["SecretString"]))
+
     def discard(self, node: Node) -> None:
         """Delete it at once: a name that waits to be forgotten could not be made again."""
         with upstream_errors("Secrets Manager"):
@@ -96,5 +102,10 @@ def _name(node: Node) -> str:
 
 
 def _secret(reference: str, content: dict[str, str]) -> NodeSecret:
-    credential, _, _ = content["MASTER_NODE_URL"].rpartition("@")
-    return NodeSecret(reference, hash_of(credential.partition(":")[2]), content["DATABASE_URL"])
+    return NodeSecret(reference, hash_of(_credential(content).password), content["DATABASE_URL"])
+
+
+def _credential(content: dict[str, str]) -> NodeCredential:
+    """What stands before the address; `ensure` makes it of letters that need no percent-encoding."""
+    user, _, password = content["MASTER_NODE_URL"].rpartition("@")[0].partition(":")
+    return NodeCredential(user, password)

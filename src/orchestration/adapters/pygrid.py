@@ -13,6 +13,7 @@ from urllib3.exceptions import HTTPError
 from orchestration.adapters.addresses import resolved
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import NodeUnreachable, UnusableModel
+from orchestration.domain.ports import NodeCredential
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,29 +56,30 @@ class PygridServer:
         is_answer = answer.status_code == requests.codes.ok and isinstance(identity, dict)
         return is_answer and identity.get("identity") == node_id
 
-    def trained_model(self, address: str, model: Model) -> bytes:
+    def trained_model(self, address: str, model: Model, credential: NodeCredential) -> bytes:
         """Return the newest checkpoint, provided its shapes are those of the first."""
-        state = self._checkpoint(address, model, LATEST)
-        uploaded, trained = self._decoded(self._checkpoint(address, model, UPLOADED)), self._decoded(state)
+        state = self._checkpoint(address, model, credential, LATEST)
+        first = self._checkpoint(address, model, credential, UPLOADED)
+        uploaded, trained = self._decoded(first), self._decoded(state)
         if [(a.shape, a.dtype) for a in uploaded] != [(a.shape, a.dtype) for a in trained]:
             raise UnusableModel("The node's trained model doesn't have the shapes of the uploaded one.")
         return state
 
-    def newest_checkpoint(self, address: str, model: Model, beyond: int) -> int:
+    def newest_checkpoint(self, address: str, model: Model, credential: NodeCredential, beyond: int) -> int:
         """Ask for single numbers, further and further, then between; the bodies are not read."""
         there, step = beyond, 1
-        while self._has(address, model, there + step):
+        while self._has(address, model, credential, there + step):
             there, step = there + step, step * 2
         while step > 1:
             step //= 2
-            if self._has(address, model, there + step):
+            if self._has(address, model, credential, there + step):
                 there += step
         return there
 
-    def _has(self, address: str, model: Model, checkpoint: int) -> bool:
+    def _has(self, address: str, model: Model, credential: NodeCredential, checkpoint: int) -> bool:
         try:
             path = _path_of(model, str(checkpoint))
-            with self._asked(address, path, self.probe_timeout * 5) as answer:
+            with self._asked(address, path, self.probe_timeout * 5, credential) as answer:
                 status = answer.status_code
         except UNREACHABLE as error:
             raise NodeUnreachable("The node did not say how far the model is.") from error
@@ -85,17 +87,19 @@ class PygridServer:
             raise UnusableModel(f"The node answered {status} for checkpoint {checkpoint}.")
         return bool(status == requests.codes.ok)
 
-    def _checkpoint(self, address: str, model: Model, checkpoint: str) -> bytes:
+    def _checkpoint(self, address: str, model: Model, credential: NodeCredential, checkpoint: str) -> bytes:
         path = _path_of(model, checkpoint)
         try:
-            with self._asked(address, path, self.probe_timeout * 5) as answer:
+            with self._asked(address, path, self.probe_timeout * 5, credential) as answer:
                 if answer.status_code != requests.codes.ok:
                     raise UnusableModel(f"The node answered {answer.status_code} for the trained model.")
                 return _body(answer, seconds=self.download_timeout, largest=self.largest_model)
         except UNREACHABLE as error:
             raise NodeUnreachable("The node did not hand over the trained model.") from error
 
-    def _asked(self, address: str, path: str, timeout: float) -> requests.Response:
+    def _asked(
+        self, address: str, path: str, timeout: float, credential: NodeCredential | None = None
+    ) -> requests.Response:
         at = resolved(address, PORT, local_mode=self.local_mode)
         host = f"[{at}]" if ":" in at else at
         session = requests.Session()
@@ -103,6 +107,7 @@ class PygridServer:
         return session.get(
             f"http://{host}:{PORT}{path}",
             headers={"Host": f"{address}:{PORT}", "Accept-Encoding": "identity"},
+            auth=(credential.user, credential.password) if credential else None,
             timeout=timeout,
             allow_redirects=False,
             stream=True,

@@ -26,9 +26,12 @@ def record_loss() -> ResponseReturnValue:
 @bp.post("/model_progress")
 @node_required
 def record_progress() -> ResponseReturnValue:
-    """Close a cycle of a model, on the word of the node that hosts it."""
+    """Close a cycle of a model, on the word of the node that hosts it.
+
+    0 per cent closes none: with it a node asks whether an upload is of a model that is known here.
+    """
     body = parsed(request, ProgressPayload)
-    progress = Progress(body.percent_complete, body.cycle)
+    progress = Progress(body.percent_complete, body.cycle, body.version)
     if services().training.record_progress(body.model_id, progress, node=g.node):
         return jsonify(status=f"Model {body.model_id} is {body.percent_complete} % complete.")
     return jsonify(status=f"Nothing new about model {body.model_id}.")

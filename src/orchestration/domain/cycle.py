@@ -82,6 +82,8 @@ class Progress:
     percent_complete: int
     cycle: int | None = None
     """Which cycle it closes, counted from 1. The original node doesn't say."""
+    version: str | None = None
+    """Of the model, where the node says it: when it asks about an upload, with 0 per cent."""
 
     @property
     def is_last(self) -> bool:

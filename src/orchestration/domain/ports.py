@@ -190,11 +190,22 @@ class NodeSecret:
     """Of the node's own database, with the password of this generation."""
 
 
+@dataclass(frozen=True, slots=True)
+class NodeCredential:
+    """What a node and this service prove themselves to each other with, by HTTP Basic."""
+
+    user: str
+    password: str = field(repr=False)
+
+
 class NodeSecrets(Protocol):
     """Where a node's credential and database address are kept for it."""
 
     def ensure(self, node: Node) -> NodeSecret:
         """Make the secret of this generation, or return the one that is there."""
+
+    def credential(self, node: Node) -> NodeCredential:
+        """Return what the node of this generation knows. Raises Upstream, also if there is no secret."""
 
     def discard(self, node: Node) -> None:
         """Delete the secret of this generation; no error if there is none."""
@@ -274,18 +285,21 @@ class NodeStacks(Protocol):
 
 
 class NodeServer(Protocol):
-    """A PyGrid node, as seen from here."""
+    """A PyGrid node, as seen from here.
+
+    Its checkpoints are asked for with its credential: our node wants to see it, the original doesn't look.
+    """
 
     def answers(self, address: str, node_id: str) -> bool:
         """Whether the node with this id is there and well. Never raises."""
 
-    def newest_checkpoint(self, address: str, model: Model, beyond: int) -> int:
+    def newest_checkpoint(self, address: str, model: Model, credential: NodeCredential, beyond: int) -> int:
         """Return the number of the newest checkpoint; at least `beyond`, which is known to be there.
 
         Checkpoint 1 is the upload, each cycle makes the next one. Raises NodeUnreachable, UnusableModel.
         """
 
-    def trained_model(self, address: str, model: Model) -> bytes:
+    def trained_model(self, address: str, model: Model, credential: NodeCredential) -> bytes:
         """Return the newest checkpoint's protobuf, checked against the shapes of the first.
 
         Raises NodeUnreachable, UnusableModel.

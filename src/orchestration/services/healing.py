@@ -7,7 +7,7 @@ import structlog
 from orchestration.domain.errors import Contended, Upstream
 from orchestration.domain.healing import progress_from
 from orchestration.domain.node import Node
-from orchestration.domain.ports import Clock, Models, NodeServer
+from orchestration.domain.ports import Clock, Models, NodeSecrets, NodeServer
 from orchestration.services.training import TrainingService
 
 log = structlog.get_logger(__name__)
@@ -19,6 +19,7 @@ class HealingService:
 
     models: Models
     server: NodeServer
+    secrets: NodeSecrets
     training: TrainingService
     clock: Clock
     silent_after: float
@@ -37,7 +38,9 @@ class HealingService:
     def _heal(self, model_id: str, node: Node, address: str) -> None:
         model = self.models.get(model_id)  # the index shows no history
         try:
-            checkpoint = self.server.newest_checkpoint(address, model, beyond=model.tally.cycle + 1)
+            checkpoint = self.server.newest_checkpoint(
+                address, model, self.secrets.credential(node), beyond=model.tally.cycle + 1
+            )
             progress = progress_from(model, checkpoint)
             if progress is not None and self.training.record_progress(model_id, progress, node=node):
                 log.warning("model.healed", model_id=model_id, cycle=progress.cycle)

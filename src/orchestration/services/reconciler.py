@@ -116,7 +116,7 @@ class Reconciler:
 
     def _retrieve_due(self, node: Node) -> None:
         if node.status is NodeStatus.READY and node.address:
-            self.retrieval.retrieve_due(node.dataset_id, node.address)
+            self.retrieval.retrieve_due(node, node.address)
 
 
 @contextmanager

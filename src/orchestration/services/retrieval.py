@@ -8,7 +8,8 @@ import structlog
 
 from orchestration.domain.entities import Caller, Model
 from orchestration.domain.errors import Conflict, NotFound, Upstream
-from orchestration.domain.ports import AuditEntry, AuditLog, ModelBucket, Models, NodeServer
+from orchestration.domain.node import Node
+from orchestration.domain.ports import AuditEntry, AuditLog, ModelBucket, Models, NodeSecrets, NodeServer
 
 log = structlog.get_logger(__name__)
 
@@ -19,22 +20,27 @@ class RetrievalService:
 
     models: Models
     server: NodeServer
+    secrets: NodeSecrets
     bucket: ModelBucket
     link_of: Callable[[str, str], str]
     audit: AuditLog
 
-    def retrieve_due(self, dataset_id: str, address: str) -> None:
-        """Retrieve every complete model of the dataset; what fails stays due, and its cause is kept."""
-        for model in self.models.to_retrieve(dataset_id):
+    def retrieve_due(self, node: Node, address: str) -> None:
+        """Retrieve every complete model of the node's dataset.
+
+        What fails stays due, and its cause is kept.
+        """
+        for model in self.models.to_retrieve(node.dataset_id):
             try:
-                self._retrieve(model, address)
+                self._retrieve(model, node, address)
             except Upstream as error:
                 log.warning("model.not_retrieved", model_id=model.model_id, cause=str(error))
                 self.models.not_retrieved(model, str(error))
 
-    def _retrieve(self, model: Model, address: str) -> None:
+    def _retrieve(self, model: Model, node: Node, address: str) -> None:
         """The file first, the word that it is there last: dying in between only means doing it again."""
-        self.bucket.store(model, self.server.trained_model(address, model))
+        credential = self.secrets.credential(node)
+        self.bucket.store(model, self.server.trained_model(address, model, credential))
         download_key = model.download_key or new_download_key()
         self.models.retrieved(model, download_key, self.link_of(model.model_id, download_key))
         self.audit.record(AuditEntry("service", "model.retrieve", f"model:{model.model_id}", "ok"))

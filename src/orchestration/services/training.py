@@ -9,7 +9,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt
 from orchestration.domain.credentials import hash_of
 from orchestration.domain.cycle import Progress, closes
 from orchestration.domain.entities import Model
-from orchestration.domain.errors import AccessDenied, Contended, Unauthenticated
+from orchestration.domain.errors import AccessDenied, Contended, NotFound, Unauthenticated
 from orchestration.domain.node import Node, NodeStatus, node_id_of
 from orchestration.domain.ports import Clock, Models, Nodes
 
@@ -38,6 +38,8 @@ class TrainingService:
         model = self.models.get(model_id)
         if node_id_of(model.dataset_id) != node.node_id:
             raise AccessDenied("This model is on another node.")
+        if progress.version not in (None, model.version):
+            raise NotFound(f"Model {model_id!r} has no such version.")
         self.models.settle(model)
         if not self._is_news(model, progress):
             return False

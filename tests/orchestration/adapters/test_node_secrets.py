@@ -64,6 +64,22 @@ class TestMoto:
         """Another dataset's node can't speak for this one."""
         assert secrets.ensure(NODE).secret_hash != secrets.ensure(a_node("other", generation=2)).secret_hash
 
+    def test_the_credential_is_the_one_that_the_node_has(self, secrets, client):
+        """Of this generation; what is kept of it elsewhere is its hash."""
+        made = secrets.ensure(NODE)
+        secrets.ensure(a_node(generation=3))
+        credential = secrets.credential(NODE)
+        content = json.loads(client.get_secret_value(SecretId=made.reference)["SecretString"])
+
+        assert content["MASTER_NODE_URL"].startswith(f"{credential.user}:{credential.password}@")
+        assert credential.user == NODE.node_id
+        assert hash_of(credential.password) == made.secret_hash
+
+    def test_a_secret_that_is_gone_has_no_credential(self, secrets):
+        """Its node is, too."""
+        with pytest.raises(Upstream, match="ResourceNotFoundException"):
+            secrets.credential(NODE)
+
     def test_discarding_twice_is_as_once(self, secrets, client):
         """And leaves no other's."""
         secrets.ensure(NODE)
@@ -143,10 +159,11 @@ class TestAll:
     ("operation", "call"),
     [
         ("create_secret", lambda secrets: secrets.ensure(NODE)),
+        ("get_secret_value", lambda secrets: secrets.credential(NODE)),
         ("delete_secret", lambda secrets: secrets.discard(NODE)),
         ("list_secrets", lambda secrets: list(secrets.all())),
     ],
-    ids=["ensure", "discard", "all"],
+    ids=["ensure", "credential", "discard", "all"],
 )
 def test_what_secrets_manager_refuses_is_upstream(session, operation, call):
     """With its code."""

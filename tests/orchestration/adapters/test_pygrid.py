@@ -9,6 +9,7 @@ import pytest
 
 from orchestration.adapters.pygrid import PygridServer
 from orchestration.domain.errors import NodeUnreachable, UnusableModel
+from orchestration.domain.ports import NodeCredential
 from pygrid_wire import syft_pb2 as pb
 from pygrid_wire.state import encode_state
 from tests.builders import a_model
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.moto
 
 HOST = "127.0.0.1"
 NODE_ID = "n0123"
+CREDENTIAL = NodeCredential(NODE_ID, "p-w_1")
 IDENTITY = b'{"identity": "n0123"}'
 UPLOADED = encode_state([np.zeros((2, 3), np.float32), np.zeros(3, np.float32)])
 TRAINED = encode_state([np.ones((2, 3), np.float32), np.ones(3, np.float32)])
@@ -155,7 +157,7 @@ class TestTrainedModel:
     def test_the_newest_checkpoint_comes_as_it_is(self, hosting):
         """Byte for byte; the first one is asked for its shapes."""
         queries = hosting(TRAINED)
-        state = SERVER.trained_model(HOST, a_model(hosted_as="Net-1-Ada", version="2"))
+        state = SERVER.trained_model(HOST, a_model(hosted_as="Net-1-Ada", version="2"), CREDENTIAL)
         asked = {"name": "Net-1-Ada", "version": "2"}
 
         assert state == TRAINED
@@ -164,10 +166,31 @@ class TestTrainedModel:
             ("/model-centric/retrieve-model", asked | {"checkpoint": "1"}),
         ]
 
+    def test_the_node_is_shown_its_credential(self, node):
+        """Both times; our node wants it, the original doesn't look at it."""
+        seen = []
+
+        def handle(request):
+            seen.append(request.headers["Authorization"])
+            request.answer(200, TRAINED)
+
+        node(handle)
+        SERVER.trained_model(HOST, a_model(), CREDENTIAL)
+
+        assert seen == ["Basic bjAxMjM6cC13XzE="] * 2
+
+    def test_whoever_is_only_asked_for_its_name_is_shown_none(self, node):
+        """The address may be another's by now."""
+        seen = []
+        node(lambda request: (seen.append(request.headers["Authorization"]), request.answer(200, IDENTITY)))
+        SERVER.answers(HOST, NODE_ID)
+
+        assert seen == [None]
+
     def test_names_are_free_text(self, hosting):
         """Nothing in one changes the request."""
         queries = hosting(TRAINED)
-        SERVER.trained_model(HOST, a_model(model_id="a&version=9#ü /../x"))
+        SERVER.trained_model(HOST, a_model(model_id="a&version=9#ü /../x"), CREDENTIAL)
 
         assert queries[0][1] == {"name": "a&version=9#ü /../x", "version": "1", "checkpoint": "latest"}
 
@@ -187,7 +210,7 @@ class TestTrainedModel:
         hosting(trained)
 
         with pytest.raises(UnusableModel, match="shapes"):
-            SERVER.trained_model(HOST, a_model())
+            SERVER.trained_model(HOST, a_model(), CREDENTIAL)
 
     @pytest.mark.parametrize(
         "trained",
@@ -199,7 +222,7 @@ class TestTrainedModel:
         hosting(trained)
 
         with pytest.raises(UnusableModel, match="can't be read"):
-            SERVER.trained_model(HOST, a_model())
+            SERVER.trained_model(HOST, a_model(), CREDENTIAL)
 
     @pytest.mark.parametrize("dims", [[1] * 65, [0, *[2**31 - 1] * 3]])
     def test_shapes_that_no_array_can_have_are_refused(self, hosting, dims):
@@ -212,7 +235,7 @@ class TestTrainedModel:
         hosting(state.SerializeToString())
 
         with pytest.raises(UnusableModel, match="can't be read"):
-            SERVER.trained_model(HOST, a_model())
+            SERVER.trained_model(HOST, a_model(), CREDENTIAL)
 
     @pytest.mark.parametrize("status", [400, 404, 500, 503, 204, 206])
     def test_any_status_but_200_is_refused(self, hosting, status):
@@ -220,7 +243,7 @@ class TestTrainedModel:
         hosting(lambda request: request.answer(status, TRAINED))
 
         with pytest.raises(UnusableModel, match=str(status)):
-            SERVER.trained_model(HOST, a_model())
+            SERVER.trained_model(HOST, a_model(), CREDENTIAL)
 
     def test_a_redirect_is_not_followed(self, hosting, serve):
         """Never to a stored URL, never to another host."""
@@ -229,7 +252,7 @@ class TestTrainedModel:
         hosting(lambda request: request.answer(302, b"", Location=elsewhere))
 
         with pytest.raises(UnusableModel, match="302"):
-            SERVER.trained_model(HOST, a_model())
+            SERVER.trained_model(HOST, a_model(), CREDENTIAL)
         assert asked == []
 
     def test_a_model_that_is_too_large_is_refused(self, hosting):
@@ -237,7 +260,7 @@ class TestTrainedModel:
         hosting(encode_state([np.ones(300_000, np.float32)]))
 
         with pytest.raises(UnusableModel, match="larger than 1048576"):
-            SERVER.trained_model(HOST, a_model())
+            SERVER.trained_model(HOST, a_model(), CREDENTIAL)
 
     def test_a_model_in_chunks_is_read_whole(self, hosting):
         """Of whatever size they come."""
@@ -249,7 +272,7 @@ class TestTrainedModel:
 
         hosting(chunks)
 
-        assert SERVER.trained_model(HOST, a_model()) == TRAINED
+        assert SERVER.trained_model(HOST, a_model(), CREDENTIAL) == TRAINED
 
     def test_a_node_that_trickles_is_left(self, hosting):
         """A time-out per read alone would let it go on for ever."""
@@ -264,7 +287,7 @@ class TestTrainedModel:
         began = time.monotonic()
 
         with pytest.raises(NodeUnreachable, match="longer than"):
-            SERVER.trained_model(HOST, a_model())
+            SERVER.trained_model(HOST, a_model(), CREDENTIAL)
         assert time.monotonic() - began < 1.5
 
     def test_a_node_that_hangs_up_is_unreachable(self, hosting):
@@ -272,25 +295,33 @@ class TestTrainedModel:
         hosting(lambda request: request.begin(200, **{"Content-Length": "100000"}))
 
         with pytest.raises(NodeUnreachable):
-            SERVER.trained_model(HOST, a_model())
+            SERVER.trained_model(HOST, a_model(), CREDENTIAL)
 
     def test_a_silent_node_is_unreachable(self, hosting):
         """It will be asked again."""
         hosting(lambda _: time.sleep(2))
 
         with pytest.raises(NodeUnreachable):
-            SERVER.trained_model(HOST, a_model())
+            SERVER.trained_model(HOST, a_model(), CREDENTIAL)
 
     def test_nobody_there_is_unreachable(self, monkeypatch):
         """It will be asked again."""
         monkeypatch.setattr("orchestration.adapters.pygrid.PORT", 1)
 
         with pytest.raises(NodeUnreachable):
-            SERVER.trained_model(HOST, a_model())
+            SERVER.trained_model(HOST, a_model(), CREDENTIAL)
 
 
 class TestNewestCheckpoint:
     """How far a model is, where its node doesn't say."""
+
+    def test_the_node_is_shown_its_credential(self, node):
+        """Without it, our node would say neither yes nor no."""
+        seen = []
+        node(lambda request: (seen.append(request.headers["Authorization"]), request.answer(404, b"")))
+        SERVER.newest_checkpoint(HOST, a_model(), CREDENTIAL, 1)
+
+        assert seen == ["Basic bjAxMjM6cC13XzE="]
 
     @pytest.fixture
     def having(self, node):
@@ -315,7 +346,7 @@ class TestNewestCheckpoint:
         """Further and further, then between; each step may be a whole model on the node's side."""
         asked = having(newest)
 
-        assert SERVER.newest_checkpoint(HOST, a_model(), beyond) == max(newest, beyond)
+        assert SERVER.newest_checkpoint(HOST, a_model(), CREDENTIAL, beyond) == max(newest, beyond)
         assert len(asked) <= 2 * math.log2(max(newest, 2)) + 2
 
     @pytest.mark.parametrize("status", [401, 500, 302])
@@ -324,11 +355,11 @@ class TestNewestCheckpoint:
         node(lambda request: request.answer(status, b""))
 
         with pytest.raises(UnusableModel, match=str(status)):
-            SERVER.newest_checkpoint(HOST, a_model(), 1)
+            SERVER.newest_checkpoint(HOST, a_model(), CREDENTIAL, 1)
 
     def test_a_silent_node_says_nothing(self, node):
         """It will be asked again."""
         node(lambda _: time.sleep(2))
 
         with pytest.raises(NodeUnreachable):
-            SERVER.newest_checkpoint(HOST, a_model(), 1)
+            SERVER.newest_checkpoint(HOST, a_model(), CREDENTIAL, 1)

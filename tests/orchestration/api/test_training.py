@@ -75,6 +75,27 @@ def test_our_nodes_word_carries_its_cycle(progress, world):
     assert len(world.models.get(MODEL).history) == 1
 
 
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ({}, 200),
+        ({"version": "2"}, 404),
+        ({"model_id": "nobody's"}, 404),
+        ({"model_id": "other"}, 403),
+        ({"model_id": ""}, 400),
+        ({"version": 1}, 400),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_node_may_ask_whether_a_model_is_known(progress, world, asked, status):
+    """Before it keeps an upload, with 0 per cent: by the status it knows, and nothing is changed."""
+    world.models.add(a_model(model_id="other", dataset_id="steps"))
+    answer = progress(0, **({"version": "1"} | asked))
+
+    assert answer.status_code == status
+    assert world.models.get(MODEL) == a_model()
+
+
 @pytest.mark.parametrize("percent", [150, -5, 101, 10.5, "10", True, None])
 def test_what_is_no_percentage_is_refused(progress, world, percent):
     """150 %, -5 % and worse were taken once."""

@@ -34,6 +34,9 @@ def test_a_model_whose_last_word_got_lost_comes_home(training_model):
 
     assert (model.percent_complete, model.is_active) == (100, False)
     assert training_model.bucket.files == {MODEL: b"trained"}
+    assert {(login.user, login.password) for login in training_model.server.credentials} == {
+        (NODE, training_model.secrets.passwords[NODE, 1])
+    }
 
 
 def test_a_word_that_got_lost_in_between_is_made_up_for(training_model, logs):

@@ -4,11 +4,13 @@ import pytest
 
 from orchestration.domain.errors import NotFound
 from orchestration.domain.node import StackPhase, node_id_of
+from orchestration.domain.ports import NodeCredential
 from orchestration.services.retrieval import DownloadService
-from tests.builders import DATASET, MODEL, a_model
+from tests.builders import DATASET, MODEL, a_model, a_node
 from tests.fakes import FakeStack, Wire
 from tests.processes import a_retrieval
 
+NODE = a_node(generation=1)
 ADDRESS = FakeStack(node_id_of(DATASET), 1, "arn").address
 
 
@@ -20,24 +22,53 @@ def due(world):
     world.models.add(
         a_model(is_active=False, percent_complete=100, retrieval_due=True, hosted_as="Net-1-Ada")
     )
+    world.secrets.ensure(NODE)
     return world
 
 
 def test_the_node_is_asked_for_the_name_that_it_knows(due, retrieval):
     """It was uploaded in its own letter case."""
-    retrieval.retrieve_due(DATASET, ADDRESS)
+    retrieval.retrieve_due(NODE, ADDRESS)
 
     assert due.server.asked_for == ["Net-1-Ada"]
     assert due.bucket.files.keys() == {MODEL}
 
 
+def test_the_node_is_asked_with_what_it_knows_itself(due, retrieval):
+    """Its name, and the password of this generation."""
+    retrieval.retrieve_due(NODE, ADDRESS)
+    password = due.secrets.passwords[NODE.node_id, 1]
+
+    assert due.server.credentials == [NodeCredential(NODE.node_id, password)]
+    assert password not in repr(due.server.credentials)
+
+
+def test_no_secret_is_asked_for_while_nothing_is_due(world):
+    """A look at a node costs no call."""
+    wire = Wire()
+    a_retrieval(world.through(wire)).retrieve_due(NODE, ADDRESS)
+
+    assert wire.calls == ["models.to_retrieve"]
+
+
+def test_a_model_stays_due_while_the_secret_can_not_be_read(due, retrieval):
+    """Its owner is told why."""
+    due.secrets.discard(NODE)
+    retrieval.retrieve_due(NODE, ADDRESS)
+
+    assert due.models.get(MODEL).retrieval_due
+    assert "Secrets Manager" in due.models.causes[MODEL]
+    assert due.bucket.files == {}
+
+
 def test_the_word_that_it_is_there_comes_last(due):
     """Dying in between only means doing it again."""
     wire = Wire()
-    a_retrieval(due.through(wire)).retrieve_due(DATASET, ADDRESS)
+    a_retrieval(due.through(wire)).retrieve_due(NODE, ADDRESS)
 
     assert wire.calls == [
         "models.to_retrieve",
+        "secrets.credential",
         "server.trained_model",
         "bucket.store",
         "models.retrieved",
@@ -47,8 +78,8 @@ def test_the_word_that_it_is_there_comes_last(due):
 
 def test_a_model_withdrawn_while_it_is_retrieved_gets_no_link(due):
     """The withdrawal has the last word."""
-    wire = Wire(2, lambda: due.models.withdraw(due.models.get(MODEL), 0.0))
-    a_retrieval(due.through(wire)).retrieve_due(DATASET, ADDRESS)
+    wire = Wire(3, lambda: due.models.withdraw(due.models.get(MODEL), 0.0))
+    a_retrieval(due.through(wire)).retrieve_due(NODE, ADDRESS)
 
     assert due.models.links == {}
     assert due.models.get(MODEL).download_key is None
@@ -57,7 +88,7 @@ def test_a_model_withdrawn_while_it_is_retrieved_gets_no_link(due):
 def test_a_key_that_is_out_is_kept(due, retrieval):
     """Retrieving again must not break a link that somebody holds."""
     due.models.add(a_model(is_active=False, percent_complete=100, retrieval_due=True, download_key="k0"))
-    retrieval.retrieve_due(DATASET, ADDRESS)
+    retrieval.retrieve_due(NODE, ADDRESS)
 
     assert due.models.get(MODEL).download_key == "k0"
 
@@ -65,7 +96,7 @@ def test_a_key_that_is_out_is_kept(due, retrieval):
 def test_keys_of_two_models_differ(due, retrieval):
     """A link says nothing about others."""
     due.models.add(a_model(model_id="other", is_active=False, retrieval_due=True))
-    retrieval.retrieve_due(DATASET, ADDRESS)
+    retrieval.retrieve_due(NODE, ADDRESS)
     keys = {due.models.get(model_id).download_key for model_id in (MODEL, "other")}
 
     assert len(keys) == 2

@@ -82,6 +82,22 @@ class TestProgress:
         assert says(training, percent, cycle) is False
         assert world.models.get(MODEL) == before
 
+    @pytest.mark.parametrize("version", [None, "1"])
+    def test_zero_per_cent_is_a_question_that_changes_nothing(self, training, world, version):
+        """A node asks whether it may keep an upload; also while devices have reported already."""
+        report(world, 0.5)
+        before, node = world.models.get(MODEL), world.nodes.get(NODE.node_id)
+        answer = training.record_progress(MODEL, Progress(0, version=version), node=NODE)
+
+        assert answer is False
+        assert (world.models.get(MODEL), world.nodes.get(NODE.node_id)) == (before, node)
+
+    @pytest.mark.parametrize("version", ["2", "", "1 "])
+    def test_another_version_of_a_model_is_nobodys(self, training, version):
+        """Else a stranger's upload could close the cycles of somebody's model."""
+        with pytest.raises(NotFound, match="version"):
+            training.record_progress(MODEL, Progress(0, version=version), node=NODE)
+
     def test_more_cycles_than_per_cents_are_told_apart_by_their_number(self, training, world):
         """200 cycles: two of them share a percentage."""
         for cycle in range(1, 201):

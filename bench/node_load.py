@@ -77,7 +77,6 @@ class Node:
         environment = {
             "NODE_ID": f"bench{os.urandom(4).hex()}" if database is None else "bench",
             "DATABASE_URL": database or f"sqlite:///{directory}/",
-            "MASTER_NODE_URL": "127.0.0.1:9",
             "BIND_HOST": "127.0.0.1",
             "PORT": str(self.port),
         }

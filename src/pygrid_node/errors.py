@@ -23,6 +23,18 @@ class AlreadyExists(NodeError):
     sentence = "FL Process already exists."
 
 
+class UnknownModel(NodeError):
+    """The orchestration node does not know what was uploaded, or not for this node's dataset."""
+
+    sentence = "This node takes no such model: nobody has submitted it, in this version, for its dataset."
+
+
+class MasterAway(NodeError):
+    """The orchestration node could not be asked."""
+
+    sentence = "The orchestration node could not be asked whether it knows this model. Try again in a minute."
+
+
 class ProcessNotFound(NodeError):
     """No model of this name and version is hosted here."""
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 from aiohttp import web
 
+from pygrid_node.admission import Admission
 from pygrid_node.averaging.averager import Averager
 from pygrid_node.averaging.closing import CycleCloser
 from pygrid_node.averaging.timekeeper import Timekeeper
@@ -39,17 +40,26 @@ class Node:
         self._settings = settings
         self._database = Database(settings.database)
         processes, cycles = ProcessStore(self._database), CycleStore(self._database)
-        self._progress = ProgressSender(Outbox(self._database), settings.master, pauses)
+        master = settings.master
+        # On its own it keeps its progress, for the day that it is told whom to tell.
+        self._progress = ProgressSender(Outbox(self._database), master, pauses) if master else None
         closer = CycleCloser(processes, cycles)
         self._averager = Averager(closer, on_closed=self._cycle_closed)
         self._timekeeper = Timekeeper(cycles, wake=self._averager.wake)
         listener = Listener(self._averager.wake_from_thread, self._timekeeper.look_from_thread)
         training = Training(processes, cycles, listener, place_lifetime=settings.place_lifetime)
-        messages = Messages(training, self._averager)
+        messages = Messages(training, self._averager, Admission(master) if master else None)
         limit = settings.max_message_bytes
         self._sockets = WebSocketApi(messages, node_id=settings.node_id, max_frame=limit)
         downloads = Downloads(processes, cycles)
-        api = HttpApi(messages, downloads, self._sockets, node_id=settings.node_id, max_body=limit)
+        api = HttpApi(
+            messages,
+            downloads,
+            self._sockets,
+            node_id=settings.node_id,
+            max_body=limit,
+            authorization=master.authorization() if master else None,
+        )
         app = create_app(api)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIME)
 
@@ -58,7 +68,10 @@ class Node:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
         await self._averager.start()
         await self._timekeeper.start()
-        await self._progress.start()
+        if self._progress:
+            await self._progress.start()
+        else:
+            _log.warning("on_its_own", note="Without MASTER_NODE_URL anybody may upload and retrieve models.")
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._settings.bind_host, self._settings.port)
         await site.start()
@@ -72,14 +85,16 @@ class Node:
             await site.stop()
         await self._sockets.close()
         await self._runner.cleanup()
-        await self._progress.stop()
+        if self._progress:
+            await self._progress.stop()
         await self._timekeeper.stop()
         await self._averager.stop()
         await asyncio.get_running_loop().shutdown_default_executor()
         self._database.close()
 
     def _cycle_closed(self) -> None:
-        self._progress.wake()
+        if self._progress:
+            self._progress.wake()
         self._timekeeper.look()
 
 

@@ -31,12 +31,17 @@ class MasterNode:
         user, _, secret = credential.partition(":")
         return cls(url, unquote(user), unquote(secret))
 
-    def headers(self) -> dict[str, str]:
-        """The header that carries the credential, if there is one."""
+    def authorization(self) -> str | None:
+        """The header `Authorization` that proves one to the other, if there is a credential."""
         if self.user is None:
-            return {}
+            return None
         credential = base64.b64encode(f"{self.user}:{self.secret}".encode()).decode()
-        return {"Authorization": f"Basic {credential}"}
+        return f"Basic {credential}"
+
+    def headers(self) -> dict[str, str]:
+        """What every call to it carries."""
+        authorization = self.authorization()
+        return {} if authorization is None else {"Authorization": authorization}
 
 
 class Settings(BaseSettings):
@@ -46,7 +51,8 @@ class Settings(BaseSettings):
 
     node_id: str = Field(min_length=1)
     database_url: SecretStr
-    master_node_url: SecretStr
+    # Without it nobody is told of progress, and nobody is asked whose uploads these are.
+    master_node_url: SecretStr | None = None
     address: str | None = None
     bind_host: str = "0.0.0.0"  # noqa: S104 - a container is reached from outside; elsewhere it is set
     port: int = Field(default=5000, ge=0, le=65535)
@@ -63,8 +69,8 @@ class Settings(BaseSettings):
 
     @field_validator("master_node_url")
     @classmethod
-    def _has_no_scheme(cls, location: SecretStr) -> SecretStr:
-        if "://" in location.get_secret_value():
+    def _has_no_scheme(cls, location: SecretStr | None) -> SecretStr | None:
+        if location is not None and "://" in location.get_secret_value():
             raise ValueError("must have no scheme: [user:secret@]host:port[/path]")
         return location
 
@@ -75,8 +81,10 @@ class Settings(BaseSettings):
         return self.database_url.get_secret_value() + name
 
     @property
-    def master(self) -> MasterNode:
-        """The orchestration node."""
+    def master(self) -> MasterNode | None:
+        """The orchestration node; None for a node that is on its own."""
+        if self.master_node_url is None:
+            return None
         return MasterNode.parse(self.master_node_url.get_secret_value())
 
 

@@ -1,5 +1,6 @@
 """Checks an upload in every respect, before anything of it is kept."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,9 +23,15 @@ from pygrid_wire import (
 TRAINING_PLAN = "training_plan"
 
 
+def name_and_version(data: Mapping[str, Any]) -> tuple[str, str]:
+    """What an upload is called, before anything else in it is looked at; raises `InvalidRequest`."""
+    client_config = _object(data, "client_config")
+    return _text(client_config, "name"), _text(client_config, "version")
+
+
 def read_upload(data: Mapping[str, Any]) -> Upload:
     """The upload in a `host-training` message; raises `InvalidRequest` with a sentence for its sender."""
-    client_config = _object(data, "client_config")
+    name, version = name_and_version(data)
     config = ServerConfig.parse(_object(data, "server_config"))
     if data.get("protocols"):
         raise InvalidRequest("Protocols are not supported by this node.")
@@ -35,15 +42,25 @@ def read_upload(data: Mapping[str, Any]) -> Upload:
         config = config.with_all_diffs()
     averaging_rule(averaging_plan, parameters, config.diffs_at_once)
     return Upload(
-        name=_text(client_config, "name"),
-        version=_text(client_config, "version"),
-        client_config=dict(client_config),
+        name=name,
+        version=version,
+        client_config=_client_config(data),
         server_config=config,
         model=model,
         parameters=parameters,
         plans=_plans(_object(data, "plans")),
         averaging_plan=averaging_plan,
     )
+
+
+def _client_config(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What workers are given as it came, so that it has to be JSON to every one of them."""
+    given = dict(_object(data, "client_config"))
+    try:
+        json.dumps(given, allow_nan=False)
+    except ValueError as error:
+        raise InvalidRequest("'client_config' holds a number that is not finite") from error
+    return given
 
 
 def _parameters(model: Bytes) -> tuple[ParameterSpec, ...]:

@@ -22,31 +22,45 @@ from tests import postgresql
 from tests.postgresql import Administrator
 
 DATA = Path(__file__).parents[1] / "data" / "pygrid"
+CREDENTIAL = ("us@er", "p/w")
 SPEEDS = {"ping": 8.5, "download": 46751.25, "upload": 12345.5}
 
 
 class FakeMaster:
-    """Takes progress; `statuses` are the answers to the next calls, 200 once they are used up."""
+    """Takes progress; `statuses` are the answers to the next calls, 200 once they are used up.
+
+    A progress of 0 is a question about an upload: `known` says how it is answered.
+    """
 
     def __init__(self):
         self.statuses = []
         self.calls = []
         self.headers = []
+        self.questions = []
+        self.known = lambda _question: 200
         master = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                asked = dict(self.headers) | {"path": self.path}
+                if body.get("percent_complete") == 0 and "cycle" not in body:
+                    master.questions.append((body, asked))
+                    self.answer(master.known(body))
+                    return
                 status = master.statuses.pop(0) if master.statuses else 200
                 if callable(status):
                     status = status(body)
-                master.headers.append(dict(self.headers) | {"path": self.path})
+                master.headers.append(asked)
+                self.answer(status)
+                if status == 200:
+                    master.calls.append(body)
+
+            def answer(self, status):
                 self.send_response(status)
                 self.send_header("Location", "http://127.0.0.1:9/elsewhere")
                 self.send_header("Content-Length", "0")
                 self.end_headers()
-                if status == 200:
-                    master.calls.append(body)
 
             def log_message(self, *_args):
                 pass
@@ -104,7 +118,11 @@ class Client:
 
     def checkpoint(self, name, number="latest"):
         query = {"name": name, "version": "0.1", "checkpoint": number}
-        return self.http("GET", "/model-centric/retrieve-model", params=query)
+        return self.retrieve(params=query)
+
+    def retrieve(self, method="GET", **options):
+        """As the orchestration node does, with the credential of the fake one."""
+        return self.http(method, "/model-centric/retrieve-model", auth=CREDENTIAL, **options)
 
 
 class Worker:

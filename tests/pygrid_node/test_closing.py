@@ -245,7 +245,7 @@ def test_a_worker_that_comes_to_a_full_cycle_is_kept_waiting_or_sent_away(scene,
         training = scene.new_training(on_due=averager.wake_from_thread if averages else None)
         monkeypatch.setattr("pygrid_node.transport.messages._PATIENCE", 5 if averages else 0.01)
         try:
-            return await Messages(training, averager).answer(CYCLE_REQUEST, scene.request())
+            return await Messages(training, averager, admission=None).answer(CYCLE_REQUEST, scene.request())
         finally:
             await averager.stop()
 

@@ -110,8 +110,7 @@ async def training(processes, frame, killer):
         await asyncio.gather(kills, return_exceptions=True)
         again = [await phones[0].report(*report) for each in reports for report in each]
         numbers = range(1, CYCLES + 2)
-        query = {"name": "crash", "version": "0.1"}
-        bodies = [await line.get("retrieve-model", **query, checkpoint=number) for number in numbers]
+        bodies = [await line.trained("crash", number) for number in numbers]
         return [decode_state(body) for body in bodies], again
 
 

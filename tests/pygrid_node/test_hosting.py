@@ -61,6 +61,10 @@ WRONG = {
     ),
     "cycle_length is text": ({"server_config__cycle_length": "1"}, f"'cycle_length' {AMOUNT}"),
     "cycle_length is NaN": ({"server_config__cycle_length": math.nan}, f"'cycle_length' {AMOUNT}"),
+    "a learning rate that no browser reads": (
+        {"client_config__lr": math.nan},
+        "'client_config' holds a number that is not finite",
+    ),
     "authentication by a service": (
         {"server_config__authentication": {"endpoint": "http://x"}},
         "'authentication' needs a 'secret' or a 'pub_key'",
@@ -138,7 +142,7 @@ def test_a_fault_of_the_node_is_an_error_without_details(node, recorded):
     answer = node.upload(recorded(client_config__name="\ud800"))
 
     assert answer == {"error": "Internal error of the node."}
-    assert node.http("GET", "/model-centric/retrieve-model", params={"name": "x"}).status_code == 404
+    assert node.retrieve(params={"name": "x"}).status_code == 404
 
 
 @pytest.mark.moto

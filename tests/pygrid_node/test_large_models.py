@@ -55,7 +55,7 @@ def test_a_large_model_takes_a_small_multiple_of_its_size(process, client_of, la
         query = {**worker.proof, "model_id": worker.accepted["model_id"]}
         assert node.http("GET", "/model-centric/get-model", params=query).content == BODY
         assert worker.report(encode_state([diff])) == {"status": "success"}
-    wait_for(lambda: node.http("HEAD", f"/model-centric/retrieve-model?name={NAME}&checkpoint=2").ok)
+    wait_for(lambda: node.retrieve("HEAD", params={"name": NAME, "checkpoint": 2}).ok)
     [averaged] = decode_state(node.checkpoint(NAME).content)
 
     assert np.abs(averaged - (MODEL - np.mean(DIFFS, axis=0, dtype=np.float64))).max() < 1e-7
@@ -67,7 +67,7 @@ def test_a_large_model_is_sent_with_its_length(node, large, method):
     """On a connection that is good for more; HEAD sends no body."""
     node.upload(large)
     query = {"name": NAME, "checkpoint": 1}
-    answer = node.http(method, "/model-centric/retrieve-model", params=query)
+    answer = node.retrieve(method, params=query)
 
     assert len(BODY) > PART
     assert answer.headers["Content-Length"] == str(len(BODY))
@@ -80,7 +80,7 @@ def test_a_worker_that_goes_while_it_is_sent_a_model_does_no_harm(node, large):
     node.upload(large)
     query = {"name": NAME, "checkpoint": 1}
     for _ in range(3):
-        answer = node.http("GET", "/model-centric/retrieve-model", params=query, stream=True)
+        answer = node.retrieve(params=query, stream=True)
         answer.raw.read(1000)
         answer.close()
 

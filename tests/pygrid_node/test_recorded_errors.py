@@ -11,6 +11,7 @@ pytestmark = pytest.mark.moto
 
 DATA = Path(__file__).parents[1] / "data" / "pygrid"
 ENTRIES = json.loads((DATA / "errors.json").read_text())
+CREDENTIAL = ("us@er", "p/w")
 TRACE = "Traceback (most recent call last):"
 NOT_JSON = "Expecting value: line 1 column 1 (char 0)"
 NO_PROCESS = "Not found any process related with this cycle and worker ID."
@@ -131,7 +132,9 @@ def perform(node, request, recorded):
     if "websocket_frame" in request:
         return None, node.frames(request["websocket_frame"])[0]
     body = request.get("raw_body", json.dumps(request.get("body")))
-    answer = node.http(request["method"], request["path"], params=request.get("query"), data=body)
+    # As the orchestration node does, whose credential the original does not ask for.
+    options = {"params": request.get("query"), "data": body, "auth": CREDENTIAL}
+    answer = node.http(request["method"], request["path"], **options)
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     return answer.status_code, answer.json()

@@ -106,10 +106,7 @@ async def torture(address, uploads, book):
             assert "too late" in (await phone.report(place, diff))["error"]
         query = [(model, number) for model in MODELS for number in range(1, CYCLES + 2)]
         line = Line(session, address, "http")
-        return {
-            (model, number): await line.get("retrieve-model", name=model, version="0.1", checkpoint=number)
-            for model, number in query
-        }
+        return {(model, number): await line.trained(model, number) for model, number in query}
 
 
 def wait_for(condition, seconds=10):

@@ -13,6 +13,7 @@ from pygrid_node.errors import InvalidRequestKey, ModelNotFound, NodeError, Proc
 from pygrid_node.storage.blobs import PART, Blob
 from pygrid_node.transport import speed_test
 from pygrid_node.transport.answers import json_answer
+from pygrid_node.transport.credential import with_credential
 from pygrid_node.transport.frames import MessageTooLarge
 from pygrid_node.transport.messages import (
     AUTHENTICATE,
@@ -33,18 +34,30 @@ class HttpApi:
     """The routes, all with CORS for any origin (see `app.py`)."""
 
     def __init__(
-        self, messages: Messages, downloads: Downloads, sockets: WebSocketApi, *, node_id: str, max_body: int
+        self,
+        messages: Messages,
+        downloads: Downloads,
+        sockets: WebSocketApi,
+        *,
+        node_id: str,
+        max_body: int,
+        authorization: str | None,
     ) -> None:
-        """Answer messages with `messages` and downloads with `downloads`; hand WebSockets to `sockets`."""
+        """Answer messages with `messages` and downloads with `downloads`; hand WebSockets to `sockets`.
+
+        Trained models are for who sends the header `authorization`; where it is None, for everybody.
+        """
         self._messages = messages
         self._downloads = downloads
         self._sockets = sockets
         self._node_id = node_id
         self._max_body = max_body
+        self._authorization = authorization
 
     def routes(self) -> list[web.RouteDef]:
         """What is served where."""
         downloads = self._downloads
+        retrieve = _download(downloads.checkpoint, _RETRIEVAL_STATUS)
         return [
             web.get("/", self._home),
             web.get("/data-centric/identity/", self._identity),
@@ -55,7 +68,7 @@ class HttpApi:
             web.get("/model-centric/get-model", _download(downloads.model)),
             web.get("/model-centric/get-plan", _download(downloads.plan)),
             web.get("/model-centric/get-protocol", _download(downloads.protocol)),
-            web.get("/model-centric/retrieve-model", _download(downloads.checkpoint, _RETRIEVAL_STATUS)),
+            web.get("/model-centric/retrieve-model", with_credential(self._authorization, retrieve)),
         ]
 
     async def _home(self, request: web.Request) -> web.StreamResponse:

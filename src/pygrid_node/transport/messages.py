@@ -6,9 +6,11 @@ from typing import Any
 
 import structlog
 
+from pygrid_node.admission import Admission
 from pygrid_node.averaging.averager import Averager
 from pygrid_node.errors import CycleFull, InvalidRequest, NodeError
 from pygrid_node.training import Answer, Message, Training
+from pygrid_node.uploads import name_and_version
 
 _log = structlog.get_logger()
 
@@ -31,9 +33,13 @@ class UnexpectedError(NodeError):
 class Messages:
     """Answers messages by their type, away from the event loop."""
 
-    def __init__(self, training: Training, averager: Averager) -> None:
-        """Hand messages to `training`; wait for `averager` where that helps a worker."""
+    def __init__(self, training: Training, averager: Averager, admission: Admission | None) -> None:
+        """Hand messages to `training`; wait for `averager` where that helps a worker.
+
+        Uploads have to pass `admission`; without one everybody's are taken.
+        """
         self._averager = averager
+        self._admission = admission
         self._handlers: Mapping[str, Callable[[Message], Answer]] = {
             HOST_TRAINING: training.host,
             AUTHENTICATE: training.authenticate,
@@ -51,6 +57,8 @@ class Messages:
             raise InvalidRequest("'data' is required")
         handler = self._handlers[kind]
         try:
+            if kind == HOST_TRAINING and self._admission is not None:
+                await self._admission.check(*name_and_version(data))
             return await self._patiently(handler, data)
         except NodeError:
             raise

@@ -46,6 +46,15 @@ def logs() -> Iterator[list[dict]]:
 
 
 @pytest.fixture
+def no_logs() -> Iterator[None]:
+    """For tests that would log a hundred thousand lines, each of which is searched for secrets."""
+    logs = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.configure(**logs)
+
+
+@pytest.fixture
 def world() -> World:
     """A marketplace with one dataset, its developer, and a data scientist who has bought it.
 

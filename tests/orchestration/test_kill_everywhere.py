@@ -153,6 +153,7 @@ def killed_at(story: Story, point: int) -> Cloud:
     return world
 
 
+@pytest.mark.usefixtures("no_logs")
 @pytest.mark.parametrize("name", STORIES)
 def test_killed_after_any_call_the_story_still_ends_well(name):
     """One stack at most, nothing leaked, nothing lost; whichever call was the process's last."""

@@ -27,7 +27,7 @@ from tests.fakes.world import tapped
 from tests.processes import a_request
 from tests.web import settings
 
-pytestmark = [pytest.mark.moto, pytest.mark.usefixtures("own_logs")]
+pytestmark = [pytest.mark.moto, pytest.mark.usefixtures("own_logs", "no_logs")]
 
 SETTINGS = settings(node_grace=100.0, reconcile_interval=1.0)
 PASS = 60.0

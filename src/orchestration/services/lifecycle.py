@@ -74,7 +74,13 @@ class Lifecycle:
             case Action.LOOK_AGAIN | Action.CANCEL_UPDATE | Action.ROLL_BACK | Action.CONTINUE_ROLLBACK:
                 return self._repair(node, stack, decision)
             case Action.WAIT:
-                return self.records.note(node, reason=decision.reason)
+                return self._wait(node, decision.reason)
+
+    def _wait(self, node: Node, reason: str) -> Node:
+        """While it goes, whoever died before they could tell the marketplace is stood in for."""
+        if node.status is NodeStatus.RETIRING and self.publication.is_shown(node):
+            self.publication.take_back(node.dataset_id)
+        return self.records.note(node, reason=reason)
 
     def _alarm(self, node: Node, stack: NodeStack, decision: Decision) -> None:
         """For an operator: something that no rule of ours brings to an end by itself."""

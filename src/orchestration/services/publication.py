@@ -43,6 +43,13 @@ class Publication:
         self.datasets.publish_node(node.dataset_id, address)
         return True
 
+    def is_shown(self, node: Node) -> bool:
+        """Whether the marketplace still shows where it is."""
+        try:
+            return self.datasets.get(node.dataset_id).node_address is not None
+        except NotFound:
+            return False
+
     def take_back(self, dataset_id: str) -> None:
         """Show that there is no node."""
         self.datasets.unpublish_node(dataset_id)

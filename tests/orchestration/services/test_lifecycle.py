@@ -483,6 +483,23 @@ class TestResistance:
         assert world.stacks.launched == [(NODE, 1), (NODE, 2)]
         assert up(world) == all_is_well(world)
 
+    def test_the_marketplace_is_told_by_the_next_pass_if_the_process_died_before(self):
+        """Right after the record says that the node goes."""
+        world = a_world_with_a_node()
+        a_node_service(world).retire(DATASET, caller=DEVELOPER, force=True)
+        after = 1
+        while world.nodes.get(NODE).status is NodeStatus.READY:  # up to the call that notes it
+            interrupted(sweeps, world, after)
+            after += 1
+        shown = world.nodes.get(NODE).status, world.datasets.get(DATASET).node_address
+        world.stacks.stacks[NODE, 1].phase = StackPhase.DELETING
+        world.stacks.hangs = True
+        settle(world, sweeps=1)
+
+        assert shown[0] is NodeStatus.RETIRING
+        assert shown[1] is not None
+        assert world.datasets.get(DATASET).node_address is None
+
     def test_a_process_that_slept_over_a_deletion_can_not_undo_it(self):
         """Its writes name the generation, the status, the wish and the deletions that it has seen."""
         world = a_world_with_a_node()

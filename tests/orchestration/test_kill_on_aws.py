@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.moto, pytest.mark.usefixtures("own_logs", "no_logs")]
 SETTINGS = settings(node_grace=100.0, reconcile_interval=1.0)
 PASS = 60.0
 LONGEST = 60
-EVERY = int(os.environ.get("KILL_EVERY_CALL", "9"))
+EVERY = int(os.environ.get("KILL_EVERY_CALL", "15"))
 """Every how many points; 1 is all of them."""
 
 

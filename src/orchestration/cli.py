@@ -12,7 +12,7 @@ import click
 from pydantic import ValidationError
 
 from orchestration.domain.errors import OrchestrationError
-from orchestration.provisioning.node_shape import SIZES
+from orchestration.provisioning.node_shape import SIZES, usual_node_image
 from orchestration.settings import Settings, StackSettings
 
 PLUGINS = "artificien.commands"
@@ -107,7 +107,11 @@ def service() -> None:
 
 @service.command("deploy")
 @click.option("--image", "ServiceImage", required=True, help="Container image of this service.")
-@click.option("--node-image", "NodeImage", required=True, help="Container image of the nodes.")
+@click.option(
+    "--node-image",
+    "NodeImage",
+    help="Container image of the nodes; usually the tag `node` beside the service's.",
+)
 @click.option(
     "--node-cpu",
     "NodeCpu",
@@ -122,16 +126,18 @@ def service() -> None:
 @click.option("--app-client-ids", "AppClientIds", required=True, help="Its app clients, with commas between.")
 @click.option("--certificate-arn", "CertificateArn", default="", help="For https on 443.")
 @click.option("--public-url", "PublicUrl", default="", help="With which download links begin.")
-def deploy_service(*, node_spot: bool, **parameters: str) -> None:
+def deploy_service(*, node_spot: bool, **parameters: str | None) -> None:
     """Put up the service beside data and cluster, and wait for it."""
     from orchestration.provisioning import deploy
     from orchestration.provisioning.cfn_helper import cloudformation_client
 
     settings = _checked(StackSettings)
+    given = {name: value for name, value in parameters.items() if value is not None}
     with _told():
         client = cloudformation_client(settings.aws_default_region)
         own = {"ClusterStack": settings.cluster_stack, "NodeSpot": str(node_spot).lower()}
-        _table(deploy.deploy_service(client, parameters | own))
+        usual = {"NodeImage": usual_node_image(given["ServiceImage"])}
+        _table(deploy.deploy_service(client, usual | given | own))
 
 
 @main.command("audit-log")

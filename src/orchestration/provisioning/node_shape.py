@@ -41,3 +41,9 @@ class NodeShape:
             "NodeMemory": str(self.memory),
             "CapacityProvider": SPOT if self.spot and attempt <= 1 else ON_DEMAND,
         }
+
+
+def usual_node_image(service_image: str) -> str:
+    """Return where the deploy workflow pushes our node: tag `node` in the repository of the service."""
+    path, slash, name = service_image.partition("@")[0].rpartition("/")
+    return f"{path}{slash}{name.partition(':')[0]}:node"

@@ -166,6 +166,22 @@ def test_the_command_passes_on_what_nodes_are_to_be(monkeypatch):
     assert [asked[0][name] for name in ("NodeCpu", "NodeMemory", "NodeSpot")] == ["1024", "8192", "true"]
 
 
+def test_the_command_has_nodes_run_our_own_image(monkeypatch):
+    """From the repository of the service, unless another one is named, as the original's."""
+    asked = []
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setattr(deploy, "deploy_service", lambda _, parameters: asked.append(parameters) or {})
+    words = ("--image", "registry.test:443/a/b:latest", "--user-pool-id", "p", "--app-client-ids", "c")
+
+    for more in ((), ("--node-image", "registry.test/pygrid:1")):
+        CliRunner().invoke(main, ["service", "deploy", *words, *more])
+
+    assert [parameters["NodeImage"] for parameters in asked] == [
+        "registry.test:443/a/b:node",
+        "registry.test/pygrid:1",
+    ]
+
+
 def test_the_command_knows_the_sizes_of_cpu(monkeypatch):
     """A wrong one is refused before anything is asked of AWS."""
     result = CliRunner().invoke(main, ["service", "deploy", "--node-cpu", "700"])

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from orchestration.domain.decision import is_at_rest
-from orchestration.domain.errors import OrchestrationError, Upstream
+from orchestration.domain.errors import OrchestrationError
 from orchestration.domain.node import Node, NodeStack, NodeStatus, StackPhase, Wish
 from orchestration.domain.ports import Clock, Models, Nodes, NodeStacks
 from orchestration.services.healing import HealingService
@@ -59,11 +59,14 @@ class Reconciler:
             self.sweep()
 
     def sweep(self) -> None:
-        """Look at every node once; trouble with one doesn't keep the others waiting."""
+        """Look at every node once; trouble with one doesn't keep the others waiting, nor the next sweep."""
         try:
             self._sweep()
-        except Upstream as error:
+        except OrchestrationError as error:
             log.warning("sweep.interrupted", cause=str(error))
+        except Exception:
+            # The last resort: a process that ends here would end there again after its restart.
+            log.exception("sweep.interrupted")
 
     def _sweep(self) -> None:
         due = self.models.datasets_due()

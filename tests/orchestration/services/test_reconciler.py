@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from orchestration.domain.cycle import Progress
-from orchestration.domain.errors import NodeUnreachable, UnusableModel, Upstream
+from orchestration.domain.errors import NodeUnreachable, StackFailed, UnusableModel, Upstream
 from orchestration.domain.node import NodeStatus, StackPhase, Wish, node_id_of
 from orchestration.domain.ports import Deletion
 from tests.builders import (
@@ -137,6 +137,25 @@ def test_a_table_that_does_not_answer_is_asked_again_next_time(awake, reconciler
     reconciler.sweep()
 
     assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == ["sweep.interrupted"]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "level"),
+    [(Upstream("away"), "warning"), (StackFailed("refused"), "warning"), (KeyError("CreationTime"), "error")],
+)
+def test_whatever_interrupts_a_sweep_does_not_end_the_process(awake, logs, monkeypatch, trouble, level):
+    """A list of all stacks that CloudFormation refuses, or one that can't be read: the next sweep comes."""
+
+    def refused():
+        raise trouble
+
+    reconciler = a_reconciler(awake)
+    monkeypatch.setattr(awake.stacks, "all", refused)
+    over = iter([False, False, True])
+    reconciler.run(lambda _seconds: next(over))
+
+    told = [entry["log_level"] for entry in logs if entry["event"] == "sweep.interrupted"]
+    assert told == [level, level]
 
 
 def test_a_node_in_use_is_left_alone(awake, reconciler):

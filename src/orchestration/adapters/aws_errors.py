@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from orchestration.domain.errors import Upstream
 
@@ -15,5 +16,8 @@ def upstream_errors(system: str) -> Iterator[None]:
         yield
     except ClientError as error:
         raise Upstream(f"{system} refused a call: {error.response['Error']['Code']}.") from error
-    except BotoCoreError as error:
+    except (
+        BotoCoreError,
+        ResponseParserError,
+    ) as error:  # the second is a page of HTML, and no BotoCoreError
         raise Upstream(f"{system} did not answer.") from error

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from orchestration.domain.errors import StackFailed, Upstream
 
@@ -29,6 +30,8 @@ def translated(doing: str) -> Iterator[None]:
         raise kind(f"CloudFormation would not {doing}: {code}: {message}") from error
     except BotoCoreError as error:
         raise Upstream(f"CloudFormation could not {doing}: {error}") from error
+    except ResponseParserError as error:  # a page of HTML, from something in between; no BotoCoreError
+        raise Upstream(f"CloudFormation could not {doing}: its answer can't be read.") from error
 
 
 def is_absent(error: ClientError) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from orchestration.domain.errors import Upstream
 
@@ -32,6 +33,8 @@ class EcsTasks:
             raise Upstream(f"ECS would not tell of {family}: {told['Code']}: {told['Message']}") from error
         except BotoCoreError as error:
             raise Upstream(f"ECS could not tell of {family}: {error}") from error
+        except ResponseParserError as error:  # a page of HTML, from something in between
+            raise Upstream(f"ECS could not tell of {family}: its answer can't be read.") from error
         ours = [task for task in tasks if _made_at(task) >= since]
         return _sentence(max(ours, key=_made_at)) if ours else ""
 

@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 
 import pytest
 from botocore.exceptions import ConnectTimeoutError
+from botocore.parsers import ResponseParserError
 from botocore.stub import ANY
 
 from orchestration.domain.errors import StackFailed, Upstream
@@ -118,6 +119,18 @@ def test_what_may_pass_is_not_a_failed_stack(stacks, answers, code):
     with pytest.raises(Upstream) as caught:
         stacks.describe("a-stack")
     assert not isinstance(caught.value, StackFailed)
+
+
+def test_an_answer_that_can_not_be_read_is_upstream(stacks, client, monkeypatch):
+    """A gateway's page of HTML: botocore has an error of its own for it, outside its other ones."""
+
+    def page(**_):
+        raise ResponseParserError("Unable to parse response: <!doctype html>")
+
+    monkeypatch.setattr(client, "describe_stacks", page)
+
+    with pytest.raises(Upstream, match=r"could not list the stacks: its answer can't be read\.$"):
+        list(stacks.all())
 
 
 def test_an_unreachable_cloudformation_is_upstream(stacks, client, monkeypatch):

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import boto3
 import pytest
 from botocore.exceptions import ReadTimeoutError
+from botocore.parsers import ResponseParserError
 from botocore.stub import Stubber
 
 from orchestration.domain.errors import Upstream
@@ -138,13 +139,20 @@ def test_what_ecs_refuses_is_upstream(client, answers, operation):
         last_words(client)
 
 
-def test_an_ecs_that_does_not_answer_is_upstream(client):
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        (ReadTimeoutError(endpoint_url="https://ecs.test"), "Read timeout"),
+        (ResponseParserError("Unable to parse response: <!doctype html>"), "its answer can't be read"),
+    ],
+)
+def test_an_ecs_that_does_not_answer_is_upstream(client, trouble, told):
     """Whoever asks goes on without its words."""
 
     def fail(**_):
-        raise ReadTimeoutError(endpoint_url="https://ecs.test")
+        raise trouble
 
     client.meta.events.register("before-send.ecs.*", fail)
 
-    with pytest.raises(Upstream, match="ECS could not tell of artificien-node-n1: Read timeout"):
+    with pytest.raises(Upstream, match=f"ECS could not tell of artificien-node-n1: {told}"):
         last_words(client)

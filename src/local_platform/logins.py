@@ -36,13 +36,19 @@ def make_pool(aws: LocalAws, people: Iterable[Person]) -> Pool:
     client = cognito.create_user_pool_client(
         UserPoolId=pool_id, ClientName="artificienlib", ExplicitAuthFlows=FLOWS
     )
+    add_people(aws, pool_id, people)
+    return Pool(pool_id, client["UserPoolClient"]["ClientId"])
+
+
+def add_people(aws: LocalAws, pool_id: str, people: Iterable[Person]) -> None:
+    """Let these people log in with their passwords, at once."""
+    cognito = aws.client("cognito-idp")
     for person in people:
         email = {"Name": "email", "Value": person.email}
         cognito.admin_create_user(UserPoolId=pool_id, Username=person.username, UserAttributes=[email])
         cognito.admin_set_user_password(
             UserPoolId=pool_id, Username=person.username, Password=person.password, Permanent=True
         )
-    return Pool(pool_id, client["UserPoolClient"]["ClientId"])
 
 
 def access_token(aws: LocalAws, client_id: str, username: str, password: str) -> str:

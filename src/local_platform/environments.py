@@ -37,7 +37,8 @@ def service_environment(
         "DOWNLOAD_SECRET": secrets.token_urlsafe(32),
         # Seconds instead of minutes: one sits and watches.
         "NODE_GRACE": "2",
-        "NODE_DEADLINE": "60",
+        # Sixty nodes that start at once on two cores take two minutes; given up earlier, they start again.
+        "NODE_DEADLINE": "300",
         "RECONCILE_INTERVAL": "0.5",
         "READY_INTERVAL": "1",
     }

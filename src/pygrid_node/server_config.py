@@ -137,4 +137,7 @@ def _authentication(given: Any) -> dict[str, str] | None:
     ):
         # Admitting workers unchecked would be the other way out, and not what the uploader asked for.
         raise InvalidRequest("'authentication' needs a 'secret' or a 'pub_key'")
+    if given.get("endpoint"):
+        # It would be asked about every token besides; without it, tokens pass that its owner refuses.
+        raise InvalidRequest("'authentication' by an 'endpoint' is not supported by this node")
     return {key: given[key] for key in ("secret", "pub_key") if isinstance(given.get(key), str)}

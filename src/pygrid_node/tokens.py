@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jose import JWTError, jwt
+from jose import JOSEError, jwt
 
 from pygrid_node.errors import AuthenticationFailed
 
@@ -24,6 +24,6 @@ def check_token(authentication: Mapping[str, str] | None, token: Any) -> None:
 def _verifies(token: str, key: str, algorithm: str) -> bool:
     try:
         jwt.decode(token, key, algorithms=[algorithm], options={"verify_aud": False})
-    except JWTError:
+    except JOSEError:  # a token that is none, or a key that is none
         return False
     return True

@@ -69,6 +69,10 @@ WRONG = {
         {"server_config__authentication": {"endpoint": "http://x"}},
         "'authentication' needs a 'secret' or a 'pub_key'",
     ),
+    "authentication by a service besides": (
+        {"server_config__authentication": {"secret": "s", "endpoint": "http://x"}},
+        "'authentication' by an 'endpoint' is not supported by this node",
+    ),
 }
 
 

@@ -21,14 +21,20 @@ def retained_told(world: Cloud) -> set[str]:
 
 
 def leftovers(world: Cloud, crashes: int) -> Leftovers:
-    """Count what is left."""
-    standing = [stack for stack in world.census.standing(prefix=f"{PREFIX}-") if not resisting(stack)]
+    """Count what is left. A node whose stack resists is still there: it keeps its secret and its place."""
+    everything = world.census.standing(prefix=f"{PREFIX}-")
+    standing = [stack for stack in everything if not resisting(stack)]
+    held = {stack.name.removeprefix(f"{PREFIX}-") for stack in everything if resisting(stack)}
     left_behind = {name for name, _ in world.census.leaks()}
     nodes = world.nodes.rows.values()
     return Leftovers(
         stacks=[f"{stack.name} {stack.status} {stack.fate}" for stack in standing],
-        secrets=[f"{node_id}-{generation}" for node_id, generation in world.secrets.passwords],
-        charged=[node.node_id for node in nodes if node.charged_to is not None],
+        secrets=sorted({f"{node_id}-{number}" for node_id, number in world.secrets.passwords} - held),
+        charged=[
+            node.node_id
+            for node in nodes
+            if node.charged_to is not None and f"{node.node_id}-{node.generation}" not in held
+        ],
         untold=sorted(left_behind - retained_told(world)),
         duplicates=[
             f"{node.node_id} {status}"

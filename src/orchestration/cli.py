@@ -122,11 +122,12 @@ def service() -> None:
 )
 @click.option("--node-memory", "NodeMemory", default="2048", show_default=True, help="Memory of a node, MiB.")
 @click.option("--node-spot", is_flag=True, help="Nodes on Spot capacity: a third of the price, less certain.")
+@click.option("--node-writable", is_flag=True, help="Nodes may write files; the original image has to.")
 @click.option("--user-pool-id", "UserPoolId", required=True, help="Cognito pool whose tokens are taken.")
 @click.option("--app-client-ids", "AppClientIds", required=True, help="Its app clients, with commas between.")
 @click.option("--certificate-arn", "CertificateArn", default="", help="For https on 443.")
 @click.option("--public-url", "PublicUrl", default="", help="With which download links begin.")
-def deploy_service(*, node_spot: bool, **parameters: str | None) -> None:
+def deploy_service(*, node_spot: bool, node_writable: bool, **parameters: str | None) -> None:
     """Put up the service beside data and cluster, and wait for it."""
     from orchestration.provisioning import deploy
     from orchestration.provisioning.cfn_helper import cloudformation_client
@@ -135,7 +136,11 @@ def deploy_service(*, node_spot: bool, **parameters: str | None) -> None:
     given = {name: value for name, value in parameters.items() if value is not None}
     with _told():
         client = cloudformation_client(settings.aws_default_region)
-        own = {"ClusterStack": settings.cluster_stack, "NodeSpot": str(node_spot).lower()}
+        own = {
+            "ClusterStack": settings.cluster_stack,
+            "NodeSpot": str(node_spot).lower(),
+            "NodeReadOnly": str(not node_writable).lower(),
+        }
         usual = {"NodeImage": usual_node_image(given["ServiceImage"])}
         _table(deploy.deploy_service(client, usual | given | own))
 

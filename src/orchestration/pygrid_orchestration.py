@@ -308,7 +308,13 @@ class Parts:
     @cached_property
     def shape(self) -> NodeShape:
         settings = self.settings
-        return NodeShape(settings.node_image, settings.node_cpu, settings.node_memory, settings.node_spot)
+        return NodeShape(
+            settings.node_image,
+            settings.node_cpu,
+            settings.node_memory,
+            settings.node_spot,
+            settings.node_read_only,
+        )
 
     @cached_property
     def _session(self) -> boto3.Session:

@@ -46,6 +46,8 @@ class Settings(StackSettings):
     """Of a node, in MiB; what goes with which CPU is Fargate's choice."""
     node_spot: bool = False
     """Run nodes on Spot capacity, which costs a third and may be taken away."""
+    node_read_only: bool = True
+    """Run nodes on files that can't be written; the original image needs some that can."""
     node_stack_role_arn: Annotated[str, Field(pattern=r"^(arn:\S+)?$")] = ""
     """With which CloudFormation makes and deletes node stacks; by default with the service's own rights."""
     database_cluster_arn: Annotated[str, Field(pattern=r"^(arn:\S+)?$")] = ""

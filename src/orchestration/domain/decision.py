@@ -166,6 +166,8 @@ def _either_way(node: Node, stack: NodeStack, now: float) -> Decision:
         case StackPhase.DELETING if node.status is not NodeStatus.RETIRING:
             # Somebody else has it deleted: nobody may be sent there any more.
             return Decision(Action.DELETE, "The stack is going down.", attempt=node.deletions + 1)
+        case StackPhase.DELETING if now - node.deletion_at > LONGEST_PAUSE:
+            return Decision(Action.WAIT, "The previous stack has been going down for too long.", alarm=True)
         case StackPhase.DELETING:
             return Decision(Action.WAIT, LEAVING)
         case StackPhase.UNDELETABLE:

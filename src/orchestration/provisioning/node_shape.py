@@ -29,6 +29,8 @@ class NodeShape:
     memory: int = 2048
     spot: bool = False
     """Take capacity that costs a third, and may be taken away at two minutes' notice, or not be there."""
+    read_only: bool = True
+    """Nothing can be written to the task's files. Our node needs none; the original image does."""
 
     def parameters(self, attempt: int = 1) -> dict[str, str]:
         """Return it as parameters of the node's template.
@@ -39,6 +41,7 @@ class NodeShape:
             "NodeImage": self.image,
             "NodeCpu": str(self.cpu),
             "NodeMemory": str(self.memory),
+            "NodeReadOnly": str(self.read_only).lower(),
             "CapacityProvider": SPOT if self.spot and attempt <= 1 else ON_DEMAND,
         }
 

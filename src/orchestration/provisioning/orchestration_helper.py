@@ -129,10 +129,14 @@ class CloudFormationNodeStacks:
         """Have the stack deleted, no error if it is gone; return what is to be left behind."""
         if stack.stack_id is None:
             return ()
-        retain = self._stacks.failed_resources(stack.stack_id) if how is Deletion.RETAINING else ()
-        removal = Removal(_token("delete", node, stack.stack_id), retain, by_force=how is Deletion.BY_FORCE)
+        resisting = () if how is Deletion.PLAIN else self._stacks.failed_resources(stack.stack_id)
+        removal = Removal(
+            _token("delete", node, stack.stack_id),
+            retain=resisting if how is Deletion.RETAINING else (),
+            by_force=how is Deletion.BY_FORCE,
+        )
         self._stacks.delete(stack.stack_id, removal, self._role_arn)
-        return retain
+        return resisting
 
     def cancel_update(self, node: Node, stack: NodeStack) -> None:
         """Call back an update that is under way."""

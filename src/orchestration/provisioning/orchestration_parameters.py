@@ -21,6 +21,7 @@ OPTIONAL = {
     "NodeCpu": (str(_USUAL.cpu), "CPU of a node, in 1/1024 of one"),
     "NodeMemory": (str(_USUAL.memory), "Memory of a node in MiB, one that Fargate gives with its CPU"),
     "NodeSpot": ("false", "Whether nodes run on Spot capacity, which is cheaper and may be taken away"),
+    "NodeReadOnly": ("true", "Whether nodes can't write to their files; the original image needs false"),
     "CertificateArn": ("", "Certificate for https on 443; without one there is no https"),
     "PublicUrl": ("", "Base URL of download links; by default http and the load balancer's own name"),
     "ClusterStack": ("artificien-cluster", "Stack of the cluster, whose outputs are imported"),
@@ -31,6 +32,7 @@ _ALLOWED = {
     "NodeCpu": [str(cpu) for cpu in SIZES],
     "NodeMemory": [str(memory) for memory in MEMORIES],
     "NodeSpot": ["true", "false"],
+    "NodeReadOnly": ["true", "false"],
 }
 
 

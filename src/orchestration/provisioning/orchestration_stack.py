@@ -131,6 +131,7 @@ class OrchestrationStack(Stack):
             "NODE_CPU": self._parameters["NodeCpu"],
             "NODE_MEMORY": self._parameters["NodeMemory"],
             "NODE_SPOT": self._parameters["NodeSpot"],
+            "NODE_READ_ONLY": self._parameters["NodeReadOnly"],
             "NODE_STACK_ROLE_ARN": self.provisioning_role.role_arn,
             "CALLBACK_ADDRESS": f"{self.balancer.load_balancer_dns_name}:{PORT}",
             "PUBLIC_URL": self._public_url(),

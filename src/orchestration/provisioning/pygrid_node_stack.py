@@ -18,6 +18,7 @@ NODE_PORT = 5000
 NODE_PARAMETERS = {
     "NodeId": "Name of the node, an SQL identifier",
     "NodeImage": "Container image of the node",
+    "NodeReadOnly": "Whether the task's files can't be written; the original image writes some",
     "NodeCpu": "Of the task, in 1/1024 of a CPU",
     "NodeMemory": "Of the task, in MiB",
     "CapacityProvider": "Of the cluster, on which the task runs",
@@ -44,6 +45,7 @@ _PATTERNS = {
 }
 _ALLOWED = {
     "AssignPublicIp": ["ENABLED", "DISABLED"],
+    "NodeReadOnly": ["true", "false"],
     "NodeCpu": [str(cpu) for cpu in SIZES],
     "NodeMemory": [str(memory) for memory in MEMORIES],
     "CapacityProvider": [ON_DEMAND, SPOT],
@@ -117,6 +119,11 @@ class PygridNodeStack(Stack):
                 log_group=logs.LogGroup.from_log_group_name(self, "Logs", parameters["LogGroupName"]),
             ),
             port_mappings=[ecs.PortMapping(container_port=NODE_PORT)],
+        )
+        # The construct takes a Python bool only; CloudFormation takes the parameter's word.
+        definition = task.node.default_child
+        definition.add_property_override(
+            "ContainerDefinitions.0.ReadonlyRootFilesystem", parameters["NodeReadOnly"]
         )
         acknowledge(
             task,

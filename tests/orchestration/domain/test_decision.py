@@ -38,7 +38,12 @@ READY = KNOWN | {
     "attempts": 0,
 }
 SILENT = READY | {"status": NodeStatus.DEPLOYING, "silent_at": NOON - 10}
-RETIRING = READY | {"status": NodeStatus.RETIRING, "deletions": 1, "next_at": NOON - 1}
+RETIRING = READY | {
+    "status": NodeStatus.RETIRING,
+    "deletions": 1,
+    "deletion_at": NOON - 60,
+    "next_at": NOON - 1,
+}
 GONE = READY | {"status": NodeStatus.ABSENT, "stack_id": None}
 RECORDS = {
     "never launched": {"status": NodeStatus.ABSENT},
@@ -253,6 +258,16 @@ def test_a_broken_stack_that_cloudformation_refuses_to_delete_is_left_behind(del
 
     assert decision.action is action
     assert decision.alarm
+
+
+@pytest.mark.parametrize(("seconds", "alarm"), [(3600, False), (3601, True)])
+def test_an_operator_is_told_of_a_deletion_that_takes_for_ever(seconds, alarm):
+    """CloudFormation gives up by itself, mostly; until then nothing else can be done."""
+    record = RETIRING | {"deletion_at": NOON - seconds}
+
+    decision = decide(a_node(wish=Wish.UP, **record), stack_in("DELETE_IN_PROGRESS"), NOON, RULES)
+
+    assert (decision.action, decision.alarm) == (W, alarm)
 
 
 def test_a_sound_stack_that_cloudformation_refuses_to_delete_serves_again():

@@ -12,6 +12,7 @@ KNOWN = {
     "<NodeCpu>": "1024",
     "<NodeMemory>": "2048",
     "<NodeSpot>": "true",
+    "<NodeReadOnly>": "false",
     "<ClusterStack>": "artificien-cluster",
     "<<DataStack>-ModelBucketName>": "models",
     "<ProvisioningRole.Arn>": "arn:aws:iam::role/maker",

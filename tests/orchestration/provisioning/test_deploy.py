@@ -16,6 +16,8 @@ NAME = "artificien-cluster"
 ARN = f"arn:aws:cloudformation:us-east-1:000000000000:stack/{NAME}/1"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
+SHAPE = ("NodeCpu", "NodeMemory", "NodeSpot", "NodeReadOnly")
+
 
 def told(status, **more):
     return {
@@ -149,7 +151,7 @@ def test_the_command_passes_every_parameter_of_the_template(monkeypatch):
     assert (result.exit_code, result.output) == (0, "A\tb\n")
     assert required <= asked[0].keys() <= parameters.keys()
     assert asked[0]["ClusterStack"] == "artificien-cluster"
-    assert [asked[0][name] for name in ("NodeCpu", "NodeMemory", "NodeSpot")] == ["512", "2048", "false"]
+    assert [asked[0][name] for name in SHAPE] == ["512", "2048", "false", "true"]
 
 
 def test_the_command_passes_on_what_nodes_are_to_be(monkeypatch):
@@ -159,11 +161,11 @@ def test_the_command_passes_on_what_nodes_are_to_be(monkeypatch):
     monkeypatch.setattr(deploy, "deploy_service", lambda _, parameters: asked.append(parameters) or {})
     required = ("--image", "--node-image", "--user-pool-id", "--app-client-ids")
     words = [word for option in required for word in (option, option)]
-    shape = ("--node-cpu", "1024", "--node-memory", "8192", "--node-spot")
+    shape = ("--node-cpu", "1024", "--node-memory", "8192", "--node-spot", "--node-writable")
 
     CliRunner().invoke(main, ["service", "deploy", *words, *shape])
 
-    assert [asked[0][name] for name in ("NodeCpu", "NodeMemory", "NodeSpot")] == ["1024", "8192", "true"]
+    assert [asked[0][name] for name in SHAPE] == ["1024", "8192", "true", "false"]
 
 
 def test_the_command_has_nodes_run_our_own_image(monkeypatch):

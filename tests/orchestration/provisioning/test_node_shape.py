@@ -42,6 +42,7 @@ def test_a_usual_node_is_half_a_cpu_with_two_gigabytes_on_demand():
         "NodeImage": "node:1",
         "NodeCpu": "512",
         "NodeMemory": "2048",
+        "NodeReadOnly": "true",
         "CapacityProvider": "FARGATE",
     }
 

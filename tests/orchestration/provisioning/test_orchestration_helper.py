@@ -333,6 +333,7 @@ def test_a_launch_passes_the_cluster_s_outputs_on(stacks, client, answers):
     assert parameters == SHARED | {
         "NodeId": NODE.node_id,
         "NodeSecretArn": SECRET,
+        "NodeReadOnly": "true",
         "NodeImage": "node:1",
         "NodeCpu": "1024",
         "NodeMemory": "4096",
@@ -539,12 +540,15 @@ class TestDelete:
         assert sent[0]["RetainResources"] == ["Listener", "Service"]
         assert "DeletionMode" not in sent[0]
 
-    def test_by_force_nothing_has_to_be_named(self, stacks, client, answers):
-        """CloudFormation itself leaves behind what resists."""
+    def test_by_force_what_resists_is_told_and_need_not_be_named(self, stacks, client, answers):
+        """CloudFormation itself leaves it behind; somebody has to know of it, since it costs money."""
         sent = recorded(client, "DeleteStack")
+        of_stack = {"StackId": ARN, "StackName": NAME, "Timestamp": MADE, "ResourceStatus": "DELETE_FAILED"}
+        event = of_stack | {"EventId": "1", "LogicalResourceId": "Service"}
+        answers.add_response("describe_stack_events", {"StackEvents": [event]}, {"StackName": ARN})
         answers.add_response("delete_stack", {})
 
-        assert list(stacks.delete(NODE, GOING, Deletion.BY_FORCE)) == []
+        assert list(stacks.delete(NODE, GOING, Deletion.BY_FORCE)) == ["Service"]
         assert sent[0]["DeletionMode"] == "FORCE_DELETE_STACK"
         assert "RetainResources" not in sent[0]
 

@@ -43,7 +43,9 @@ def test_the_nodes_shape_comes_through_to_the_settings(monkeypatch):
     """Image, size and kind of capacity, as the operator gave them."""
     found = settings(monkeypatch)
 
-    assert Parts(found).shape == NodeShape("registry.test/node:1", cpu=1024, memory=2048, spot=True)
+    assert Parts(found).shape == NodeShape(
+        "registry.test/node:1", cpu=1024, memory=2048, spot=True, read_only=False
+    )
 
 
 @pytest.mark.parametrize("cpu", SIZES)
@@ -64,9 +66,11 @@ def test_nodes_are_as_the_settings_have_them_where_the_operator_says_nothing():
     usual = NodeShape("any")
     fields = Settings.model_fields
 
-    assert defaults == {"NodeCpu": str(usual.cpu), "NodeMemory": str(usual.memory), "NodeSpot": "false"}
+    sizes = {"NodeCpu": str(usual.cpu), "NodeMemory": str(usual.memory)}
+    assert defaults == sizes | {"NodeSpot": "false", "NodeReadOnly": "true"}
     assert (fields["node_cpu"].default, fields["node_memory"].default) == (usual.cpu, usual.memory)
     assert (fields["node_spot"].default, usual.spot) == (False, False)
+    assert (fields["node_read_only"].default, usual.read_only) == (True, True)
 
 
 def test_secrets_are_references():

@@ -114,6 +114,7 @@ def a_retrieval(world: World) -> RetrievalService:
         bucket=world.bucket,
         link_of="https://link.test/{}/{}".format,
         audit=world.audit,
+        clock=world.clock,
     )
 
 

@@ -175,6 +175,7 @@ class Parts:
                 bucket=self.bucket,
                 link_of=self.links.link,
                 audit=self.audit,
+                clock=time.time,
             ),
             rest=RestService(self.nodes, self.models, time.time, settings.node_grace, stale_after),
             strays=self.strays,

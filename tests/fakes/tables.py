@@ -112,7 +112,9 @@ class FakeNodes:
 
     def wake(self, node: Node, now: float, asked_by: str, wake_at: float) -> bool:
         row = self.rows.get(node.node_id)
-        if row is None or row.generation != node.generation or row.wish is Wish.UP or row.wake_at > now:
+        if row is None or row.generation != node.generation or row.wake_at > now:
+            return False
+        if row.wish is Wish.UP and row.status is not NodeStatus.FAILED:
             return False
         asked = {"asked_at": now, "asked_by": asked_by, "idle_since": 0.0, "wake_at": wake_at}
         self._write(replace(row, wish=Wish.UP, **asked))

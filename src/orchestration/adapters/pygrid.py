@@ -13,6 +13,7 @@ from urllib3.exceptions import HTTPError
 from orchestration.adapters.addresses import resolved
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import NodeUnreachable, UnusableModel
+from orchestration.domain.healing import MOST_CYCLES
 from orchestration.domain.ports import NodeCredential
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class PygridServer:
         there, step = beyond, 1
         while self._has(address, model, credential, there + step):
             there, step = there + step, step * 2
+            if there > MOST_CYCLES:
+                raise UnusableModel("The node has more checkpoints than a model can have.")
         while step > 1:
             step //= 2
             if self._has(address, model, credential, there + step):

@@ -97,7 +97,7 @@ def _bring_up(node: Node, stack: NodeStack, now: float, rules: Rules) -> Decisio
     is_late = node.status is not NodeStatus.READY and now > _waits_since(node) + rules.deadline
     match stack.phase:
         case StackPhase.ABSENT:
-            return _begin(node, stack, now, rules.budget)
+            return _begin(node, stack, now, rules)
         case StackPhase.CREATING if _is_leaving(node):
             return _delete(node, now, LEAVING)
         case StackPhase.CREATING if is_late:
@@ -186,11 +186,16 @@ def _waits_since(node: Node) -> float:
     return max(node.launched_at, node.silent_at)
 
 
-def _begin(node: Node, stack: NodeStack, now: float, budget: Budget) -> Decision:
+def _begin(node: Node, stack: NodeStack, now: float, rules: Rules) -> Decision:
+    budget = rules.budget
     if node.status is NodeStatus.RETIRING or (stack.stack_id or node.stack_id):
         return Decision(Action.FORGET, "The previous stack is gone.")
     if node.status is NodeStatus.DEPLOYING and node.failed_generation == node.generation:
         return _begin_again(node, now, budget)
+    if node.status is NodeStatus.DEPLOYING and now > node.launched_at + rules.deadline:
+        # Its database, say, never woke; each try of the launch itself begins this time anew.
+        failure = f"The launch could not begin within {rules.deadline:.0f} s. {node.reason}".strip()
+        return Decision(Action.FORGET, failure, failure)
     if node.status is NodeStatus.ABSENT and node.attempts >= budget.attempts:
         return Decision(Action.GIVE_UP, node.failure)
     if node.status is NodeStatus.ABSENT and now < node.next_at:

@@ -48,7 +48,7 @@ class CatalogueService:
             return Work(f"{dataset_id} is properly configured", is_first_contact=True)
         if node is None:
             return Work(NO_NODE)
-        if node.wish is Wish.DOWN:
+        if node.wish is Wish.DOWN or node.status is NodeStatus.FAILED:
             self._wake(node)
             return Work(NO_NODE)
         if node.status is not NodeStatus.READY or not node.address:

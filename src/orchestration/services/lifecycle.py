@@ -115,6 +115,7 @@ class Lifecycle:
             status=NodeStatus.READY,
             reason="",
             failure="",
+            failed_generation=0,
             attempts=0,
             deletions=0,
             is_refused=False,
@@ -174,7 +175,6 @@ class Lifecycle:
     def _end(self, node: Node, **changes: object) -> Node:
         """The end of a generation. One that nobody wants any more takes its failures along."""
         self.publication.take_back(node.dataset_id)
-        self.secrets.discard(node)
         gone = changes | {
             "stack_id": None,
             "address": None,
@@ -187,7 +187,11 @@ class Lifecycle:
             gone["reason"] = "The next stack is to come."
         else:
             gone |= {"attempts": 0, "next_at": 0.0}
-        return self.records.nodes.release(node, gone) or self.records.now(node)
+        released = self.records.nodes.release(node, gone)
+        if released is None:  # somebody goes on with this generation, and needs its secret
+            return self.records.now(node)
+        self.secrets.discard(node)
+        return released
 
     def _give_up(self, node: Node) -> Node:
         self.records.tell(node, f"node.give up: {node.failure}")

@@ -2,14 +2,23 @@
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
+from orchestration.domain.decision import pause_after
 from orchestration.domain.entities import Caller, Model
 from orchestration.domain.errors import Conflict, NotFound, Upstream
 from orchestration.domain.node import Node
-from orchestration.domain.ports import AuditEntry, AuditLog, ModelBucket, Models, NodeSecrets, NodeServer
+from orchestration.domain.ports import (
+    AuditEntry,
+    AuditLog,
+    Clock,
+    ModelBucket,
+    Models,
+    NodeSecrets,
+    NodeServer,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -24,17 +33,26 @@ class RetrievalService:
     bucket: ModelBucket
     link_of: Callable[[str, str], str]
     audit: AuditLog
+    clock: Clock
+    next_turn: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """When each model that could not be fetched is tried again, and how often it was; a try is two models."""
 
     def retrieve_due(self, node: Node, address: str) -> None:
         """Retrieve every complete model of the node's dataset.
 
-        What fails stays due, and its cause is kept.
+        What fails stays due, and its cause is kept; it is tried again after a while, an hour at most.
         """
+        now = self.clock()
         for model in self.models.to_retrieve(node.dataset_id):
+            turn, failures = self.next_turn.get(model.model_id, (0.0, 0))
+            if now < turn:
+                continue
             try:
                 self._retrieve(model, node, address)
+                self.next_turn.pop(model.model_id, None)
             except Upstream as error:
                 log.warning("model.not_retrieved", model_id=model.model_id, cause=str(error))
+                self.next_turn[model.model_id] = (now + pause_after(failures + 1), failures + 1)
                 self.models.not_retrieved(model, str(error))
 
     def _retrieve(self, model: Model, node: Node, address: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import structlog
 
 from orchestration.domain.entities import Model
-from orchestration.domain.node import Node, Wish
+from orchestration.domain.node import Node, NodeStatus, Wish
 from orchestration.domain.ports import Clock, Nodes
 
 log = structlog.get_logger(__name__)
@@ -23,8 +23,10 @@ class Waker:
     clock: Clock
 
     def may_wake(self, node: Node) -> bool:
-        """Whether it sleeps, and hasn't been woken lately."""
-        return node.wish is Wish.DOWN and self.clock() >= node.wake_at
+        """Whether it sleeps, or was given up long ago, and hasn't been woken lately."""
+        now = self.clock()
+        given_up = node.status is NodeStatus.FAILED and now >= node.failed_at + WAKING_INTERVAL
+        return (node.wish is Wish.DOWN or given_up) and now >= node.wake_at
 
     def wake(self, node: Node, models: Sequence[Model]) -> None:
         """Wake it for these models, on the account of the first one's owner."""

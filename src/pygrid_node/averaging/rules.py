@@ -110,6 +110,11 @@ def averaging_rule(
     except MalformedPlan as error:
         raise InvalidRequest(f"averaging_plan: {error}") from error
     shapes = [parameter.shape for parameter in parameters]
+    if diffs_at_once is not None and len(plan.inputs) != len(shapes) * diffs_at_once:
+        # Before a list is made of so many: the number is the uploader's.
+        raise InvalidRequest(
+            f"The averaging plan takes {len(plan.inputs)} tensors instead of {len(shapes) * diffs_at_once}."
+        )
     inputs = [*shapes, *shapes, (1,)] if diffs_at_once is None else shapes * diffs_at_once
     if plan.output_shapes(inputs) != shapes:
         raise InvalidRequest("The averaging plan does not return the model's parameters.")

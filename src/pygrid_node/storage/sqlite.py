@@ -1,5 +1,7 @@
 """SQLite, for one machine: many readers, and one writer at a time that takes its place from the beginning."""
 
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 # As many as there are threads that ask: the event loop's and the averaging ones.
 _POOL_SIZE = 32
 _BUSY_TIMEOUT = 30_000  # milliseconds that SQLite waits for another process's transaction
+_PAUSE = 50  # milliseconds
 
 _JOURNAL = 64 * 1024**2  # bytes of write-ahead log that are kept; a large model's transaction makes more
 
@@ -25,13 +28,22 @@ def connect(location: URL) -> Engine:
 def _set_up(connection: Any, _record: Any) -> None:
     # The driver would begin a transaction at the first change only, after it has read.
     connection.isolation_level = None
-    for pragma in (
-        "journal_mode=WAL",
-        f"journal_size_limit={_JOURNAL}",
-        f"busy_timeout={_BUSY_TIMEOUT}",
-        "foreign_keys=ON",
-    ):
+    connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT}")
+    _write_ahead(connection)
+    for pragma in (f"journal_size_limit={_JOURNAL}", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _write_ahead(connection: Any) -> None:
+    """Switch a new file over, once. Two that switch at once SQLite doesn't let wait for each other."""
+    for _ in range(_BUSY_TIMEOUT // _PAUSE):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            time.sleep(_PAUSE / 1000)
+        else:
+            return
+    connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _begin(connection: Connection) -> None:

@@ -349,6 +349,14 @@ class TestNewestCheckpoint:
         assert SERVER.newest_checkpoint(HOST, a_model(), CREDENTIAL, beyond) == max(newest, beyond)
         assert len(asked) <= 2 * math.log2(max(newest, 2)) + 2
 
+    def test_a_node_that_says_yes_to_everything_is_not_believed(self, having):
+        """It would be asked for ever greater numbers."""
+        asked = having(10**30)
+
+        with pytest.raises(UnusableModel, match="more checkpoints"):
+            SERVER.newest_checkpoint(HOST, a_model(), CREDENTIAL, 1)
+        assert len(asked) < 30
+
     @pytest.mark.parametrize("status", [401, 500, 302])
     def test_an_answer_that_says_neither_is_no_number(self, node, status):
         """The model stays as it is."""

@@ -69,7 +69,7 @@ G, U, R, K = Action.GIVE_UP, Action.CANCEL_UPDATE, Action.ROLL_BACK, Action.CONT
 S = Action.LOOK_AGAIN
 
 # One column a record, in the order of RECORDS; the first six know of no stack: any is a surprise, and goes.
-ABSENT_UP = (L, L, L, W, G, L, L, L, F, F, F, F, F, F, F, F)
+ABSENT_UP = (L, L, L, W, G, L, L, F, F, F, F, F, F, F, F, F)
 SERVING_UP = (D, D, D, D, D, D, A, D, A, D, A, A, D, D, W, A)
 SERVING_BUSY_UP = (D, D, D, D, D, D, A, W, A, W, A, A, W, D, W, A)
 CREATING_UP = (D, D, D, D, D, D, W, D, W, D, W, W, D, D, W, D)

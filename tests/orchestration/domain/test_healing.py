@@ -43,6 +43,10 @@ def test_words_of_which_some_were_counted_wrong_do_not_fit_together():
         (a_silent_model((1, 50)), 3, Progress(50, 2)),
         (a_silent_model((1, 20), (2, 30)), 5, Progress(30, 4)),
         (a_silent_model((1, 10), (2, 20)), 50, Progress(20, 49)),
+        (a_silent_model((1, 50), (2, 50), (3, 75)), 5, Progress(100, 4)),
+        (a_silent_model((1, 0), (2, 50), (3, 75)), 5, Progress(100, 4)),
+        (a_silent_model((1, 50), (2, 50)), 5, Progress(50, 4)),
+        (a_silent_model((1, 1), (2, 2)), 101, Progress(2, 100)),
     ],
     ids=[
         "nothing new",
@@ -54,6 +58,10 @@ def test_words_of_which_some_were_counted_wrong_do_not_fit_together():
         "a single word proves nothing",
         "words that contradict each other",
         "more cycles than there can be",
+        "healed once, and a word since then",
+        "healed at the very beginning",
+        "healed, and no word since then",
+        "perhaps more cycles than percentages",
     ],
 )
 def test_the_lost_word_is_the_least_that_fits(model, checkpoint, progress):

@@ -2,12 +2,11 @@
 
 import pytest
 
-from orchestration.domain.decision import LAUNCH_SETTLES
 from orchestration.domain.errors import DatabaseWaking, Upstream
 from orchestration.domain.node import NodeStatus, node_id_of
 from tests.builders import DATASET, DEVELOPER, SCIENTIST, a_submission
 from tests.fakes import Wire
-from tests.processes import a_node_service, a_reconciler, a_request, settle
+from tests.processes import BUDGET, DEADLINE, SWEEP, a_node_service, a_reconciler, a_request, settle
 
 NODE = node_id_of(DATASET)
 
@@ -60,11 +59,23 @@ def test_a_launch_that_waited_for_the_database_has_its_whole_time_left(asked):
     """Its deadline, and the time in which its stack may not be seen yet, count from the stack's launch."""
     asked.tenants.trouble = DatabaseWaking("The nodes' database is waking up.")
     ask(asked)
-    asked.clock.tick(10 * LAUNCH_SETTLES)
+    asked.clock.tick(DEADLINE - 1)
     asked.tenants.trouble = None
     ask(asked)
 
     assert asked.nodes.get(NODE).launched_at == asked.clock.now
+
+
+def test_a_launch_whose_database_never_wakes_comes_to_an_end(asked):
+    """Its deadline counts from its claim; after three, who asked is told, and nothing is held."""
+    asked.tenants.trouble = Upstream("The nodes' database refused a call: InvalidSecretException.")
+    ask(asked)
+    settle(asked, sweeps=int(BUDGET.attempts * (DEADLINE + 120) // SWEEP) + 5)
+    node = asked.nodes.get(NODE)
+
+    assert node.status is NodeStatus.FAILED
+    assert "InvalidSecretException" in node.failure
+    assert (node.charged_to, asked.secrets.passwords) == (None, {})
 
 
 def test_the_database_is_there_before_the_stack(asked):

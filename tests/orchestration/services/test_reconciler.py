@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from orchestration.domain.cycle import Progress
+from orchestration.domain.decision import LONGEST_PAUSE
 from orchestration.domain.errors import NodeUnreachable, StackFailed, UnusableModel, Upstream
 from orchestration.domain.node import NodeStatus, StackPhase, Wish, node_id_of
 from orchestration.domain.ports import Deletion
@@ -53,15 +54,17 @@ def test_a_complete_model_is_brought_home(awake, reconciler):
 def test_a_retrieval_that_fails_is_tried_again_until_it_works(awake, reconciler, trouble):
     """A model was left at 100 % with no file once; the cause is kept while it isn't safe."""
     awake.models.add(a_model(**DONE))
-    awake.server.troubles[MODEL] = [trouble] * 30
+    awake.server.troubles[MODEL] = [trouble] * 6
     causes = []
-    for _ in range(30):
+    while awake.server.troubles[MODEL]:
         reconciler.sweep()
         awake.clock.tick(GRACE)
         causes.append(awake.models.causes[MODEL])
     node = awake.nodes.get(NODE)
+    awake.clock.tick(LONGEST_PAUSE)
     reconciler.sweep()
 
+    assert len(causes) > 6, "each try comes after a longer pause than the one before"
     assert set(causes) == {str(trouble)}
     assert (node.status, node.wish) == (NodeStatus.READY, Wish.UP)
     assert awake.bucket.files == {MODEL: b"trained"}
@@ -242,6 +245,21 @@ def test_what_a_silent_node_took_along_is_fetched_by_its_next_life(awake):
     assert awake.bucket.files == {MODEL: b"trained"}
     assert awake.stacks.launched == [(NODE, 1), (NODE, 2)]
     assert awake.stacks.standing(NODE) == []
+
+
+def test_a_complete_model_whose_node_was_given_up_is_fetched_a_day_later(awake):
+    """Its owner can't ask for it any more, and nobody else knows."""
+    awake.models.add(a_model(**DONE))
+    awake.server.silent = True
+    awake.stacks.failure = "Service: no capacity."
+    settle(awake, sweeps=100)
+    given_up = awake.nodes.get(NODE).status
+    awake.server.silent, awake.stacks.failure = False, ""
+    awake.clock.tick(DAY)
+    settle(awake)
+
+    assert given_up is NodeStatus.FAILED
+    assert awake.bucket.files == {MODEL: b"trained"}
 
 
 class TestStaleModels:

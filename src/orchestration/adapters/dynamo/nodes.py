@@ -1,8 +1,8 @@
 """The node table: our own record of every node. Each write says what it expects to find."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from boto3.dynamodb.conditions import Attr, ConditionBase
@@ -51,7 +51,8 @@ class DynamoNodes:
         """Wish it up for a device; the next one may at `wake_at`."""
         changes = {"wish": Wish.UP, "asked_at": now, "asked_by": asked_by, "idle_since": 0.0}
         unwoken = Attr("wake_at").not_exists() | Attr("wake_at").lte(stored(now))
-        when = Attr("wish").eq(Wish.DOWN) & Attr("generation").eq(node.generation) & unwoken
+        sleeps = Attr("wish").eq(Wish.DOWN) | Attr("status").eq(NodeStatus.FAILED)
+        when = sleeps & Attr("generation").eq(node.generation) & unwoken
         return self._change(node, changes | {"wake_at": wake_at}, when) is not None
 
     def device_seen(self, dataset_id: str, now: float) -> None:
@@ -80,7 +81,7 @@ class DynamoNodes:
 
     def claim(self, node: Node, now: float, quota: Quota) -> Node | None:
         """Begin the next generation and count it, in one transaction."""
-        changes = {
+        changes: dict[str, Any] = {
             "generation": node.generation + 1,
             "status": NodeStatus.DEPLOYING,
             "launched_at": now,
@@ -101,7 +102,8 @@ class DynamoNodes:
             whose = "you have" if failed.position == 1 else "all together have"
             limit = quota.per_buyer if failed.position == 1 else quota.in_all
             raise QuotaExceeded(f"No more than {limit} nodes may be awake, and {whose} as many.") from failed
-        return self.get(node.node_id)
+        # Not what stands there by now: the next write has to find what was claimed.
+        return replace(node, **changes)
 
     def release(self, node: Node, changes: Mapping[str, object]) -> Node | None:
         """Note that a node is gone and count it no more, in one transaction."""

@@ -136,9 +136,6 @@ def expected(frame):
     return checkpoints
 
 
-# A connection that is cut in the middle of an answer, aiohttp's client sometimes leaves to the garbage collector.
-@pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     ("database_url", "count", "kills"),
     [("sqlite", 1, 0), ("sqlite", 1, 6 * SCALE), ("postgresql", 2, 4 * SCALE)],

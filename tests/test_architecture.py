@@ -73,6 +73,31 @@ def test_a_web_worker_carries_nothing_heavy():
     assert answer.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize(
+    ("command", "allowed"),
+    [
+        ("--help", set()),
+        ("local --help", set()),
+        ("local token --directory no-such-directory", {"boto3"}),
+    ],
+)
+def test_the_command_line_loads_only_what_a_command_needs(command, allowed):
+    """Loading scikit-learn takes longer than `--help` may."""
+    heavy = {*HEAVY, "boto3", "pydantic", "flask", "rich"} - {"local_platform", *allowed}
+    script = f"""
+import sys, click, orchestration.cli
+try:
+    orchestration.cli.main({command.split()}, standalone_mode=False)
+except click.ClickException as error:
+    print(error.message)
+print(sorted({heavy} & sys.modules.keys()), "local_platform.cli" in sys.modules)
+"""
+    answer = _fresh_interpreter(script)
+
+    assert answer.stderr == ""
+    assert answer.stdout.splitlines()[-1] == "[] True"
+
+
 def test_an_incomplete_environment_stops_the_start():
     """With the names of all that is missing."""
     answer = _fresh_interpreter("import orchestration.wsgi", complete=False)

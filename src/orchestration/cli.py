@@ -1,23 +1,25 @@
-"""The `artificien` command."""
+"""The `artificien` command.
+
+Each command imports what it needs when it is called, so that `--help` is fast.
+"""
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from types import FrameType
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 import click
-from pydantic import ValidationError
 
 from orchestration.domain.errors import OrchestrationError
 from orchestration.provisioning.node_shape import SIZES, usual_node_image
-from orchestration.settings import Settings, StackSettings
+
+if TYPE_CHECKING:
+    from orchestration.settings import Settings, StackSettings
 
 PLUGINS = "artificien.commands"
-
-AnySettings = TypeVar("AnySettings", bound=StackSettings)
 
 
 class _WithPlugins(click.Group):
@@ -45,7 +47,7 @@ def reconcile() -> None:
     """Look after all nodes, until TERM: retrieve what is due, retire what nobody needs."""
     from orchestration.pygrid_orchestration import create_reconciler
 
-    settings = _checked(Settings.from_environment)
+    settings = _settings()
     over = threading.Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -78,7 +80,7 @@ def deploy_cluster(*, nat: bool) -> None:
     from orchestration.provisioning import deploy
     from orchestration.provisioning.cfn_helper import cloudformation_client
 
-    settings = _checked(StackSettings)
+    settings = _stack_settings()
     with _told():
         client = cloudformation_client(settings.aws_default_region)
         _table(deploy.deploy_cluster(client, settings.cluster_stack, nat=nat))
@@ -95,7 +97,7 @@ def deploy_data() -> None:
     from orchestration.provisioning import deploy
     from orchestration.provisioning.cfn_helper import cloudformation_client
 
-    settings = _checked(StackSettings)
+    settings = _stack_settings()
     with _told():
         _table(deploy.deploy_data(cloudformation_client(settings.aws_default_region)))
 
@@ -132,7 +134,7 @@ def deploy_service(*, node_spot: bool, node_writable: bool, **parameters: str | 
     from orchestration.provisioning import deploy
     from orchestration.provisioning.cfn_helper import cloudformation_client
 
-    settings = _checked(StackSettings)
+    settings = _stack_settings()
     given = {name: value for name, value in parameters.items() if value is not None}
     with _told():
         client = cloudformation_client(settings.aws_default_region)
@@ -152,7 +154,7 @@ def audit_log(subject: str) -> None:
     from orchestration.pygrid_orchestration import Parts
 
     with _told():
-        for at, entry in Parts(_checked(Settings.from_environment)).audit.of(subject):
+        for at, entry in Parts(_settings()).audit.of(subject):
             click.echo(f"{at}  {entry.actor:<16} {entry.action:<24} {entry.result}")
 
 
@@ -165,7 +167,7 @@ def audit(context: click.Context, *, mend: bool) -> None:
 
     left = 0
     with _told():
-        for found in Parts(_checked(Settings.from_environment)).inspection.findings():
+        for found in Parts(_settings()).inspection.findings():
             mended = ""
             if mend and found.mend is not None:
                 found.mend()
@@ -190,9 +192,29 @@ def _told() -> Iterator[None]:
         raise click.ClickException(str(error)) from error
 
 
-def _checked(settings: Callable[[], AnySettings]) -> AnySettings:
+def _settings() -> "Settings":
+    """Return everything that the service is told. Raises click.ClickException."""
+    from orchestration.settings import Settings
+
+    with _complete():
+        return Settings.from_environment()
+
+
+def _stack_settings() -> "StackSettings":
+    """Return what the stacks need of it. Raises click.ClickException."""
+    from orchestration.settings import StackSettings
+
+    with _complete():
+        return StackSettings()
+
+
+@contextmanager
+def _complete() -> Iterator[None]:
+    """Say in a line each what the environment lacks, with exit status 1."""
+    from pydantic import ValidationError
+
     try:
-        return settings()
+        yield
     except ValidationError as error:
         faults = (f"  {'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors())
         raise click.ClickException("The environment is not complete:\n" + "\n".join(faults)) from None

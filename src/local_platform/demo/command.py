@@ -1,4 +1,4 @@
-"""`artificien local demo`."""
+"""What `artificien local demo` does."""
 
 import signal
 import time
@@ -20,17 +20,8 @@ from local_platform.processes import NotStartedError
 from orchestration.domain.errors import OrchestrationError
 
 
-@click.command()
-@click.option("--kill", is_flag=True, help="Kill the service and the reconciler in the middle of it.")
-@click.option(
-    "--directory",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=".artificien/demo",
-    show_default=True,
-    help="Where logs, the nodes' state and the picture are kept.",
-)
-def demo(*, kill: bool, directory: Path) -> None:
-    """The main job, whole: a model goes out, phones train it, it comes back, its node goes down."""
+def play(*, kill: bool, directory: Path) -> None:
+    """Play it on a platform of its own, and print what held. Raises click.ClickException."""
     signal.signal(signal.SIGTERM, _leave)
     console = Console()
     began = time.monotonic()

@@ -3,20 +3,26 @@
 # command; no Node.js, no CDK, no compiler inside; the stacks come along as the snapshots that are checked in.
 # And the node, with `--target node`: what NODE_IMAGE names, unless that is the original PyGrid.
 
-FROM python:3.11-slim-bookworm AS build
-RUN python3 -m venv /opt/venv
+# uv installs what a lock lists into an environment without pip. Only that environment is copied into the images: an
+# intruder would find uv and pip useful, the service and the node don't need them.
+FROM python:3.11-slim-bookworm AS uv
+COPY requirements-uv.txt .
+RUN python3 -m venv /opt/uv \
+    && /opt/uv/bin/pip install --no-cache-dir --disable-pip-version-check --only-binary :all: --require-hashes \
+        -r requirements-uv.txt \
+    && python3 -m venv --without-pip /opt/venv
+ENV UV_NO_CONFIG=1 UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=1 UV_NO_CACHE=1 UV_LINK_MODE=copy
+
+FROM uv AS build
 COPY requirements-service.txt .
-RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-service.txt
+RUN /opt/uv/bin/uv pip sync --python /opt/venv --compile-bytecode --require-hashes --no-build requirements-service.txt
 COPY src/orchestration /opt/app/orchestration
 COPY src/pygrid_wire /opt/app/pygrid_wire
 RUN /opt/venv/bin/python -m compileall -q /opt/app
 
-FROM python:3.11-slim-bookworm AS build-node
-RUN python3 -m venv /opt/venv
+FROM uv AS build-node
 COPY requirements-node.txt .
-# Without pip, which has no use there but an intruder's.
-RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-node.txt \
-    && /opt/venv/bin/pip uninstall --quiet --yes setuptools pip
+RUN /opt/uv/bin/uv pip sync --python /opt/venv --compile-bytecode --require-hashes --no-build requirements-node.txt
 COPY src/pygrid_node /opt/app/pygrid_node
 COPY src/pygrid_wire /opt/app/pygrid_wire
 RUN /opt/venv/bin/python -m compileall -q /opt/app

@@ -40,11 +40,12 @@ up: $(READY)  ## AWS, the service and the reconciler on this machine, until Ctrl
 test: $(READY)  ## all tests
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-lint: $(LINT_READY)  ## style, types and import rules
+lint: $(LINT_READY)  ## style, types, import rules and workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/zizmor --offline --quiet .github
 
 format: $(LINT_READY)  ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .

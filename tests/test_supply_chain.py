@@ -6,6 +6,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -28,8 +29,8 @@ PACKAGE = re.compile(
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
 def test_actions_are_pinned_by_commit(workflow):
-    """A tag can be moved to other code. The comment names the version."""
-    used = re.findall(r"uses: (\S+)(.*)", workflow.read_text())
+    """A tag can be moved to other code. The comment names the version. `$/` is this repository."""
+    used = re.findall(r"uses: (?!\$/)(\S+)(.*)", workflow.read_text())
 
     assert used
     for action, comment in used:
@@ -66,6 +67,16 @@ def test_pip_installs_nothing_but_uv():
         text = re.sub(r"\s*\\\n\s*", " ", (ROOT / script).read_text())
         (call,) = re.findall(r"(?:/|-m )pip install (.*)", text)
         assert re.search(r"--only-binary :all: --require-hashes -r requirements-uv\.txt\b", call)
+
+
+def test_what_may_act_on_aws_runs_no_test():
+    """The packages that the tests install must not be able to get AWS credentials."""
+    jobs = [job for workflow in WORKFLOWS for job in yaml.safe_load(workflow.read_text())["jobs"].values()]
+    trusted = [job for job in jobs if job["permissions"].get("id-token") == "write"]
+
+    assert [job["needs"] for job in trusted] == ["test"]
+    for step in trusted[0]["steps"]:
+        assert not re.search(r"\.ci/|make|python|pip|uv ", step.get("run", ""))
 
 
 @pytest.mark.parametrize(

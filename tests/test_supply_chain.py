@@ -79,6 +79,16 @@ def test_what_may_act_on_aws_runs_no_test():
         assert not re.search(r"\.ci/|make|python|pip|uv ", step.get("run", ""))
 
 
+def test_pre_commit_runs_what_make_lint_runs():
+    """Both run the same commands in the same order."""
+    recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+
+    assert recipe is not None
+    commands = [line.strip() for line in recipe[1].replace("$(BIN)", ".venv/bin").splitlines()]
+    assert [hook["entry"] for hook in hooks] == commands
+
+
 @pytest.mark.parametrize(
     ("image", "packages"),
     [("service", ("orchestration", "pygrid_wire")), ("node", ("pygrid_node", "pygrid_wire"))],

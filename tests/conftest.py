@@ -91,7 +91,7 @@ def aws(monkeypatch) -> Iterator[boto3.Session]:
     from moto import mock_aws
     from moto.dynamodb.models.dynamo_type import DynamoType
 
-    from local_platform.repairs import numbers
+    from local_platform.repairs import dynamodb_numbers as numbers
 
     monkeypatch.setattr(DynamoType, "__add__", numbers.added)
     for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_SESSION_TOKEN"):

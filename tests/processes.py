@@ -4,23 +4,23 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
+from orchestration.control.collect import RetrievalService
+from orchestration.control.healing import HealingService
+from orchestration.control.launch import Launcher
+from orchestration.control.lifecycle import Lifecycle
+from orchestration.control.orphans import StrayService
+from orchestration.control.publication import Publication
+from orchestration.control.reconciler import Reconciler, Rhythm
+from orchestration.control.records import Records
+from orchestration.control.rest import RestService
 from orchestration.domain.decision import Budget, Rules
+from orchestration.domain.demand import Waker
 from orchestration.domain.node import Quota
-from orchestration.services.accounts import AccountService
-from orchestration.services.catalogue import CatalogueService
-from orchestration.services.healing import HealingService
-from orchestration.services.launching import Launcher
-from orchestration.services.lifecycle import Lifecycle
-from orchestration.services.nodes import NodeRequest, NodeService
-from orchestration.services.publication import Publication
-from orchestration.services.reconciler import Reconciler, Rhythm
-from orchestration.services.records import Records
-from orchestration.services.reports import ReportRules, ReportService
-from orchestration.services.rest import RestService
-from orchestration.services.retrieval import RetrievalService
-from orchestration.services.strays import StrayService
-from orchestration.services.training import TrainingService
-from orchestration.services.waking import Waker
+from orchestration.domain.progress import TrainingService
+from orchestration.requests.accounts import AccountService
+from orchestration.requests.devices import CatalogueService
+from orchestration.requests.nodes import NodeRequest, NodeService
+from orchestration.requests.reports import ReportRules, ReportService
 from tests.builders import DATASET, MODEL
 from tests.fakes import World
 

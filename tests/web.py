@@ -10,7 +10,7 @@ from orchestration.adapters.jwks import KeySet
 from orchestration.api import Services
 from orchestration.api.limits import RateLimits
 from orchestration.api.links import DownloadLinks
-from orchestration.services.retrieval import DownloadService
+from orchestration.control.collect import DownloadService
 from orchestration.settings import Settings
 from tests import processes
 from tests.builders import LEGACY_KEY

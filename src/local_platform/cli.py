@@ -19,7 +19,7 @@ from local_platform.home import Home, HomeError
 from local_platform.logins import LoginError, access_token
 from local_platform.network import NoAddressError, PortTakenError
 from local_platform.platform import Options, Platform
-from local_platform.processes import NotStartedError
+from local_platform.supervisor import NotStartedError
 from orchestration.domain.errors import OrchestrationError
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

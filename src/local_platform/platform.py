@@ -16,7 +16,7 @@ from local_platform.environments import CLUSTER_STACK, exports, service_environm
 from local_platform.home import Home
 from local_platform.logins import access_token, make_pool
 from local_platform.network import LOOPBACK, answers, claim_port, direct, free_address
-from local_platform.processes import NotStartedError, Program, Supervisor
+from local_platform.supervisor import NotStartedError, Program, Supervisor
 from orchestration.provisioning.deploy import deploy_cluster, deploy_data
 
 PATIENCE = 60.0
@@ -119,7 +119,7 @@ class Platform:
         self.processes.wait_for("service", lambda: answers(self.url), PATIENCE)
 
     def _start_agent(self) -> None:
-        agent = (sys.executable, "-m", "local_platform.agent", "--aws", self.aws.url)
+        agent = (sys.executable, "-m", "local_platform.ecs_agent", "--aws", self.aws.url)
         where = ("--region", self.aws.region, "--logs", str(self.home.logs))
         # It stops its nodes first, each of which may take its time.
         self.processes.start(

@@ -24,35 +24,35 @@ from orchestration.adapters.dynamo import (
 )
 from orchestration.adapters.jwks import KeySet, fetcher
 from orchestration.adapters.model_bucket import S3ModelBucket
+from orchestration.adapters.node_databases import OneDirectory, SharedCluster
 from orchestration.adapters.node_secrets import SecretsManagerNodeSecrets
 from orchestration.adapters.pygrid import PygridServer
-from orchestration.adapters.tenants import OneDirectory, SharedCluster
 from orchestration.adapters.tenants_data_api import DataApi
 from orchestration.api.limits import RateLimits, Rates
 from orchestration.api.links import DownloadLinks
+from orchestration.control.collect import DownloadService, RetrievalService
+from orchestration.control.healing import HealingService
+from orchestration.control.inspection import Inspection
+from orchestration.control.launch import Launcher
+from orchestration.control.lifecycle import Lifecycle
+from orchestration.control.orphans import StrayService
+from orchestration.control.publication import Publication
+from orchestration.control.reconciler import Reconciler, Rhythm
+from orchestration.control.records import Records
+from orchestration.control.rest import RestService
 from orchestration.domain.decision import Budget, Rules
+from orchestration.domain.demand import Waker
 from orchestration.domain.node import Quota
 from orchestration.domain.ports import Tenants
+from orchestration.domain.progress import TrainingService
 from orchestration.logs import configure_logs
 from orchestration.provisioning.ecs_tasks import EcsTasks
 from orchestration.provisioning.node_shape import NodeShape
 from orchestration.provisioning.orchestration_helper import CloudFormationNodeStacks
-from orchestration.services.accounts import AccountService
-from orchestration.services.catalogue import CatalogueService
-from orchestration.services.healing import HealingService
-from orchestration.services.inspection import Inspection
-from orchestration.services.launching import Launcher
-from orchestration.services.lifecycle import Lifecycle
-from orchestration.services.nodes import NodeService
-from orchestration.services.publication import Publication
-from orchestration.services.reconciler import Reconciler, Rhythm
-from orchestration.services.records import Records
-from orchestration.services.reports import ReportRules, ReportService
-from orchestration.services.rest import RestService
-from orchestration.services.retrieval import DownloadService, RetrievalService
-from orchestration.services.strays import StrayService
-from orchestration.services.training import TrainingService
-from orchestration.services.waking import Waker
+from orchestration.requests.accounts import AccountService
+from orchestration.requests.devices import CatalogueService
+from orchestration.requests.nodes import NodeService
+from orchestration.requests.reports import ReportRules, ReportService
 from orchestration.settings import Settings
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pygrid_node.errors import (
 )
 from pygrid_node.storage.blobs import Blob
 from pygrid_node.storage.cycles import CycleStore
-from pygrid_node.storage.processes import FORMS, ProcessStore
+from pygrid_node.storage.models import FORMS, ProcessStore
 from pygrid_node.training import matching
 
 Query = Mapping[str, str]

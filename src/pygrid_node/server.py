@@ -12,12 +12,12 @@ from pygrid_node.averaging.averager import Averager
 from pygrid_node.averaging.closing import CycleCloser
 from pygrid_node.averaging.timekeeper import Timekeeper
 from pygrid_node.downloads import Downloads
-from pygrid_node.progress import PAUSES, Pauses, ProgressSender
+from pygrid_node.orchestrator import PAUSES, Pauses, ProgressSender
 from pygrid_node.settings import Settings
 from pygrid_node.storage.cycles import CycleStore
 from pygrid_node.storage.database import Database
+from pygrid_node.storage.models import ProcessStore
 from pygrid_node.storage.outbox import Outbox
-from pygrid_node.storage.processes import ProcessStore
 from pygrid_node.training import Listener, Training
 from pygrid_node.transport.app import create_app
 from pygrid_node.transport.http import HttpApi

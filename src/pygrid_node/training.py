@@ -14,7 +14,7 @@ from pygrid_node.entities import Assignment, Cycle, Process, Worker
 from pygrid_node.errors import CycleFull, InvalidRequest, InvalidRequestKey, WorkerNotFound
 from pygrid_node.server_config import ServerConfig
 from pygrid_node.storage.cycles import CycleStore
-from pygrid_node.storage.processes import ProcessStore
+from pygrid_node.storage.models import ProcessStore
 from pygrid_node.tokens import check_token
 from pygrid_node.uploads import read_upload
 

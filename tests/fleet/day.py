@@ -10,11 +10,11 @@ from typing import Any
 
 import structlog
 
+from orchestration.control.reconciler import Rhythm
 from orchestration.domain.decision import Budget, Rules, is_at_rest
 from orchestration.domain.entities import Model
 from orchestration.domain.node import Quota
 from orchestration.domain.ports import NodeCredential
-from orchestration.services.reconciler import Rhythm
 from tests.builders import NOON, a_dataset, a_developer, a_user
 from tests.cloud import PREFIX, Cloud
 from tests.fakes import FakeClock, FakeCloudFormation, FakeNodeServer, Fate

@@ -9,9 +9,9 @@ from orchestration.domain.cycle import Progress
 from orchestration.domain.entities import Caller, Model
 from orchestration.domain.errors import Conflict, NodeFailed, QuotaExceeded, Upstream
 from orchestration.domain.node import Node, NodeStatus, Wish, node_id_of
-from orchestration.services.catalogue import CatalogueService
-from orchestration.services.nodes import NodeService
-from orchestration.services.training import TrainingService
+from orchestration.domain.progress import TrainingService
+from orchestration.requests.devices import CatalogueService
+from orchestration.requests.nodes import NodeService
 from tests.builders import DEVELOPER, LEGACY_KEY, a_submission
 from tests.cloud import Cloud
 from tests.fleet.stage import Stage

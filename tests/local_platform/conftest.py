@@ -13,7 +13,7 @@ import pytest
 
 from local_platform.clients import LocalAws, kept
 from local_platform.network import answers, claim_port
-from local_platform.processes import Program, Supervisor
+from local_platform.supervisor import Program, Supervisor
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from local_platform.aws import OneAtATime, main
 from local_platform.clients import kept
 from local_platform.network import answers, claim_port
-from local_platform.processes import Program, Supervisor
+from local_platform.supervisor import Program, Supervisor
 
 
 def environ(body=b"", **more):

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from local_platform.processes import LEASH
+from local_platform.supervisor import LEASH
 
 pytestmark = pytest.mark.moto
 

@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from orchestration import cli
+from orchestration.control.orphans import Finding
 from orchestration.domain.errors import DatabaseWaking, StackFailed
 from orchestration.provisioning import deploy, synthesizer
 from orchestration.pygrid_orchestration import Parts
-from orchestration.services.strays import Finding
 from orchestration.settings import Settings
 from tests.orchestration.test_settings import COMPLETE
 

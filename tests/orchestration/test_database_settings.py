@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from orchestration.adapters.tenants import OneDirectory, SharedCluster
+from orchestration.adapters.node_databases import OneDirectory, SharedCluster
 from orchestration.pygrid_orchestration import Parts
 from orchestration.settings import Settings
 

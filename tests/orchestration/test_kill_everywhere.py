@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from orchestration.control.orphans import INTERVAL
 from orchestration.domain.cycle import Progress
 from orchestration.domain.errors import OrchestrationError
 from orchestration.domain.node import NodeStatus
-from orchestration.services.strays import INTERVAL
 from tests.builders import DATASET, DEVELOPER, MODEL, SCIENTIST
 from tests.cloud import NODE, Cloud, a_cloud
 from tests.fakes import Crash, Creation, Deletion, Fate, Wire

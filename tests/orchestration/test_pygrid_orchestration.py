@@ -7,9 +7,9 @@ import pytest
 
 from orchestration.adapters.cognito import CognitoTokens
 from orchestration.adapters.dynamo import DynamoNodes
+from orchestration.control.reconciler import Rhythm
 from orchestration.domain.decision import Budget, Rules
 from orchestration.pygrid_orchestration import Parts, create_app, create_reconciler
-from orchestration.services.reconciler import Rhythm
 from tests.builders import DATASET, LEGACY_KEY, MODEL, a_developer, dataset_item, submitted_item, user_item
 from tests.web import settings
 

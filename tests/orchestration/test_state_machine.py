@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from orchestration.control.orphans import INTERVAL
 from orchestration.domain.cycle import Progress
 from orchestration.domain.errors import OrchestrationError
 from orchestration.domain.node import Node, NodeStatus, Wish, node_id_of
-from orchestration.services.strays import INTERVAL
 from tests.builders import DEVELOPER, LEGACY_KEY, SCIENTIST, a_submission
 from tests.cloud import PREFIX, Cloud, a_cloud
 from tests.fakes import Crash, Creation, Deletion, Fate, Update, Wire

@@ -13,9 +13,9 @@ import pytest
 import requests
 from sqlalchemy import make_url
 
-from orchestration.adapters.tenants import SharedCluster
+from orchestration.adapters.node_databases import SharedCluster
 from orchestration.domain import node as orchestration
-from pygrid_node.progress import Pauses
+from pygrid_node.orchestrator import Pauses
 from pygrid_node.server import Node
 from pygrid_node.settings import Settings
 from tests import postgresql

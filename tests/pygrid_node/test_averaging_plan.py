@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pygrid_node.averaging.elementwise import OPERATIONS
+from pygrid_node.averaging.plans import OPERATIONS
 from pygrid_node.averaging.rules import IterativePlan, Mean, averaging_rule
 from pygrid_node.entities import ParameterSpec
 from pygrid_node.errors import InvalidRequest

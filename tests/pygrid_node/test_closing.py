@@ -14,8 +14,8 @@ from pygrid_node.entities import Worker
 from pygrid_node.errors import CycleFull, CycleOver, NodeError
 from pygrid_node.storage.cycles import CycleStore
 from pygrid_node.storage.database import Database
+from pygrid_node.storage.models import ProcessStore
 from pygrid_node.storage.outbox import Outbox
-from pygrid_node.storage.processes import ProcessStore
 from pygrid_node.training import Listener, Training
 from pygrid_node.transport.messages import CYCLE_REQUEST, Messages
 from pygrid_node.uploads import read_upload

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from pygrid_node.errors import InvalidRequest
+from pygrid_node.long_strings import parse_json
 from pygrid_node.longtext import LongText
-from pygrid_node.transport.parsing import parse_json
 
 BODY = bytes(range(256)) * 8192
 HEX, BASE64 = BODY.hex(), base64.b64encode(BODY).decode()

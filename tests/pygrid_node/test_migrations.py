@@ -16,8 +16,8 @@ from pygrid_node.settings import Settings
 from pygrid_node.storage import migrations
 from pygrid_node.storage.cycles import CycleStore
 from pygrid_node.storage.database import Database
+from pygrid_node.storage.models import ProcessStore
 from pygrid_node.storage.postgresql import with_driver
-from pygrid_node.storage.processes import ProcessStore
 from pygrid_node.storage.schema import metadata
 
 pytestmark = pytest.mark.moto

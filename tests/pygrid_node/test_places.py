@@ -9,7 +9,7 @@ from pygrid_node.averaging.closing import CycleCloser
 from pygrid_node.errors import CycleFull, CycleOver
 from pygrid_node.storage.cycles import CycleStore
 from pygrid_node.storage.database import Database
-from pygrid_node.storage.processes import ProcessStore
+from pygrid_node.storage.models import ProcessStore
 from pygrid_node.training import Listener, Training
 
 DIFF = base64.b64encode((Path(__file__).parents[1] / "data/pygrid/linear/diff-1.bin").read_bytes()).decode()

@@ -19,8 +19,8 @@ from pygrid_node.settings import Settings
 from pygrid_node.storage import postgresql as storage
 from pygrid_node.storage.cycles import CycleStore
 from pygrid_node.storage.database import Database
+from pygrid_node.storage.models import ProcessStore
 from pygrid_node.storage.outbox import Outbox
-from pygrid_node.storage.processes import ProcessStore
 from pygrid_node.storage.schema import metadata, workers
 from pygrid_node.uploads import read_upload
 from pygrid_wire import decode_state

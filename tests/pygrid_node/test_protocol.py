@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from jose import jwt
 
-from pygrid_node.storage.processes import ProcessStore
+from pygrid_node.storage.models import ProcessStore
 
 pytestmark = pytest.mark.moto
 

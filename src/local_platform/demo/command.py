@@ -16,7 +16,7 @@ from local_platform.demo.story import Story
 from local_platform.home import HomeError
 from local_platform.network import PortTakenError
 from local_platform.platform import Options, Platform
-from local_platform.processes import NotStartedError
+from local_platform.supervisor import NotStartedError
 from orchestration.domain.errors import OrchestrationError
 
 

@@ -1,6 +1,8 @@
 """What moto 5.2.5 lacks to stand in for AWS here: one file a repair, each with its reason and a test."""
 
-from local_platform.repairs import cluster_types, cognito_srp, ecs_services, load_balancers, numbers
+from local_platform.repairs import cluster_types, cognito_srp, load_balancers
+from local_platform.repairs import dynamodb_numbers as numbers
+from local_platform.repairs import ecs as ecs_services
 
 
 def apply() -> None:

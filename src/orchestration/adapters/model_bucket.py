@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from orchestration.adapters.aws_errors import upstream_errors
+from orchestration.aws import upstream_errors
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import UnusableModel
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 from botocore.exceptions import ClientError
 
-from orchestration.adapters.aws_errors import upstream_errors
+from orchestration.aws import upstream_errors
 from orchestration.domain.credentials import hash_of
 from orchestration.domain.node import Node
 from orchestration.domain.ports import NodeCredential, NodeSecret

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from orchestration.adapters.aws_errors import upstream_errors
-from orchestration.adapters.tenants import Row
+from orchestration.adapters.node_databases import Row
+from orchestration.aws import upstream_errors
 from orchestration.domain.errors import DatabaseWaking
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from flask import Flask, current_app
 
 from orchestration.api.limits import RateLimits
 from orchestration.api.links import DownloadLinks
+from orchestration.control.collect import DownloadService
 from orchestration.domain.ports import AuditLog, TokenVerifier
-from orchestration.services.accounts import AccountService
-from orchestration.services.catalogue import CatalogueService
-from orchestration.services.nodes import NodeService
-from orchestration.services.reports import ReportService
-from orchestration.services.retrieval import DownloadService
-from orchestration.services.training import TrainingService
+from orchestration.domain.progress import TrainingService
+from orchestration.requests.accounts import AccountService
+from orchestration.requests.devices import CatalogueService
+from orchestration.requests.nodes import NodeService
+from orchestration.requests.reports import ReportService
 
 KEY = "orchestration"
 

@@ -9,7 +9,7 @@ from orchestration.api.audit import audited
 from orchestration.api.auth import user_required
 from orchestration.api.context import services
 from orchestration.api.payloads import CreatePayload, DeletePayload, parsed
-from orchestration.services.nodes import NodeRequest
+from orchestration.requests.nodes import NodeRequest
 
 bp = Blueprint("nodes", __name__)
 

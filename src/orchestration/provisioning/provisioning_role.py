@@ -8,7 +8,7 @@ from collections.abc import Callable
 from aws_cdk import Stack
 from aws_cdk import aws_iam as iam
 
-from orchestration.provisioning.policies import NODE_NAME, Conditions, acknowledge, allow, arn, starred
+from orchestration.stacks.policies import NODE_NAME, Conditions, acknowledge, allow, arn, starred
 
 _OF_NODES = (
     "loadbalancer/app/" + NODE_NAME + "-*/*",

@@ -73,7 +73,7 @@ def synthesize(context: Mapping[str, str] | None = None) -> dict[TemplateName, d
 
 
 def _run_app(environment: Mapping[str, str]) -> None:
-    command = [sys.executable, "-m", "orchestration.provisioning.cdk_app"]
+    command = [sys.executable, "-m", "orchestration.stacks.cdk_app"]
     try:
         subprocess.run(  # noqa: S603  our own module, by this interpreter
             command, env=environment, check=True, capture_output=True, text=True, timeout=_DEADLINE

@@ -9,7 +9,7 @@ import structlog
 from pygrid_node.averaging.rules import Arrays, AveragingRule, averaging_rule
 from pygrid_node.entities import Cycle, Process
 from pygrid_node.storage.cycles import CycleStore
-from pygrid_node.storage.processes import ProcessStore
+from pygrid_node.storage.models import ProcessStore
 from pygrid_wire import Tensor, decode_tensors, encode_tensors
 
 _log = structlog.get_logger()

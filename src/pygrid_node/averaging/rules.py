@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pygrid_node.averaging.elementwise import ElementwisePlan
+from pygrid_node.averaging.plans import ElementwisePlan
 from pygrid_node.entities import ParameterSpec
 from pygrid_node.errors import InvalidRequest
 from pygrid_wire import Bytes, MalformedPlan, parse_plan

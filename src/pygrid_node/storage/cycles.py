@@ -11,7 +11,7 @@ from pygrid_node.entities import Assignment, Cycle, Place, Process, Worker
 from pygrid_node.errors import CycleOver, WorkerNotFound
 from pygrid_node.storage.blobs import Blob, Gone, Packed, pack
 from pygrid_node.storage.database import Database, can_be_kept
-from pygrid_node.storage.processes import first_cycle, insert_checkpoint
+from pygrid_node.storage.models import first_cycle, insert_checkpoint
 from pygrid_node.storage.schema import assignments, cycles, diff_parts, diffs, outbox, workers
 from pygrid_wire import Bytes
 

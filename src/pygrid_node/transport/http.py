@@ -10,6 +10,7 @@ from aiohttp import web
 
 from pygrid_node.downloads import Downloads, Query
 from pygrid_node.errors import InvalidRequestKey, ModelNotFound, NodeError, ProcessNotFound
+from pygrid_node.long_strings import parse_json
 from pygrid_node.storage.blobs import PART, Blob
 from pygrid_node.transport import speed_test
 from pygrid_node.transport.answers import json_answer
@@ -23,7 +24,6 @@ from pygrid_node.transport.messages import (
     error_data,
 )
 from pygrid_node.transport.pages import HOME
-from pygrid_node.transport.parsing import parse_json
 from pygrid_node.transport.websocket import WebSocketApi
 
 # A message's error is an answer like any other to the clients that were written against the original.

@@ -8,10 +8,10 @@ from typing import Any
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from pygrid_node.errors import NodeError
+from pygrid_node.long_strings import parse_json
 from pygrid_node.longtext import Frame
 from pygrid_node.transport.frames import MessageTooLarge, Socket
 from pygrid_node.transport.messages import HOST_TRAINING, Messages, error_data
-from pygrid_node.transport.parsing import parse_json
 
 # The version that clients ask for; they know no other server.
 SYFT_VERSION = "0.2.9"

@@ -9,7 +9,7 @@ CHECK = """
 import sys
 from aws_cdk import App
 from cdk_nag import AwsSolutionsChecks
-from orchestration.provisioning.cdk_app import declare
+from orchestration.stacks.cdk_app import declare
 
 app = App(analytics_reporting=False)
 declare(app)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import ClientError
 
-from orchestration.adapters.aws_errors import upstream_errors
 from orchestration.adapters.dynamo.changes import Change, stored
+from orchestration.aws import upstream_errors
 from orchestration.domain.errors import OrchestrationError
 
 if TYPE_CHECKING:

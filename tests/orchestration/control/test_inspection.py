@@ -1,0 +1,129 @@
+"""What an operator is told to be astray, and how it is put right."""
+
+from dataclasses import replace
+
+import pytest
+
+from orchestration.control.inspection import Inspection
+from orchestration.control.orphans import StrayService
+from orchestration.domain.node import NodeStatus, StackPhase, Wish, node_id_of
+from tests.builders import DATASET, DEVELOPER, SCIENTIST, a_node, a_submission
+from tests.processes import a_lifecycle, a_node_service, a_request, settle
+
+NODE = node_id_of(DATASET)
+
+
+@pytest.fixture
+def awake(world):
+    """A node that is up; all is well."""
+    world.models.add(a_submission())
+    a_node_service(world).request(a_request(), caller=SCIENTIST)
+    settle(world, sweeps=4)
+    return world
+
+
+@pytest.fixture
+def inspected(awake):
+    """Returns what is astray, each as kind and trouble; puts it right where it can if it is asked to."""
+
+    def inspect(*, mend=False):
+        lifecycle = a_lifecycle(awake)
+        strays = StrayService(lifecycle.records, awake.stacks, awake.secrets, awake.clock)
+        parts = (awake.nodes, awake.datasets, awake.stacks, awake.tenants)
+        found = list(Inspection(*parts, lifecycle, strays, awake.clock).findings())
+        for finding in found:
+            if mend and finding.mend:
+                finding.mend()
+        return {(finding.kind, finding.trouble): finding.mend is not None for finding in found}
+
+    return inspect
+
+
+def test_nothing_is_astray_where_all_is_well(inspected):
+    """Stack, record, secret and database of a node that is up belong together."""
+    assert inspected() == {}
+
+
+def test_a_retired_node_leaves_its_database_and_nothing_else(awake, inspected):
+    """Unfinished models wait in there for the next life."""
+    a_node_service(awake).retire(DATASET, caller=DEVELOPER, force=True)
+    settle(awake)
+
+    assert inspected() == {}
+    assert list(awake.tenants.all()) == [NODE]
+
+
+def test_what_is_left_of_a_life_that_is_over_is_found_and_mended(awake, inspected):
+    """Its stack and its secret."""
+    gone = {"generation": 2, "status": NodeStatus.ABSENT, "wish": Wish.DOWN, "stack_id": None}
+    awake.nodes.add(replace(awake.nodes.get(NODE), **gone))
+    found = inspected(mend=True)
+    settle(awake, sweeps=3)
+
+    assert found == {
+        ("stack", "left over from generation 1 (usable)"): True,
+        ("secret", "of a life that is over"): True,
+    }
+    assert inspected() == {}
+
+
+def test_what_no_record_knows_is_a_human_s_to_judge(awake, inspected):
+    """A table restored from a backup, say."""
+    awake.nodes.rows.clear()
+
+    assert inspected(mend=True) == {
+        ("stack", "no record knows it"): False,
+        ("secret", "no record knows its node"): False,
+        ("database", "no record knows its node"): False,
+    }
+    assert len(awake.stacks.standing(NODE)) == 1
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_record_whose_stack_is_gone_is_found_and_mended(awake, inspected, known):
+    """Whether CloudFormation still remembers the stack or not."""
+    awake.stacks.stacks[NODE, 1].phase = StackPhase.ABSENT
+    if not known:
+        awake.nodes.add(replace(awake.nodes.get(NODE), stack_id=None))
+    found = inspected(mend=True)
+
+    assert found == {("record", "ready, and its stack is gone"): True}
+    assert awake.nodes.get(NODE).status is not NodeStatus.READY
+
+
+def test_a_launch_that_is_under_way_is_not_astray(awake, inspected):
+    """Its stack is to come."""
+    awake.nodes.add(a_node("another", wish=Wish.UP, status=NodeStatus.DEPLOYING, generation=1))
+
+    assert inspected() == {}
+
+
+def test_a_node_that_goes_meanwhile_is_not_astray(awake, inspected, monkeypatch):
+    """What the list of records said is looked up anew."""
+    awake.stacks.stacks[NODE, 1].phase = StackPhase.ABSENT
+    old = [awake.nodes.get(NODE)]
+    awake.nodes.add(replace(old[0], status=NodeStatus.ABSENT))
+    awake.secrets.passwords.clear()
+    monkeypatch.setattr(awake.nodes, "all", lambda: old)
+
+    assert inspected() == {}
+
+
+def test_a_stack_that_can_not_be_deleted_is_told_about(awake, inspected):
+    """The reconciler goes on trying; it costs money meanwhile."""
+    awake.stacks.undeletable = True
+    a_node_service(awake).retire(DATASET, caller=DEVELOPER, force=True)
+    settle(awake, sweeps=4)
+
+    assert inspected() == {("stack", "can't be deleted; the reconciler goes on trying"): False}
+
+
+def test_the_database_of_a_dataset_that_is_gone_goes_too(awake, inspected):
+    """Nothing will ever be trained on it again."""
+    a_node_service(awake).retire(DATASET, caller=DEVELOPER, force=True)
+    settle(awake)
+    del awake.datasets.rows[DATASET]
+    found = inspected(mend=True)
+
+    assert found == {("database", f"its dataset {DATASET!r} is gone"): True}
+    assert list(awake.tenants.all()) == []

@@ -60,7 +60,9 @@ def a_lifecycle(world: World, terms: Terms = USUAL) -> Lifecycle:
         secrets=world.secrets,
         server=world.server,
         models=world.models,
-        launcher=Launcher(records, world.stacks, world.secrets, world.tenants, world.clock, terms.quota),
+        launcher=Launcher(
+            records, world.stacks, world.secrets, world.node_databases, world.clock, terms.quota
+        ),
         publication=Publication(world.nodes, world.datasets, world.models),
         clock=world.clock,
         rules=terms.rules,

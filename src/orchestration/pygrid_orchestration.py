@@ -43,7 +43,7 @@ from orchestration.control.rest import RestService
 from orchestration.domain.decision import Budget, Rules
 from orchestration.domain.demand import Waker
 from orchestration.domain.node import Quota
-from orchestration.domain.ports import Tenants
+from orchestration.domain.ports import NodeDatabases
 from orchestration.domain.progress import TrainingService
 from orchestration.logs import configure_logs
 from orchestration.provisioning.ecs_tasks import EcsTasks
@@ -190,7 +190,7 @@ class Parts:
             nodes=self.nodes,
             datasets=self.datasets,
             stacks=self.stacks,
-            tenants=self.tenants,
+            node_databases=self.node_databases,
             lifecycle=self.lifecycle,
             strays=self.strays,
             clock=time.time,
@@ -213,7 +213,7 @@ class Parts:
                 records=self.records,
                 stacks=self.stacks,
                 secrets=self.secrets,
-                tenants=self.tenants,
+                node_databases=self.node_databases,
                 clock=time.time,
                 quota=Quota(settings.nodes_per_buyer, settings.nodes_in_all),
             ),
@@ -281,11 +281,11 @@ class Parts:
         return SecretsManagerNodeSecrets(
             self._session.client("secretsmanager", config=AWS),
             self.settings.callback_address,
-            self.tenants.new_url,
+            self.node_databases.new_url,
         )
 
     @cached_property
-    def tenants(self) -> Tenants:
+    def node_databases(self) -> NodeDatabases:
         settings = self.settings
         if settings.node_database_url is not None:
             return OneDirectory(settings.node_database_url.get_secret_value())

@@ -9,7 +9,7 @@ from tests.fakes.ecs import FakeEcs
 from tests.fakes.fate import Creation, Deletion, Durations, Fate, Import, Stop, Update
 from tests.fakes.models import FakeModels
 from tests.fakes.node_server import FakeNodeServer
-from tests.fakes.outside import FakeBucket, FakeSecrets, FakeTenants, FakeTokens
+from tests.fakes.outside import FakeBucket, FakeNodeDatabases, FakeSecrets, FakeTokens
 from tests.fakes.stacks import FakeServer, FakeStack, FakeStacks
 from tests.fakes.tables import FakeApiKeys, FakeAudit, FakeDatasets, FakeNodes, FakeUsers
 from tests.fakes.world import Crash, Wire, World
@@ -28,13 +28,13 @@ __all__ = [
     "FakeDatasets",
     "FakeEcs",
     "FakeModels",
+    "FakeNodeDatabases",
     "FakeNodeServer",
     "FakeNodes",
     "FakeSecrets",
     "FakeServer",
     "FakeStack",
     "FakeStacks",
-    "FakeTenants",
     "FakeTokens",
     "FakeUsers",
     "Fate",

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.models import FakeModels
-from tests.fakes.outside import FakeBucket, FakeSecrets, FakeTenants
+from tests.fakes.outside import FakeBucket, FakeNodeDatabases, FakeSecrets
 from tests.fakes.stacks import FakeServer, FakeStacks
 from tests.fakes.tables import FakeApiKeys, FakeAudit, FakeDatasets, FakeNodes, FakeUsers
 
@@ -62,7 +62,7 @@ class World:
     models: FakeModels = field(default_factory=FakeModels)
     nodes: FakeNodes = field(default_factory=FakeNodes)
     secrets: FakeSecrets = field(default_factory=FakeSecrets)
-    tenants: FakeTenants = field(default_factory=FakeTenants)
+    node_databases: FakeNodeDatabases = field(default_factory=FakeNodeDatabases)
     audit: FakeAudit = field(default_factory=FakeAudit)
     stacks: FakeStacks = field(default_factory=FakeStacks)
     bucket: FakeBucket = field(default_factory=FakeBucket)

@@ -61,14 +61,14 @@ def test_what_is_wrong_with_the_database_is_told_with_everything_else():
 
 def test_a_cluster_gives_each_node_a_login_of_its_own():
     """Over the Data API, without retries that would sleep in a request."""
-    tenants = Parts(settings(**CLUSTER)).tenants
+    node_databases = Parts(settings(**CLUSTER)).node_databases
 
-    assert isinstance(tenants, SharedCluster)
-    assert tenants.endpoint == "cluster.test:5432"
-    assert tenants.executor.cluster_arn == CLUSTER["database_cluster_arn"]
-    assert tenants.executor.client.meta.config.retries["total_max_attempts"] == 1
+    assert isinstance(node_databases, SharedCluster)
+    assert node_databases.endpoint == "cluster.test:5432"
+    assert node_databases.executor.cluster_arn == CLUSTER["database_cluster_arn"]
+    assert node_databases.executor.client.meta.config.retries["total_max_attempts"] == 1
 
 
 def test_a_url_is_what_every_node_is_given():
     """On one machine."""
-    assert Parts(settings(**FILES)).tenants == OneDirectory("sqlite:////data/")
+    assert Parts(settings(**FILES)).node_databases == OneDirectory("sqlite:////data/")

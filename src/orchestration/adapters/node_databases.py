@@ -7,7 +7,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from orchestration.adapters import node_databases_sql as sql
-from orchestration.adapters.node_databases_sql import Tenant
+from orchestration.adapters.node_databases_sql import DatabaseNames
 from orchestration.domain.errors import DatabaseWaking, Upstream
 from orchestration.domain.node import Node
 
@@ -24,58 +24,60 @@ class Executor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SharedCluster:
-    """Implements the port `Tenants`; `endpoint` is `host:port`."""
+    """Implements the port `NodeDatabases`; `endpoint` is `host:port`."""
 
     executor: Executor
     endpoint: str
 
     def new_url(self, node: Node) -> str:
         """Return the node's address on the cluster, with a new password; the node appends its database."""
-        return f"postgresql://{Tenant.of(node.node_id).role}:{secrets.token_urlsafe(32)}@{self.endpoint}/"
+        return (
+            f"postgresql://{DatabaseNames.of(node.node_id).role}:{secrets.token_urlsafe(32)}@{self.endpoint}/"
+        )
 
     def ensure(self, node: Node, database_url: str) -> None:
         """Make login and database, or give the login this generation's password. Again is the same.
 
         The database is closed from its making until nobody but its owner may connect to it.
         """
-        tenant, given = Tenant.of(node.node_id), urlsplit(database_url)
-        if given.username != tenant.role or given.password is None:
+        names, given = DatabaseNames.of(node.node_id), urlsplit(database_url)
+        if given.username != names.role or given.password is None:
             raise Upstream("The node's secret was made for another kind of database; retire the node once.")
         verifier = sql.scram_verifier(given.password, secrets.token_bytes(16))
-        self.executor.run(sql.admit(tenant, verifier, node.generation))
-        if not self._has(tenant):
-            self._attempt(sql.create_database(tenant), tenant, there=True)
-        self.executor.run(sql.open_database(tenant))
+        self.executor.run(sql.admit(names, verifier, node.generation))
+        if not self._has(names):
+            self._attempt(sql.create_database(names), names, there=True)
+        self.executor.run(sql.open_database(names))
 
     def discard(self, node: Node) -> None:
         """Drop database and login, whoever is connected; no error if there are none."""
-        tenant = Tenant.of(node.node_id)
-        self.executor.run(sql.shut_out(tenant))
-        if self._has(tenant):
-            self._attempt(sql.drop_database(tenant), tenant, there=False)
-        self.executor.run(sql.drop_role(tenant))
+        names = DatabaseNames.of(node.node_id)
+        self.executor.run(sql.shut_out(names))
+        if self._has(names):
+            self._attempt(sql.drop_database(names), names, there=False)
+        self.executor.run(sql.drop_role(names))
 
     def all(self) -> Sequence[str]:
         """Find each database and login that is named like a node's; what else is there stays unseen."""
         return [str(node_id) for (node_id,) in self.executor.run(sql.every_node())]
 
-    def _attempt(self, statement: str, tenant: Tenant, *, there: bool) -> None:
+    def _attempt(self, statement: str, names: DatabaseNames, *, there: bool) -> None:
         """Make or drop the database; no matter what goes wrong if somebody else has done it meanwhile."""
         try:
             self.executor.run(statement)
         except DatabaseWaking:
             raise
         except Upstream:
-            if self._has(tenant) is not there:
+            if self._has(names) is not there:
                 raise
 
-    def _has(self, tenant: Tenant) -> bool:
-        return bool(self.executor.run(sql.database_exists(tenant)))
+    def _has(self, names: DatabaseNames) -> bool:
+        return bool(self.executor.run(sql.database_exists(names)))
 
 
 @dataclass(frozen=True, slots=True)
 class OneDirectory:
-    """Implements the port `Tenants` where no node is to be kept from another: files of one machine.
+    """Implements the port `NodeDatabases` where no node is to be kept from another: files of one machine.
 
     Every node is given the same URL and makes its own database in there.
     """

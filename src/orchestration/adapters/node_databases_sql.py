@@ -23,7 +23,7 @@ _ITERATIONS = 4096  # PostgreSQL's default; what is hashed is random already
 
 
 @dataclass(frozen=True, slots=True)
-class Tenant:
+class DatabaseNames:
     """The names of one node on the shared cluster."""
 
     role: str
@@ -49,13 +49,13 @@ def scram_verifier(password: str, salt: bytes) -> str:
     return f"SCRAM-SHA-256${_ITERATIONS}:{_base64(salt)}${_base64(stored)}:{_base64(server)}"
 
 
-def admit(tenant: Tenant, verifier: str, generation: int) -> str:
+def admit(names: DatabaseNames, verifier: str, generation: int) -> str:
     """Make the login, or give it this generation's password; a later generation's stays.
 
     The administrator becomes a member of the role, without which it could neither make nor drop a database
     that is the role's. SUPERUSER, REPLICATION and BYPASSRLS, which only a superuser gives, it must not name.
     """
-    role = tenant.role
+    role = names.role
     return _locked(f"""
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN
     CREATE ROLE "{role}" NOLOGIN;
@@ -74,9 +74,9 @@ def admit(tenant: Tenant, verifier: str, generation: int) -> str:
   COMMENT ON ROLE "{role}" IS 'generation {generation:d}';""")  # noqa: S608 - checked names
 
 
-def database_exists(tenant: Tenant) -> str:
+def database_exists(names: DatabaseNames) -> str:
     """Find one row if the database is there."""
-    return f"SELECT 1 FROM pg_database WHERE datname = '{tenant.database}'"  # noqa: S608 - checked names
+    return f"SELECT 1 FROM pg_database WHERE datname = '{names.database}'"  # noqa: S608 - checked names
 
 
 def every_node() -> str:
@@ -88,18 +88,18 @@ SELECT left(datname, -2) COLLATE "C" FROM pg_database WHERE datname ~ '^{_NODE_I
 ORDER BY 1"""  # noqa: S608 - our own pattern
 
 
-def create_database(tenant: Tenant) -> str:
+def create_database(names: DatabaseNames) -> str:
     """Make the database, closed for everybody until `open_database`; fails if it is there.
 
     From template0, which nobody can have changed or be connected to.
     """
     return (
-        f'CREATE DATABASE "{tenant.database}" OWNER "{tenant.role}" TEMPLATE template0'
+        f'CREATE DATABASE "{names.database}" OWNER "{names.role}" TEMPLATE template0'
         " ENCODING 'UTF8' ALLOW_CONNECTIONS false"
     )
 
 
-def open_database(tenant: Tenant) -> str:
+def open_database(names: DatabaseNames) -> str:
     """Take from PUBLIC every database that we can, `postgres` and `template1` too; then let the owner in."""
     return _locked(f"""
   FOR found IN
@@ -109,31 +109,31 @@ def open_database(tenant: Tenant) -> str:
   LOOP
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', found.datname);
   END LOOP;
-  IF EXISTS (SELECT FROM pg_database WHERE datname = '{tenant.database}' AND NOT datallowconn) THEN
-    ALTER DATABASE "{tenant.database}" ALLOW_CONNECTIONS true;
+  IF EXISTS (SELECT FROM pg_database WHERE datname = '{names.database}' AND NOT datallowconn) THEN
+    ALTER DATABASE "{names.database}" ALLOW_CONNECTIONS true;
   END IF;""")  # noqa: S608 - checked names
 
 
-def shut_out(tenant: Tenant) -> str:
+def shut_out(names: DatabaseNames) -> str:
     """Let nobody in any more; nothing if there is no such login or database."""
     return _locked(f"""
-  IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{tenant.role}') THEN
-    ALTER ROLE "{tenant.role}" NOLOGIN;
+  IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{names.role}') THEN
+    ALTER ROLE "{names.role}" NOLOGIN;
   END IF;
-  IF EXISTS (SELECT FROM pg_database WHERE datname = '{tenant.database}') THEN
-    ALTER DATABASE "{tenant.database}" ALLOW_CONNECTIONS false;
+  IF EXISTS (SELECT FROM pg_database WHERE datname = '{names.database}') THEN
+    ALTER DATABASE "{names.database}" ALLOW_CONNECTIONS false;
   END IF;""")  # noqa: S608 - checked names
 
 
-def drop_database(tenant: Tenant) -> str:
+def drop_database(names: DatabaseNames) -> str:
     """Drop the database, ending the connections to it."""
-    return f'DROP DATABASE IF EXISTS "{tenant.database}" WITH (FORCE)'
+    return f'DROP DATABASE IF EXISTS "{names.database}" WITH (FORCE)'
 
 
-def drop_role(tenant: Tenant) -> str:
+def drop_role(names: DatabaseNames) -> str:
     """Drop the login, once its database is gone."""
     return _locked(f"""
-  DROP ROLE IF EXISTS "{tenant.role}";""")
+  DROP ROLE IF EXISTS "{names.role}";""")
 
 
 def _locked(body: str) -> str:

@@ -24,7 +24,7 @@ _ALSO_WAKING = ("Communications link failure", "resuming")
 
 @dataclass(frozen=True, slots=True)
 class DataApi:
-    """Implements `tenants.Executor`. Both ARNs are outputs of the cluster stack.
+    """Implements `node_databases.Executor`. Both ARNs are outputs of the cluster stack.
 
     It never waits for a paused database: each call wakes it, and whoever calls comes again.
     """

@@ -8,7 +8,7 @@ from orchestration.control.lifecycle import Lifecycle
 from orchestration.control.orphans import Finding, StrayService
 from orchestration.domain.errors import NotFound
 from orchestration.domain.node import WITH_STACK, ListedStack, Node, NodeStatus, StackPhase
-from orchestration.domain.ports import Clock, Datasets, Nodes, NodeStacks, Tenants
+from orchestration.domain.ports import Clock, Datasets, NodeDatabases, Nodes, NodeStacks
 from orchestration.domain.stray import Standing, standing_of
 
 
@@ -19,7 +19,7 @@ class Inspection:
     nodes: Nodes
     datasets: Datasets
     stacks: NodeStacks
-    tenants: Tenants
+    node_databases: NodeDatabases
     lifecycle: Lifecycle
     strays: StrayService
     clock: Clock
@@ -61,13 +61,13 @@ class Inspection:
 
     def _databases(self) -> Iterator[Finding]:
         """A retired node's database stays, with its models; that of a dataset that is gone does not."""
-        for node_id in self.tenants.all():
+        for node_id in self.node_databases.all():
             node = self.nodes.get(node_id)
             if node is None:
                 yield Finding("database", node_id, "no record knows its node")
             elif node.status not in WITH_STACK and self._is_gone(node.dataset_id):
                 trouble = f"its dataset {node.dataset_id!r} is gone"
-                yield Finding("database", node_id, trouble, partial(self.tenants.discard, node))
+                yield Finding("database", node_id, trouble, partial(self.node_databases.discard, node))
 
     def _is_gone(self, dataset_id: str) -> bool:
         try:

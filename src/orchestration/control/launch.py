@@ -8,7 +8,7 @@ from orchestration.control.records import Records
 from orchestration.domain.decision import pause_after
 from orchestration.domain.errors import QuotaExceeded, StackFailed, Upstream
 from orchestration.domain.node import WITH_STACK, Node, NodeStatus, Quota
-from orchestration.domain.ports import Clock, NodeSecret, NodeSecrets, NodeStacks, Tenants
+from orchestration.domain.ports import Clock, NodeDatabases, NodeSecret, NodeSecrets, NodeStacks
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,7 @@ class Launcher:
     records: Records
     stacks: NodeStacks
     secrets: NodeSecrets
-    tenants: Tenants
+    node_databases: NodeDatabases
     clock: Clock
     quota: Quota
 
@@ -40,7 +40,7 @@ class Launcher:
             node = again
         secret = self.secrets.ensure(node)
         try:
-            self.tenants.ensure(node, secret.database_url)
+            self.node_databases.ensure(node, secret.database_url)
         except Upstream as error:  # asleep, most of the time; whoever comes next tries again
             log.warning("node.database_not_ready", node_id=node.node_id, cause=str(error))
             return self.records.note(node, reason=str(error))

@@ -214,7 +214,7 @@ class NodeSecrets(Protocol):
         """Return node id and generation of every secret there is, in no order; raises while it is read."""
 
 
-class Tenants(Protocol):
+class NodeDatabases(Protocol):
     """The nodes' databases: one each, and one login each that opens no other.
 
     A node's state is in its database, so that outlives its stack: a node that goes idle, or is retired with

@@ -13,9 +13,9 @@ import pytest
 import structlog
 from botocore.stub import Stubber
 
-from orchestration.adapters import node_databases_sql as tenants_sql
+from orchestration.adapters import node_databases_sql as sql
 from orchestration.adapters.node_databases import OneDirectory, SharedCluster
-from orchestration.adapters.node_databases_sql import Tenant, scram_verifier
+from orchestration.adapters.node_databases_sql import DatabaseNames, scram_verifier
 from orchestration.adapters.node_secrets import SecretsManagerNodeSecrets
 from orchestration.adapters.tenants_data_api import ADMINISTRATION, DataApi
 from orchestration.domain.errors import DatabaseWaking, Upstream
@@ -113,9 +113,9 @@ class TestTheUrl:
 class TestNames:
     def test_they_are_those_of_the_original_node(self):
         """Lower case, without hyphens, `db` behind it."""
-        tenant = Tenant.of("My-Node-1")
+        names = DatabaseNames.of("My-Node-1")
 
-        assert (tenant.role, tenant.database) == ("mynode1", "mynode1db")
+        assert (names.role, names.database) == ("mynode1", "mynode1db")
 
     @pytest.mark.parametrize(
         "node_id", ["", "9lives", "my_data.set", 'n"; DROP ROLE x; --', "n'", "ñ", "n 1", "n" * 42, "n1\n"]
@@ -123,24 +123,24 @@ class TestNames:
     def test_what_sql_would_have_to_quote_is_refused(self, node_id):
         """The original writes the name into SQL without quotes."""
         with pytest.raises(ValueError, match="letters and digits"):
-            Tenant.of(node_id)
+            DatabaseNames.of(node_id)
 
     def test_no_statement_holds_a_colon(self):
         """The Data API may take what follows for a parameter's name."""
-        tenant = Tenant.of("n0a")
+        names = DatabaseNames.of("n0a")
         verifier = scram_verifier("password", b"salt of 16 bytes")
         statements = [
-            tenants_sql.admit(tenant, verifier, 3),
-            tenants_sql.every_node(),
+            sql.admit(names, verifier, 3),
+            sql.every_node(),
             *(
-                write(tenant)
+                write(names)
                 for write in (
-                    tenants_sql.database_exists,
-                    tenants_sql.create_database,
-                    tenants_sql.open_database,
-                    tenants_sql.shut_out,
-                    tenants_sql.drop_database,
-                    tenants_sql.drop_role,
+                    sql.database_exists,
+                    sql.create_database,
+                    sql.open_database,
+                    sql.shut_out,
+                    sql.drop_database,
+                    sql.drop_role,
                 )
             ),
         ]
@@ -248,7 +248,7 @@ class TestOneNode:
         admitted(replace(login.node, generation=2))
         other = admitted(fresh())
 
-        assert rights_of(server, login) == (True, False, False, False, False, False, tenants_sql.CONNECTIONS)
+        assert rights_of(server, login) == (True, False, False, False, False, False, sql.CONNECTIONS)
         with pytest.raises(psycopg.OperationalError):
             other.connect(login.database)
 
@@ -289,7 +289,7 @@ class TestBetweenNodes:
             "SELECT 1 FROM pg_auth_members WHERE member = CAST(%s AS regrole)", two[0].node.node_id
         )
 
-        assert rights_of(server, two[0]) == (True, False, False, False, False, False, tenants_sql.CONNECTIONS)
+        assert rights_of(server, two[0]) == (True, False, False, False, False, False, sql.CONNECTIONS)
         assert memberships == []
 
     def test_no_node_gets_into_anothers_database(self, two):
@@ -353,7 +353,7 @@ class TestBetweenNodes:
         held = []
         try:
             with pytest.raises(psycopg.OperationalError, match="too many connections for role"):
-                held.extend(two[0].connect() for _ in range(tenants_sql.CONNECTIONS + 1))
+                held.extend(two[0].connect() for _ in range(sql.CONNECTIONS + 1))
             assert two[1].ask("SELECT 1") == [(1,)]
         finally:
             for connection in held:

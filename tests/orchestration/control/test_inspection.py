@@ -29,7 +29,7 @@ def inspected(awake):
     def inspect(*, mend=False):
         lifecycle = a_lifecycle(awake)
         strays = StrayService(lifecycle.records, awake.stacks, awake.secrets, awake.clock)
-        parts = (awake.nodes, awake.datasets, awake.stacks, awake.tenants)
+        parts = (awake.nodes, awake.datasets, awake.stacks, awake.node_databases)
         found = list(Inspection(*parts, lifecycle, strays, awake.clock).findings())
         for finding in found:
             if mend and finding.mend:
@@ -50,7 +50,7 @@ def test_a_retired_node_leaves_its_database_and_nothing_else(awake, inspected):
     settle(awake)
 
     assert inspected() == {}
-    assert list(awake.tenants.all()) == [NODE]
+    assert list(awake.node_databases.all()) == [NODE]
 
 
 def test_what_is_left_of_a_life_that_is_over_is_found_and_mended(awake, inspected):
@@ -126,4 +126,4 @@ def test_the_database_of_a_dataset_that_is_gone_goes_too(awake, inspected):
     found = inspected(mend=True)
 
     assert found == {("database", f"its dataset {DATASET!r} is gone"): True}
-    assert list(awake.tenants.all()) == []
+    assert list(awake.node_databases.all()) == []

@@ -24,7 +24,7 @@ def ask(world):
 
 def test_a_database_that_sleeps_is_not_waited_for_in_a_request(asked):
     """The answer comes at once, with the reason; no stack is launched for a node that couldn't start."""
-    asked.tenants.trouble = DatabaseWaking("The nodes' database is waking up.")
+    asked.node_databases.trouble = DatabaseWaking("The nodes' database is waking up.")
     answer = ask(asked)
 
     assert (answer.address, answer.reason) == (None, "The nodes' database is waking up.")
@@ -34,10 +34,10 @@ def test_a_database_that_sleeps_is_not_waited_for_in_a_request(asked):
 
 def test_a_launch_goes_on_once_the_database_is_awake(asked):
     """In the same generation, with the same secret; the reconciler alone is enough."""
-    asked.tenants.trouble = DatabaseWaking("The nodes' database is waking up.")
+    asked.node_databases.trouble = DatabaseWaking("The nodes' database is waking up.")
     ask(asked)
     a_reconciler(asked).sweep()
-    asked.tenants.trouble = None
+    asked.node_databases.trouble = None
     settle(asked, sweeps=4)
 
     assert asked.nodes.get(NODE).status is NodeStatus.READY
@@ -48,7 +48,7 @@ def test_a_launch_goes_on_once_the_database_is_awake(asked):
 
 def test_a_database_in_trouble_is_told_about_and_tried_again(asked, logs):
     """A wrong secret, say: the operator reads it in the log, the data scientist in the answer."""
-    asked.tenants.trouble = Upstream("The nodes' database refused a call: InvalidSecretException.")
+    asked.node_databases.trouble = Upstream("The nodes' database refused a call: InvalidSecretException.")
     answer = ask(asked)
 
     assert answer.reason == "The nodes' database refused a call: InvalidSecretException."
@@ -57,10 +57,10 @@ def test_a_database_in_trouble_is_told_about_and_tried_again(asked, logs):
 
 def test_a_launch_that_waited_for_the_database_has_its_whole_time_left(asked):
     """Its deadline, and the time in which its stack may not be seen yet, count from the stack's launch."""
-    asked.tenants.trouble = DatabaseWaking("The nodes' database is waking up.")
+    asked.node_databases.trouble = DatabaseWaking("The nodes' database is waking up.")
     ask(asked)
     asked.clock.tick(DEADLINE - 1)
-    asked.tenants.trouble = None
+    asked.node_databases.trouble = None
     ask(asked)
 
     assert asked.nodes.get(NODE).launched_at == asked.clock.now
@@ -68,7 +68,7 @@ def test_a_launch_that_waited_for_the_database_has_its_whole_time_left(asked):
 
 def test_a_launch_whose_database_never_wakes_comes_to_an_end(asked):
     """Its deadline counts from its claim; after three, who asked is told, and nothing is held."""
-    asked.tenants.trouble = Upstream("The nodes' database refused a call: InvalidSecretException.")
+    asked.node_databases.trouble = Upstream("The nodes' database refused a call: InvalidSecretException.")
     ask(asked)
     settle(asked, sweeps=int(BUDGET.attempts * (DEADLINE + 120) // SWEEP) + 5)
     node = asked.nodes.get(NODE)
@@ -82,21 +82,23 @@ def test_the_database_is_there_before_the_stack(asked):
     """A node that finds no database doesn't start, and ECS gives it up."""
     wire = Wire()
     ask(asked.through(wire))
-    order = [call for call in wire.calls if call in ("secrets.ensure", "tenants.ensure", "stacks.launch")]
+    order = [
+        call for call in wire.calls if call in ("secrets.ensure", "node_databases.ensure", "stacks.launch")
+    ]
 
-    assert order == ["secrets.ensure", "tenants.ensure", "stacks.launch"]
+    assert order == ["secrets.ensure", "node_databases.ensure", "stacks.launch"]
 
 
 def test_the_database_outlives_its_node(asked):
     """A retired node's unfinished models are found by its next generation, under a new password."""
     ask(asked)
     settle(asked, sweeps=4)
-    first = asked.tenants.logins[NODE]
+    first = asked.node_databases.logins[NODE]
     a_node_service(asked).retire(DATASET, caller=DEVELOPER, force=True)
     settle(asked, sweeps=6)
-    kept = asked.tenants.logins[NODE]
+    kept = asked.node_databases.logins[NODE]
     ask(asked)
-    second = asked.tenants.logins[NODE]
+    second = asked.node_databases.logins[NODE]
 
     assert kept == first
     assert second != first

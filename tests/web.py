@@ -6,7 +6,7 @@ from flask import Flask
 from pydantic import SecretStr
 
 from orchestration.adapters.cognito import CognitoTokens
-from orchestration.adapters.jwks import KeySet
+from orchestration.adapters.jws import KeySet
 from orchestration.api import Services
 from orchestration.api.limits import RateLimits
 from orchestration.api.links import DownloadLinks
@@ -58,7 +58,7 @@ class Unlimited(RateLimits):
 
 def services_on(world: World, limits: RateLimits | None = None) -> Services:
     """The use cases on fakes, behind the real verifier of tokens."""
-    keys = KeySet(lambda: {"keys": [jwk_of()]}, local_mode=False)
+    keys = KeySet(lambda: {"keys": [jwk_of()]})
     return Services(
         tokens=CognitoTokens(keys, ISSUER, frozenset({CLIENT}), world.clock),
         nodes=processes.a_node_service(world),

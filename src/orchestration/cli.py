@@ -75,8 +75,8 @@ def cluster() -> None:
 @click.option("--nat", is_flag=True, help="Private subnets behind a NAT gateway, at some 33 $ a month.")
 def deploy_cluster(*, nat: bool) -> None:
     """Put up the shared cluster and its database, and wait for it."""
+    from orchestration.aws import cloudformation_client
     from orchestration.provisioning import deploy
-    from orchestration.provisioning.cfn_helper import cloudformation_client
 
     settings = _checked(StackSettings)
     with _told():
@@ -92,8 +92,8 @@ def data() -> None:
 @data.command("deploy")
 def deploy_data() -> None:
     """Put up the tables and the bucket of trained models, and wait for them."""
+    from orchestration.aws import cloudformation_client
     from orchestration.provisioning import deploy
-    from orchestration.provisioning.cfn_helper import cloudformation_client
 
     settings = _checked(StackSettings)
     with _told():
@@ -129,8 +129,8 @@ def service() -> None:
 @click.option("--public-url", "PublicUrl", default="", help="With which download links begin.")
 def deploy_service(*, node_spot: bool, node_writable: bool, **parameters: str | None) -> None:
     """Put up the service beside data and cluster, and wait for it."""
+    from orchestration.aws import cloudformation_client
     from orchestration.provisioning import deploy
-    from orchestration.provisioning.cfn_helper import cloudformation_client
 
     settings = _checked(StackSettings)
     given = {name: value for name, value in parameters.items() if value is not None}

@@ -6,12 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import boto3
-from botocore.config import Config
 from flask import Flask
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from orchestration import api
+from orchestration import api, aws
 from orchestration.adapters.cognito import CognitoTokens
 from orchestration.adapters.dynamo import (
     DynamoApiKeys,
@@ -22,12 +21,11 @@ from orchestration.adapters.dynamo import (
     DynamoUsers,
     Table,
 )
-from orchestration.adapters.jwks import KeySet, fetcher
+from orchestration.adapters.jws import PUBLISHED_KEYS, KeySet, fetcher
 from orchestration.adapters.model_bucket import S3ModelBucket
-from orchestration.adapters.node_databases import OneDirectory, SharedCluster
+from orchestration.adapters.node_databases import DataApi, OneDirectory, SharedCluster
 from orchestration.adapters.node_secrets import SecretsManagerNodeSecrets
 from orchestration.adapters.pygrid import PygridServer
-from orchestration.adapters.tenants_data_api import DataApi
 from orchestration.api.limits import RateLimits, Rates
 from orchestration.api.links import DownloadLinks
 from orchestration.control.collect import DownloadService, RetrievalService
@@ -59,14 +57,6 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBServiceResource
 
 DAY = 86_400
-
-AWS = Config(
-    connect_timeout=2,
-    read_timeout=10,
-    max_pool_connections=32,
-    retries={"mode": "standard", "total_max_attempts": 4},
-)
-"""Seconds; no request may hang on AWS, and every call backs off with jitter."""
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -247,7 +237,7 @@ class Parts:
     def tokens(self) -> CognitoTokens:
         settings = self.settings
         url = settings.jwks_url or f"{settings.issuer}/.well-known/jwks.json"
-        keys = KeySet(fetcher(url), local_mode=settings.local_mode)
+        keys = KeySet(fetcher(url), untrusted=() if settings.local_mode else PUBLISHED_KEYS)
         return CognitoTokens(keys, settings.issuer, settings.app_client_ids, time.time)
 
     @cached_property
@@ -272,14 +262,13 @@ class Parts:
 
     @cached_property
     def bucket(self) -> S3ModelBucket:
-        # Left to itself, boto3 presigns with version 2 in some regions; new buckets take version 4 only.
-        config = AWS.merge(Config(signature_version="s3v4"))
-        return S3ModelBucket(self._session.client("s3", config=config), self.settings.model_bucket)
+        client = self._session.client("s3", config=aws.CONFIG_PRESIGNING)
+        return S3ModelBucket(client, self.settings.model_bucket)
 
     @cached_property
     def secrets(self) -> SecretsManagerNodeSecrets:
         return SecretsManagerNodeSecrets(
-            self._session.client("secretsmanager", config=AWS),
+            self._session.client("secretsmanager", config=aws.CONFIG),
             self.settings.callback_address,
             self.node_databases.new_url,
         )
@@ -289,17 +278,15 @@ class Parts:
         settings = self.settings
         if settings.node_database_url is not None:
             return OneDirectory(settings.node_database_url.get_secret_value())
-        # No retries: they would sleep in a request, and the reconciler comes again.
-        impatient = AWS.merge(Config(retries={"mode": "standard", "total_max_attempts": 1}))
-        client = self._session.client("rds-data", config=impatient)
+        client = self._session.client("rds-data", config=aws.CONFIG_ONE_ATTEMPT)
         api = DataApi(client, settings.database_cluster_arn, settings.database_secret_arn)
         return SharedCluster(api, f"{settings.database_endpoint}:5432")
 
     @cached_property
     def stacks(self) -> CloudFormationNodeStacks:
         return CloudFormationNodeStacks(
-            self._session.client("cloudformation", config=AWS),
-            EcsTasks(self._session.client("ecs", config=AWS)),
+            self._session.client("cloudformation", config=aws.CONFIG),
+            EcsTasks(self._session.client("ecs", config=aws.CONFIG)),
             prefix=self.settings.node_stack_prefix,
             cluster_stack=self.settings.cluster_stack,
             shape=self.shape,
@@ -323,7 +310,7 @@ class Parts:
 
     @cached_property
     def _dynamo(self) -> "DynamoDBServiceResource":
-        return self._session.resource("dynamodb", config=AWS)
+        return self._session.resource("dynamodb", config=aws.CONFIG)
 
     def _table(self, name: str) -> Table:
         # The resource's client, unlike the resource itself, may be used by many threads.

@@ -7,6 +7,7 @@ import pytest
 
 from orchestration.adapters.cognito import CognitoTokens
 from orchestration.adapters.dynamo import DynamoNodes
+from orchestration.adapters.jws import PUBLISHED_KEYS
 from orchestration.control.reconciler import Rhythm
 from orchestration.domain.decision import Budget, Rules
 from orchestration.pygrid_orchestration import Parts, create_app, create_reconciler
@@ -45,6 +46,12 @@ def test_settings_reach_the_parts(parts):
     assert parts.lifecycle.rules == Rules(1200, Budget(attempts=3, cool_down=600))
     assert (parts.reconciler.rest.grace, parts.reconciler.rest.stale_after) == (900, 7 * 86_400)
     assert parts.reconciler.rhythm == Rhythm(interval=10, ready=60)
+
+
+@pytest.mark.parametrize(("local_mode", "untrusted"), [(False, PUBLISHED_KEYS), (True, ())])
+def test_published_keys_are_trusted_in_local_mode_only(local_mode, untrusted):
+    """Everybody can sign a token with them."""
+    assert Parts(settings(local_mode=local_mode)).tokens.keys.untrusted == untrusted
 
 
 def test_all_of_a_process_see_the_same_records(parts):

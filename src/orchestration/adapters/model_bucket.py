@@ -1,4 +1,4 @@
-"""The private bucket of trained models: the node's protobuf as it came, and safetensors to open today."""
+"""The private S3 bucket of trained models: each as the node's protobuf and as safetensors."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,8 +11,7 @@ from orchestration.domain.errors import UnusableModel
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-URL_LIFETIME = 300
-"""Seconds: enough to begin a download; the link that leads here can be followed again at any time."""
+_URL_LIFETIME = 300  # seconds to start a download; following the download link again gives a new URL
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class S3ModelBucket:
     bucket: str
 
     def store(self, model: Model, state: bytes) -> None:
-        """Keep both forms; the one that links lead to last."""
+        """Store both forms; the one that download links lead to last, so that no link finds half a model."""
         tensors = as_safetensors(state, model)
         with upstream_errors("S3"):
             self._put(_key(model.model_id, "state.pb"), state, "application/x-protobuf")
@@ -33,7 +32,7 @@ class S3ModelBucket:
         self.client.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type)
 
     def fresh_url(self, model_id: str) -> str:
-        """Return a presigned URL under which a browser saves `<model id>.safetensors`."""
+        """Return a presigned URL; a browser saves its content as `<model id>.safetensors`."""
         file_name = quote(f"{model_id}.safetensors", safe="")
         with upstream_errors("S3"):
             return self.client.generate_presigned_url(
@@ -43,13 +42,16 @@ class S3ModelBucket:
                     "Key": _key(model_id, "safetensors"),
                     "ResponseContentDisposition": f"attachment; filename*=UTF-8''{file_name}",
                 },
-                ExpiresIn=URL_LIFETIME,
+                ExpiresIn=_URL_LIFETIME,
             )
 
 
 def as_safetensors(state: bytes, model: Model) -> bytes:
-    """Return a State's parameters, in order, as `param_000`, `param_001`, ... Raises UnusableModel."""
-    # Only the reconciler comes here; a web worker never pays for NumPy.
+    """Convert a State to safetensors: its parameters, in order, are `param_000`, `param_001`, ...
+
+    Raises UnusableModel.
+    """
+    # Imported here because only the reconciler calls this: web workers do without NumPy.
     from safetensors.numpy import save
 
     from pygrid_wire.state import MalformedState, decode_state

@@ -1,7 +1,7 @@
-"""The SQL that gives each node a database and a login of its own, as pure functions from names to text.
+"""The SQL that gives each node its own database and role, as pure functions from names to text.
 
-Written for an administrator that is no superuser but may create roles and databases, as Aurora's is. No colon
-may stand in a statement: the Data API may take one, in a literal too, for the beginning of a parameter.
+It is written for an administrator who is no superuser but may create roles and databases, as on Aurora. No
+statement contains a colon: the Data API may parse one, even within a literal, as the start of a parameter.
 """
 
 import hashlib
@@ -11,27 +11,27 @@ from base64 import b64encode
 from dataclasses import dataclass
 from typing import Self
 
-CONNECTIONS = 40
-"""Most connections of one node: a runaway must leave room for the others."""
+CONNECTION_LIMIT = 40
+"""Maximum number of connections of one node, so that one node can't use up the cluster's."""
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9]{0,40}")
 _NODE_ID = "n[0-9a-f]{20}"
-"""How `domain.node.node_id_of` names nodes. Whatever else is on the cluster is none of ours."""
+"""The form of `domain.node.node_id_of`. Other roles and databases on the cluster are never touched."""
 _LOCK = 4_714_160_023_716_141
-"""Advisory lock of whoever changes roles or databases: PostgreSQL fails where two change one row."""
-_ITERATIONS = 4096  # PostgreSQL's default; what is hashed is random already
+"""Advisory lock around changes to roles or databases: two concurrent changes of one row would fail."""
+_ITERATIONS = 4096  # PostgreSQL's default; more is no use, since the password is random
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseNames:
-    """The names of one node on the shared cluster."""
+    """The names of a node's role and database on the shared cluster."""
 
     role: str
     database: str
 
     @classmethod
     def of(cls, node_id: str) -> Self:
-        """Derive the names as the original node does. Raises ValueError where SQL would need quotes."""
+        """Derive the names as the original node does. Raises ValueError for an id that SQL would quote."""
         role = node_id.lower().replace("-", "")
         if not _IDENTIFIER.fullmatch(role):
             raise ValueError("A node's id must begin with a letter, and hold letters and digits only.")
@@ -39,9 +39,9 @@ class DatabaseNames:
 
 
 def scram_verifier(password: str, salt: bytes) -> str:
-    """Return what PostgreSQL keeps of a password (RFC 5803), so that the password itself stays out of SQL.
+    """Return what PostgreSQL stores of a password (RFC 5803), so that SQL contains no password.
 
-    `salt` is 16 random bytes. SQL texts come by logs and audit trails that aren't ours to keep clean.
+    `salt` is 16 random bytes. AWS logs and audits SQL statements in places that this service doesn't control.
     """
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _ITERATIONS)
     stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
@@ -49,11 +49,11 @@ def scram_verifier(password: str, salt: bytes) -> str:
     return f"SCRAM-SHA-256${_ITERATIONS}:{_base64(salt)}${_base64(stored)}:{_base64(server)}"
 
 
-def admit(names: DatabaseNames, verifier: str, generation: int) -> str:
-    """Make the login, or give it this generation's password; a later generation's stays.
+def grant_login(names: DatabaseNames, verifier: str, generation: int) -> str:
+    """Create the role, or set this generation's password; the password of a later generation is kept.
 
-    The administrator becomes a member of the role, without which it could neither make nor drop a database
-    that is the role's. SUPERUSER, REPLICATION and BYPASSRLS, which only a superuser gives, it must not name.
+    The administrator becomes a member of the role: otherwise it could neither create nor drop a database that
+    the role owns. Only a superuser may name SUPERUSER, REPLICATION and BYPASSRLS, so the statement doesn't.
     """
     role = names.role
     return _locked(f"""
@@ -68,19 +68,19 @@ def admit(names: DatabaseNames, verifier: str, generation: int) -> str:
     RETURN;
   END IF;
   EXECUTE format(
-    'ALTER ROLE %I LOGIN NOCREATEDB NOCREATEROLE CONNECTION LIMIT {CONNECTIONS} PASSWORD %L',
+    'ALTER ROLE %I LOGIN NOCREATEDB NOCREATEROLE CONNECTION LIMIT {CONNECTION_LIMIT} PASSWORD %L',
     '{role}', {_literal(verifier)}
   );
   COMMENT ON ROLE "{role}" IS 'generation {generation:d}';""")  # noqa: S608 - checked names
 
 
-def database_exists(names: DatabaseNames) -> str:
-    """Find one row if the database is there."""
+def select_database(names: DatabaseNames) -> str:
+    """Select one row if the database exists, else none."""
     return f"SELECT 1 FROM pg_database WHERE datname = '{names.database}'"  # noqa: S608 - checked names
 
 
-def every_node() -> str:
-    """Find the id of every node that has a login or a database: one column of text, sorted bytewise."""
+def list_nodes() -> str:
+    """Select the id of every node that has a role or a database: one column of text, sorted bytewise."""
     return f"""
 SELECT CAST(rolname AS text) COLLATE "C" FROM pg_roles WHERE rolname ~ '^{_NODE_ID}$'
 UNION
@@ -89,9 +89,9 @@ ORDER BY 1"""  # noqa: S608 - our own pattern
 
 
 def create_database(names: DatabaseNames) -> str:
-    """Make the database, closed for everybody until `open_database`; fails if it is there.
+    """Create the database, without connections until `open_database`; fails if it exists.
 
-    From template0, which nobody can have changed or be connected to.
+    Its template is template0, which nobody can change or be connected to.
     """
     return (
         f'CREATE DATABASE "{names.database}" OWNER "{names.role}" TEMPLATE template0'
@@ -100,7 +100,7 @@ def create_database(names: DatabaseNames) -> str:
 
 
 def open_database(names: DatabaseNames) -> str:
-    """Take from PUBLIC every database that we can, `postgres` and `template1` too; then let the owner in."""
+    """Revoke all databases from PUBLIC, `postgres` and `template1` too; then allow connections to this."""
     return _locked(f"""
   FOR found IN
     SELECT datname FROM pg_database WHERE pg_has_role(datdba, 'USAGE') AND EXISTS (
@@ -114,8 +114,8 @@ def open_database(names: DatabaseNames) -> str:
   END IF;""")  # noqa: S608 - checked names
 
 
-def shut_out(names: DatabaseNames) -> str:
-    """Let nobody in any more; nothing if there is no such login or database."""
+def close_database(names: DatabaseNames) -> str:
+    """Refuse logins of the role and connections to the database; does nothing if they don't exist."""
     return _locked(f"""
   IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{names.role}') THEN
     ALTER ROLE "{names.role}" NOLOGIN;
@@ -126,29 +126,29 @@ def shut_out(names: DatabaseNames) -> str:
 
 
 def drop_database(names: DatabaseNames) -> str:
-    """Drop the database, ending the connections to it."""
+    """Drop the database and end the connections to it."""
     return f'DROP DATABASE IF EXISTS "{names.database}" WITH (FORCE)'
 
 
 def drop_role(names: DatabaseNames) -> str:
-    """Drop the login, once its database is gone."""
+    """Drop the role; its database must be gone."""
     return _locked(f"""
   DROP ROLE IF EXISTS "{names.role}";""")
 
 
 def _locked(body: str) -> str:
-    """One transaction, and one at a time. CREATE and DROP DATABASE can't be part of it."""
-    return f"""DO $tenant$
+    """Run statements in one transaction, one at a time. It can't contain CREATE or DROP DATABASE."""
+    return f"""DO $node$
 DECLARE
   found record;
 BEGIN
   PERFORM pg_advisory_xact_lock({_LOCK});{body}
 END
-$tenant$"""
+$node$"""
 
 
 def _literal(text: str) -> str:
-    """Write a text without quotes in it as a literal, its colons as what they are in ASCII."""
+    """Write a text that contains no quotes as a literal, with `chr(58)` for each colon."""
     return "'" + text.replace(":", "' || chr(58) || '") + "'"
 
 

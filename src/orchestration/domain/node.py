@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+NODE_PORT = 5000
+"""Every client of PyGrid calls a node on this port."""
+
 
 class NodeStatus(StrEnum):
     """Where a node is, in our words."""

@@ -8,16 +8,15 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from orchestration.aws import CLOUDFORMATION_REFUSALS, is_absent_stack, upstream_errors
 from orchestration.domain.errors import StackFailed
 from orchestration.domain.node import StackPhase
 from orchestration.provisioning import cfn_status
-from orchestration.provisioning.cfn_errors import is_absent, translated
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -83,14 +82,6 @@ class Removal:
     by_force: bool = False
 
 
-def cloudformation_client(region: str) -> "CloudFormationClient":
-    """Make the client that this module expects: time-outs on every call, a few retries with jitter."""
-    retries = Config(
-        connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 5}
-    )
-    return boto3.client("cloudformation", region_name=region, config=retries)
-
-
 class CfnHelper:
     """A thin CloudFormation that speaks in values of ours."""
 
@@ -108,7 +99,7 @@ class CfnHelper:
 
     def create(self, new: NewStack) -> str | None:
         """Ask for a stack and return its ARN; None if one of that name is there already."""
-        with translated(f"create {new.name}"):
+        with _errors(f"create {new.name}"):
             try:
                 answer = self._client.create_stack(
                     StackName=new.name,
@@ -129,11 +120,11 @@ class CfnHelper:
 
     def describe(self, stack: str) -> Stack | None:
         """Look at a stack by name or ARN; None if there is none. By its ARN a deleted one is still found."""
-        with translated(f"describe {stack}"):
+        with _errors(f"describe {stack}"):
             try:
                 answer = self._client.describe_stacks(StackName=stack)
             except ClientError as error:
-                if is_absent(error):
+                if is_absent_stack(error):
                     return None
                 raise
         return _stack(answer["Stacks"][0])
@@ -145,7 +136,7 @@ class CfnHelper:
         """
         query: dict[str, str] = {}
         while True:
-            with translated("list the stacks"):
+            with _errors("list the stacks"):
                 page = self._client.describe_stacks(**query)
             yield from map(_stack, page["Stacks"])
             if "NextToken" not in page:
@@ -161,28 +152,28 @@ class CfnHelper:
         more: _Deletion = {"RetainResources": list(removal.retain)} if removal.retain else {}
         if removal.by_force:
             more["DeletionMode"] = "FORCE_DELETE_STACK"
-        with translated(f"delete {stack_id}"):
+        with _errors(f"delete {stack_id}"):
             try:
                 self._client.delete_stack(
                     StackName=stack_id, ClientRequestToken=removal.token, **more, **_role(role_arn)
                 )
             except ClientError as error:
-                if not is_absent(error):
+                if not is_absent_stack(error):
                     raise
 
     def cancel_update(self, stack_id: str, token: str) -> None:
         """Call back an update that is under way."""
-        with translated(f"cancel the update of {stack_id}"):
+        with _errors(f"cancel the update of {stack_id}"):
             self._client.cancel_update_stack(StackName=stack_id, ClientRequestToken=token)
 
     def roll_back(self, stack_id: str, token: str, role_arn: str = "") -> None:
         """Roll back an update that failed and was left as it was."""
-        with translated(f"roll back {stack_id}"):
+        with _errors(f"roll back {stack_id}"):
             self._client.rollback_stack(StackName=stack_id, ClientRequestToken=token, **_role(role_arn))
 
     def continue_rollback(self, stack_id: str, token: str, role_arn: str = "") -> None:
         """Go on with the rollback of an update, after it failed."""
-        with translated(f"continue the rollback of {stack_id}"):
+        with _errors(f"continue the rollback of {stack_id}"):
             self._client.continue_update_rollback(
                 StackName=stack_id, ClientRequestToken=token, **_role(role_arn)
             )
@@ -209,7 +200,7 @@ class CfnHelper:
     def _events(self, stack_id: str) -> "Iterator[StackEventTypeDef]":
         """Return the resources' events of the last operation, newest first."""
         pages = self._client.get_paginator("describe_stack_events").paginate(StackName=stack_id)
-        with translated(f"read the events of {stack_id}"):
+        with _errors(f"read the events of {stack_id}"):
             for event in (event for page in pages for event in page["StackEvents"]):
                 status = event.get("ResourceStatus", "")
                 of_stack = event.get("PhysicalResourceId") == event["StackId"]
@@ -233,6 +224,9 @@ class CfnHelper:
                 seen = stack.status if stack is not None else "absent"
                 raise StackFailed(f"The stack {stack_id} is still {seen} after {deadline:.0f} s.")
             self._sleep(pause)
+
+
+_errors = partial(upstream_errors, "CloudFormation", refusals=CLOUDFORMATION_REFUSALS)
 
 
 def _role(role_arn: str) -> "_Role":

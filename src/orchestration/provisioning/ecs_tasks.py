@@ -4,10 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
-
-from orchestration.domain.errors import Upstream
+from orchestration.aws import upstream_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
@@ -26,15 +23,8 @@ class EcsTasks:
         Tasks made before `since`, in seconds since the epoch, are another launch's. Two calls at most. Raises
         Upstream.
         """
-        try:
+        with upstream_errors("ECS", f"tell of {family}"):
             tasks = self._stopped(cluster, family)
-        except ClientError as error:
-            told = error.response["Error"]
-            raise Upstream(f"ECS would not tell of {family}: {told['Code']}: {told['Message']}") from error
-        except BotoCoreError as error:
-            raise Upstream(f"ECS could not tell of {family}: {error}") from error
-        except ResponseParserError as error:  # a page of HTML, from something in between
-            raise Upstream(f"ECS could not tell of {family}: its answer can't be read.") from error
         ours = [task for task in tasks if _made_at(task) >= since]
         return _sentence(max(ours, key=_made_at)) if ours else ""
 

@@ -14,12 +14,17 @@ import structlog
 from botocore.stub import Stubber
 
 from orchestration.adapters import node_databases_sql as sql
-from orchestration.adapters.node_databases import OneDirectory, SharedCluster
+from orchestration.adapters.node_databases import (
+    ADMINISTRATION_DATABASE,
+    DataApi,
+    OneDirectory,
+    SharedCluster,
+)
 from orchestration.adapters.node_databases_sql import DatabaseNames, scram_verifier
 from orchestration.adapters.node_secrets import SecretsManagerNodeSecrets
-from orchestration.adapters.tenants_data_api import ADMINISTRATION, DataApi
 from orchestration.domain.errors import DatabaseWaking, Upstream
 from orchestration.domain.node import Node, node_id_of
+from pygrid_node.settings import Settings as NodeSettings
 from tests import postgresql
 from tests.postgresql import Administrator, Server
 
@@ -117,6 +122,12 @@ class TestNames:
 
         assert (names.role, names.database) == ("mynode1", "mynode1db")
 
+    def test_node_derives_the_same_database_name(self):
+        """Service and node share no code, so each computes the name."""
+        settings = NodeSettings(node_id="My-Node-1", database_url="postgresql://u:p@cluster.test/")
+
+        assert urlsplit(settings.database).path == f"/{DatabaseNames.of('My-Node-1').database}"
+
     @pytest.mark.parametrize(
         "node_id", ["", "9lives", "my_data.set", 'n"; DROP ROLE x; --', "n'", "ñ", "n 1", "n" * 42, "n1\n"]
     )
@@ -130,15 +141,15 @@ class TestNames:
         names = DatabaseNames.of("n0a")
         verifier = scram_verifier("password", b"salt of 16 bytes")
         statements = [
-            sql.admit(names, verifier, 3),
-            sql.every_node(),
+            sql.grant_login(names, verifier, 3),
+            sql.list_nodes(),
             *(
                 write(names)
                 for write in (
-                    sql.database_exists,
+                    sql.select_database,
                     sql.create_database,
                     sql.open_database,
-                    sql.shut_out,
+                    sql.close_database,
                     sql.drop_database,
                     sql.drop_role,
                 )
@@ -248,7 +259,7 @@ class TestOneNode:
         admitted(replace(login.node, generation=2))
         other = admitted(fresh())
 
-        assert rights_of(server, login) == (True, False, False, False, False, False, sql.CONNECTIONS)
+        assert rights_of(server, login) == (True, False, False, False, False, False, sql.CONNECTION_LIMIT)
         with pytest.raises(psycopg.OperationalError):
             other.connect(login.database)
 
@@ -289,7 +300,7 @@ class TestBetweenNodes:
             "SELECT 1 FROM pg_auth_members WHERE member = CAST(%s AS regrole)", two[0].node.node_id
         )
 
-        assert rights_of(server, two[0]) == (True, False, False, False, False, False, sql.CONNECTIONS)
+        assert rights_of(server, two[0]) == (True, False, False, False, False, False, sql.CONNECTION_LIMIT)
         assert memberships == []
 
     def test_no_node_gets_into_anothers_database(self, two):
@@ -353,7 +364,7 @@ class TestBetweenNodes:
         held = []
         try:
             with pytest.raises(psycopg.OperationalError, match="too many connections for role"):
-                held.extend(two[0].connect() for _ in range(sql.CONNECTIONS + 1))
+                held.extend(two[0].connect() for _ in range(sql.CONNECTION_LIMIT + 1))
             assert two[1].ask("SELECT 1") == [(1,)]
         finally:
             for connection in held:
@@ -509,7 +520,7 @@ class TestDataApi:
         expected = {
             "resourceArn": "arn:aws:rds:cluster",
             "secretArn": "arn:aws:secretsmanager:secret-of-admin",
-            "database": ADMINISTRATION,
+            "database": ADMINISTRATION_DATABASE,
             "sql": "SELECT 1",
         }
         found = [[{"longValue": 1}, {"stringValue": "n0a"}], [{"booleanValue": False}, {"isNull": True}]]

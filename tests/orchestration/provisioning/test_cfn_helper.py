@@ -13,7 +13,6 @@ from orchestration.provisioning.cfn_helper import (
     CfnHelper,
     NewStack,
     Removal,
-    cloudformation_client,
 )
 
 ARN = "arn:aws:cloudformation:us-east-1:000000000000:stack/a-stack/1"
@@ -358,14 +357,6 @@ def test_waiting_has_a_deadline(client, answers, seen, word):
 
     with pytest.raises(StackFailed, match=f"still {word} after 10 s"):
         CfnHelper(client, clock=time, sleep=time.sleep).wait(ARN, deadline=10, pause=5)
-
-
-def test_the_client_has_time_outs_and_standard_retries():
-    """No call may hang a worker."""
-    config = cloudformation_client("eu-west-1").meta.config
-
-    assert (config.connect_timeout, config.read_timeout) == (5, 20)
-    assert config.retries == {"mode": "standard", "total_max_attempts": 5}
 
 
 def test_a_stack_says_since_when_it_is_being_deleted(stacks, answers):

@@ -12,7 +12,7 @@ import click
 from pydantic import ValidationError
 
 from orchestration.domain.errors import OrchestrationError
-from orchestration.provisioning.node_shape import SIZES, usual_node_image
+from orchestration.provisioning.node_shape import SIZES, default_node_image
 from orchestration.settings import Settings, StackSettings
 
 PLUGINS = "artificien.commands"
@@ -141,8 +141,8 @@ def deploy_service(*, node_spot: bool, node_writable: bool, **parameters: str | 
             "NodeSpot": str(node_spot).lower(),
             "NodeReadOnly": str(not node_writable).lower(),
         }
-        usual = {"NodeImage": usual_node_image(given["ServiceImage"])}
-        _table(deploy.deploy_service(client, usual | given | own))
+        defaults = {"NodeImage": default_node_image(given["ServiceImage"])}
+        _table(deploy.deploy_service(client, defaults | given | own))
 
 
 @main.command("audit-log")

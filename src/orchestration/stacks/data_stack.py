@@ -1,7 +1,4 @@
-"""What outlives everything else: the tables, the bucket of trained models, the key that signs links to them.
-
-Imported only where the CDK runs (`cdk_app.py`): importing `aws_cdk` starts Node.js.
-"""
+"""The data stack: the tables, the bucket of trained models, the secret that signs download links."""
 
 from aws_cdk import Aws, BootstraplessSynthesizer, CfnOutput, Duration, Fn, RemovalPolicy, Stack
 from aws_cdk import aws_dynamodb as dynamodb
@@ -16,9 +13,9 @@ _NUMBER = dynamodb.AttributeType.NUMBER
 
 
 class DataStack(Stack):
-    """One per deployment. Deleting it leaves tables and bucket behind, and they can be imported again.
+    """One per deployment. Deleting the stack retains tables and bucket, which a new stack can import.
 
-    Names of tables, keys and indexes are fixed: the marketplace and artificienlib ask for them.
+    Names of tables, keys and indexes are fixed: the marketplace and artificienlib use them.
     """
 
     def __init__(self, scope: Construct, construct_id: str) -> None:
@@ -69,7 +66,7 @@ class DataStack(Stack):
         )
 
     def _model_bucket(self) -> s3.Bucket:
-        """Private, TLS only, versioned: storing a model again never destroys what was there."""
+        """Private, TLS only, versioned: storing a model again keeps the former version."""
         bucket = s3.Bucket(
             self,
             "ModelBucket",
@@ -96,7 +93,7 @@ class DataStack(Stack):
         return bucket
 
     def _download_secret(self) -> secretsmanager.Secret:
-        """Sign download links. It goes with the tables, whose items hold links that are void without it."""
+        """Signs download links. It is kept with the tables, whose links are invalid without it."""
         secret = secretsmanager.Secret(
             self,
             "DownloadSecret",

@@ -1,7 +1,4 @@
-"""What all nodes share: network, ECS cluster, database, log group and roles.
-
-Imported only where the CDK runs (`cdk_app.py`): importing `aws_cdk` starts Node.js.
-"""
+"""The cluster stack, shared by all nodes: network, ECS cluster, database, log group and roles."""
 
 from aws_cdk import Aws, BootstraplessSynthesizer, CfnOutput, Duration, Fn, RemovalPolicy, Stack
 from aws_cdk import aws_ec2 as ec2
@@ -11,7 +8,10 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_rds as rds
 from constructs import Construct
 
+from orchestration.domain.node import NODE_PORT
+from orchestration.provisioning.names import CLUSTER_NAME_OUTPUT, DATABASE_PORT, SERVICE_PORT
 from orchestration.stacks.policies import (
+    HTTPS_PORT,
     NODE_SECRETS,
     STARS_OF_NODE_SECRETS,
     STARS_OF_STARTING,
@@ -22,16 +22,11 @@ from orchestration.stacks.policies import (
     start_tasks,
 )
 
-NODE_PORT = 5000
-DATABASE_PORT = 5432
-CALLBACK_PORT = 5001
-HTTPS_PORT = 443
-
 
 class EcsClusterStack(Stack):
-    """One per deployment. Its outputs are named like the parameters of `PygridNodeStack` that they fill.
+    """One per deployment. Its outputs have the names of the parameters of `PygridNodeStack` that they fill.
 
-    It holds no ECS service: a node's `DesiredCount` has one writer, the node's own stack.
+    It contains no ECS service: only a node's own stack writes that node's `DesiredCount`.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, nat: bool = False) -> None:
@@ -40,7 +35,7 @@ class EcsClusterStack(Stack):
         self._nat = nat
         self.vpc = self._network()
         self.load_balancer_group, self.node_group, self.database_group = self._security_groups()
-        # Each node's service says on which of Fargate's two it runs.
+        # Each node's service selects one of Fargate's two capacity providers.
         self.cluster = ecs.Cluster(self, "Cluster", vpc=self.vpc, enable_fargate_capacity_providers=True)
         acknowledge(
             self.cluster,
@@ -48,10 +43,10 @@ class EcsClusterStack(Stack):
         )
         self.database = self._database()
         self.log_group = self._logs("NodeLogs", _masked_credentials())
-        self._watch_the_network()
+        self._log_rejected_traffic()
         self.boundary = self._boundary()
         self.execution_role = self._role("ExecutionRole", [self.boundary])
-        # A running node has an identity without any right: it calls nothing of AWS.
+        # A role without any permission: a running node calls nothing of AWS.
         self.task_role = self._role("TaskRole")
         self._export()
 
@@ -80,7 +75,7 @@ class EcsClusterStack(Stack):
         )
 
     def _security_groups(self) -> tuple[ec2.SecurityGroup, ec2.SecurityGroup, ec2.SecurityGroup]:
-        """Open the way load balancer -> node -> database, and what a node must call itself."""
+        """Allow load balancer -> node -> database, and the outgoing calls of a node."""
         balancer = self._closed_group("LoadBalancerGroup", "Load balancers of the nodes")
         node = self._closed_group("NodeGroup", "PyGrid nodes")
         database = self._closed_group("DatabaseGroup", "Database of the nodes")
@@ -90,9 +85,7 @@ class EcsClusterStack(Stack):
         node.add_ingress_rule(balancer, ec2.Port.tcp(NODE_PORT), "From the load balancers")
         node.add_egress_rule(database, ec2.Port.tcp(DATABASE_PORT), "To the database")
         node.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(HTTPS_PORT), "Image, secrets and logs")
-        node.add_egress_rule(
-            ec2.Peer.any_ipv4(), ec2.Port.tcp(CALLBACK_PORT), "Progress to the orchestration"
-        )
+        node.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(SERVICE_PORT), "Progress to the orchestration")
         database.add_ingress_rule(node, ec2.Port.tcp(DATABASE_PORT), "From the nodes")
         return balancer, node, database
 
@@ -102,7 +95,7 @@ class EcsClusterStack(Stack):
         )
 
     def _database(self) -> rds.DatabaseCluster:
-        """Aurora that pauses at 0 capacity units: a sleeping deployment pays for storage only."""
+        """Aurora that pauses at 0 capacity units: while no node runs, only storage is paid for."""
         version = rds.AuroraPostgresEngineVersion.VER_16_11
         database = rds.DatabaseCluster(
             self,
@@ -123,7 +116,7 @@ class EcsClusterStack(Stack):
             parameters={"rds.force_ssl": "1"},
             backup=rds.BackupProps(retention=Duration.days(7)),
             copy_tags_to_snapshot=True,
-            # Not RETAIN: a cluster left behind would keep the network's stack from ever going away.
+            # Not RETAIN: a retained cluster would prevent the deletion of the network.
             removal_policy=RemovalPolicy.SNAPSHOT,
         )
         acknowledge(
@@ -146,8 +139,8 @@ class EcsClusterStack(Stack):
             removal_policy=RemovalPolicy.DESTROY,
         )
 
-    def _watch_the_network(self) -> None:
-        """Log what closed ports turned away. Accepted traffic is every phone's, and priced by size."""
+    def _log_rejected_traffic(self) -> None:
+        """Log rejected traffic only: logs are priced by size, and accepted traffic is that of every phone."""
         group = self._logs("RejectedTraffic")
         writer = iam.Role(self, "FlowLogRole", assumed_by=iam.ServicePrincipal("vpc-flow-logs.amazonaws.com"))
         actions = ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
@@ -163,7 +156,7 @@ class EcsClusterStack(Stack):
         )
 
     def _boundary(self) -> iam.ManagedPolicy:
-        """Cap what roles of nodes can ever do, whatever is attached to them one day: how a task starts."""
+        """Limit the roles of nodes to what starts a task, whatever else is attached to them later."""
         secrets = [arn(self, "secretsmanager", f"secret:{NODE_SECRETS}")]
         boundary = iam.ManagedPolicy(
             self,
@@ -184,7 +177,7 @@ class EcsClusterStack(Stack):
         )
 
     def _export(self) -> None:
-        """Write the outputs. Their names are the node template's parameters; keep both in step."""
+        """Write the outputs; those that nodes need have the names of the node template's parameters."""
         public = self.vpc.public_subnets
         nodes = self.vpc.private_subnets if self._nat else public
         outputs = {
@@ -194,7 +187,7 @@ class EcsClusterStack(Stack):
             "NodeSubnetA": nodes[0].subnet_id,
             "NodeSubnetB": nodes[1].subnet_id,
             "AssignPublicIp": "DISABLED" if self._nat else "ENABLED",
-            "ClusterName": self.cluster.cluster_name,
+            CLUSTER_NAME_OUTPUT: self.cluster.cluster_name,
             "LoadBalancerSecurityGroup": self.load_balancer_group.security_group_id,
             "NodeSecurityGroup": self.node_group.security_group_id,
             "ExecutionRoleArn": self.execution_role.role_arn,
@@ -206,15 +199,16 @@ class EcsClusterStack(Stack):
         if self.database.secret is not None:
             outputs["DatabaseSecretArn"] = self.database.secret.secret_arn
         for name, value in outputs.items():
-            # The orchestration's stack imports them: one that is in use can't be deleted or changed.
+            # The orchestration stack imports them. CloudFormation neither deletes nor changes an imported
+            # output.
             CfnOutput(self, name, value=value, export_name=Fn.join("-", [Aws.STACK_NAME, name]))
 
 
 def _masked_credentials() -> logs.DataProtectionPolicy:
-    """Mask `:<password>@`, as in URLs, for everybody without the right `logs:Unmask`.
+    """Mask passwords in URLs, `:<password>@`, for everybody without the permission `logs:Unmask`.
 
-    The original node logs the URL of its callback, with its credential in it, at INFO. Node and database
-    passwords are 32 characters or more of base64url.
+    The original node logs the URL of its callback, including its credential, at INFO. The passwords of nodes
+    and databases have at least 32 characters of base64url.
     """
     password = logs.CustomDataIdentifier("PasswordInUrl", "[A-Za-z0-9_-]{30,64}@")
     return logs.DataProtectionPolicy(name="MaskedCredentials", identifiers=[password])

@@ -1,7 +1,6 @@
-"""The cluster as other stacks see it: by the values of its outputs, whichever way those come to them.
+"""The cluster stack's resources, imported into other stacks by the values of its outputs.
 
-Everything is immutable here, so that no stack writes a rule or a policy of another one. Imported only where
-the CDK runs (`cdk_app.py`): importing `aws_cdk` starts Node.js.
+They are imported as immutable, so that the CDK writes no rule or policy for a resource of another stack.
 """
 
 from collections.abc import Callable
@@ -12,22 +11,27 @@ from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from orchestration.provisioning.names import CLUSTER_NAME_OUTPUT
+
 
 class ImportedCluster:
     """Resources of `EcsClusterStack`; `value_of` returns the value of one of its outputs."""
 
     def __init__(self, scope: Construct, value_of: Callable[[str], str]) -> None:
-        """Import into `scope`; each thing is imported once, under the name of its output."""
+        """Import into `scope`, each resource once, with its output's name as construct id."""
         self._scope = scope
         self._value_of = value_of
         self.vpc = ec2.Vpc.from_vpc_attributes(
             scope,
             "Vpc",
             vpc_id=value_of("VpcId"),
-            availability_zones=["first", "second"],  # demanded, never written: subnets are outputs
+            availability_zones=[
+                "first",
+                "second",
+            ],  # required here, but not in the template: subnets are outputs
         )
         self.cluster: ecs.ICluster = ecs.Cluster.from_cluster_attributes(
-            scope, "Cluster", cluster_name=value_of("ClusterName"), vpc=self.vpc, security_groups=[]
+            scope, "Cluster", cluster_name=value_of(CLUSTER_NAME_OUTPUT), vpc=self.vpc, security_groups=[]
         )
         self.public_subnets = self._subnets("PublicSubnetA", "PublicSubnetB")
         self.task_subnets = self._subnets("NodeSubnetA", "NodeSubnetB")
@@ -46,8 +50,8 @@ class ImportedCluster:
         )
         return role
 
-    def decide_public_ip(self, service: ecs.FargateService) -> None:
-        """Give the service's tasks public addresses where the cluster has no NAT gateway, and only there."""
+    def set_public_ip(self, service: ecs.FargateService) -> None:
+        """Give the service's tasks public addresses if the cluster has no NAT gateway."""
         declared = service.node.default_child
         if isinstance(declared, CfnResource):
             declared.add_property_override(

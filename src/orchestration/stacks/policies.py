@@ -1,7 +1,4 @@
-"""Pieces that the stacks' roles and findings are written with.
-
-Imported only where the CDK runs (`cdk_app.py`): importing `aws_cdk` starts Node.js.
-"""
+"""Policy statements, and acknowledgements of findings, that several stacks use."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,10 +6,9 @@ from aws_cdk import Acknowledgment, Stack, Validations
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-NODE_NAME = "artificien-node"
-"""With what the names of a node's stack, balancer, target group, service and task definition begin."""
+HTTPS_PORT = 443
 NODE_SECRETS = "artificien/node/*"
-"""Names of the secrets that nodes are given; nothing else is readable to them."""
+"""Pattern of the names of nodes' secrets (`adapters/node_secrets.py`); nodes can read no other secret."""
 
 Conditions = Mapping[str, Mapping[str, object]]
 
@@ -20,7 +16,7 @@ Conditions = Mapping[str, Mapping[str, object]]
 def allow(
     actions: Sequence[str], resources: Sequence[str], conditions: Conditions | None = None
 ) -> iam.PolicyStatement:
-    """Return a statement that allows these actions, all named in full."""
+    """Return a statement that allows these actions; none is a pattern."""
     return iam.PolicyStatement(actions=list(actions), resources=list(resources), conditions=conditions)
 
 
@@ -30,18 +26,18 @@ def arn(stack: Stack, service: str, resource: str) -> str:
 
 
 def starred(service: str, resource: str) -> str:
-    """Return how the rule pack calls the finding that such an ARN, which ends in a star, is in a policy."""
+    """Return the rule pack's name of the finding that a policy contains this ARN with a star."""
     return f"IAM5[Resource::arn:<AWS::Partition>:{service}:<AWS::Region>:<AWS::AccountId>:{resource}]"
 
 
 def for_tasks(stack: Stack) -> iam.ServicePrincipal:
-    """Return who may take a task's role: ECS, and only on behalf of a task of this account."""
+    """Return the principal that assumes a task's role: ECS, for tasks of this account only."""
     ours = {"StringEquals": {"aws:SourceAccount": stack.account}}
     return iam.ServicePrincipal("ecs-tasks.amazonaws.com", conditions=ours)
 
 
 def start_tasks(stack: Stack, log_group_arn: str, secrets: Sequence[str]) -> list[iam.PolicyStatement]:
-    """Return what ECS does for a task before it runs: pull its image, read its secrets, open its log."""
+    """Allow what ECS does before a task runs: pull its image, read its secrets, open its log."""
     pull = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
     return [
         allow(["ecr:GetAuthorizationToken"], ["*"]),
@@ -55,13 +51,13 @@ STARS_OF_STARTING = {
     "IAM5[Resource::*]": "ecr:GetAuthorizationToken knows no resources.",
     starred("ecr", "repository/*"): "The image is a parameter, in whichever repository of the account.",
 }
-"""What is to be acknowledged of `start_tasks`."""
+"""Findings about `start_tasks`, with the reasons why they are accepted."""
 STARS_OF_NODE_SECRETS = {
     starred("secretsmanager", f"secret:{NODE_SECRETS}"): "One secret a node, made and deleted with it."
 }
 
 
 def acknowledge(construct: Construct, reasons: Mapping[str, str]) -> None:
-    """Say why findings of the rule pack AwsSolutions are as they should be; keys are its rules, shortened."""
+    """Record why findings of the rule pack AwsSolutions are accepted; keys are its rules without prefix."""
     rules = [Acknowledgment(id=f"AwsSolutions-{rule}", reason=reason) for rule, reason in reasons.items()]
     Validations.of(construct).acknowledge(*rules)

@@ -1,7 +1,4 @@
-"""The stack of one PyGrid node. One template serves every dataset: what differs is a parameter.
-
-Imported only where the CDK runs (`cdk_app.py`): importing `aws_cdk` starts Node.js.
-"""
+"""The stack of one PyGrid node. All nodes share one template; their differences are parameters."""
 
 from aws_cdk import BootstraplessSynthesizer, CfnOutput, CfnParameter, Duration, Fn, Stack, Token
 from aws_cdk import aws_ecs as ecs
@@ -10,12 +7,13 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
+from orchestration.domain.node import NODE_PORT
+from orchestration.provisioning.names import CLUSTER_NAME_OUTPUT, NODE_ADDRESS_OUTPUT, NODE_STACK
 from orchestration.provisioning.node_shape import MEMORIES, ON_DEMAND, SIZES, SPOT
 from orchestration.stacks.imported_cluster import ImportedCluster
-from orchestration.stacks.policies import NODE_NAME, acknowledge
+from orchestration.stacks.policies import acknowledge
 
-NODE_PORT = 5000
-NODE_PARAMETERS = {
+_NODE_PARAMETERS = {
     "NodeId": "Name of the node, an SQL identifier",
     "NodeImage": "Container image of the node",
     "NodeReadOnly": "Whether the task's files can't be written; the original image writes some",
@@ -24,24 +22,24 @@ NODE_PARAMETERS = {
     "CapacityProvider": "Of the cluster, on which the task runs",
     "NodeSecretArn": "Secret with the keys MASTER_NODE_URL and DATABASE_URL",
 }
-CLUSTER_PARAMETERS = {
+_CLUSTER_PARAMETERS = {
     "VpcId": "Network of the cluster",
     "PublicSubnetA": "Of the load balancer, first zone",
     "PublicSubnetB": "Of the load balancer, second zone",
     "NodeSubnetA": "Of the task, first zone",
     "NodeSubnetB": "Of the task, second zone",
     "AssignPublicIp": "ENABLED where tasks run in public subnets, without NAT",
-    "ClusterName": "ECS cluster",
+    CLUSTER_NAME_OUTPUT: "ECS cluster",
     "LoadBalancerSecurityGroup": "Security group of load balancers",
     "NodeSecurityGroup": "Security group of tasks",
     "ExecutionRoleArn": "Role with which ECS starts the task",
     "TaskRoleArn": "Role of the running task",
     "LogGroupName": "Log group of the nodes",
 }
-"""Filled with the outputs of the same names of `EcsClusterStack`."""
+"""Their values are the outputs of `EcsClusterStack` with the same names."""
 
 _PATTERNS = {
-    "NodeId": "[a-z][a-z0-9]*",  # the original image writes it into SQL without quotes
+    "NodeId": "[a-z][a-z0-9]*",  # the original node writes it into SQL without quotes
 }
 _ALLOWED = {
     "AssignPublicIp": ["ENABLED", "DISABLED"],
@@ -53,23 +51,19 @@ _ALLOWED = {
 
 
 class PygridNodeStack(Stack):
-    """A Fargate service of one task behind a load balancer of its own, on port 5000.
-
-    Everything imported from the cluster is immutable here, so that the template holds five resources and no
-    rule of another stack.
-    """
+    """A Fargate service of one task behind its own load balancer; five resources."""
 
     def __init__(self, scope: Construct, construct_id: str) -> None:
         """Declare the stack."""
         super().__init__(scope, construct_id, synthesizer=BootstraplessSynthesizer())
-        descriptions = NODE_PARAMETERS | CLUSTER_PARAMETERS
+        descriptions = _NODE_PARAMETERS | _CLUSTER_PARAMETERS
         self._parameters = {name: self._parameter(name, text) for name, text in descriptions.items()}
         self._cluster = ImportedCluster(self, self._parameters.__getitem__)
         self._unique_name = _unique_name(self.stack_id)
         balancer = self._load_balancer()
         service = self._service(self._task(balancer.load_balancer_dns_name))
         self._listen(balancer, service)
-        CfnOutput(self, "PyGridNodeLoadBalancerDNS", value=balancer.load_balancer_dns_name)
+        CfnOutput(self, NODE_ADDRESS_OUTPUT, value=balancer.load_balancer_dns_name)
 
     def _parameter(self, name: str, description: str) -> str:
         allowed = _ALLOWED.get(name)
@@ -97,12 +91,12 @@ class PygridNodeStack(Stack):
         return balancer
 
     def _task(self, address: str) -> ecs.FargateTaskDefinition:
-        """Which secrets are plain environment is decided by the original image."""
+        """Declare the container; the original node reads its secrets from environment variables, too."""
         parameters = self._parameters
         task = ecs.FargateTaskDefinition(
             self,
             "Task",
-            family=f"{NODE_NAME}-{parameters['NodeId']}",
+            family=f"{NODE_STACK}-{parameters['NodeId']}",
             cpu=Token.as_number(parameters["NodeCpu"]),
             memory_limit_mib=Token.as_number(parameters["NodeMemory"]),
             execution_role=self._cluster.role("ExecutionRoleArn"),
@@ -120,7 +114,7 @@ class PygridNodeStack(Stack):
             ),
             port_mappings=[ecs.PortMapping(container_port=NODE_PORT)],
         )
-        # The construct takes a Python bool only; CloudFormation takes the parameter's word.
+        # The construct accepts a Python bool only, not a parameter.
         definition = task.node.default_child
         definition.add_property_override(
             "ContainerDefinitions.0.ReadonlyRootFilesystem", parameters["NodeReadOnly"]
@@ -132,27 +126,27 @@ class PygridNodeStack(Stack):
         return task
 
     def _service(self, task: ecs.FargateTaskDefinition) -> ecs.FargateService:
-        """One task, and never two: two copies of a node would average one cycle twice."""
+        """Run at most one task: two copies of a node would average a cycle twice."""
         service = ecs.FargateService(
             self,
             "Service",
             cluster=self._cluster.cluster,
             task_definition=task,
-            # All of it on one provider; a second one would not stand in where the first has no capacity.
+            # One provider: ECS would not use a second one where the first has no capacity.
             capacity_provider_strategies=[
                 ecs.CapacityProviderStrategy(capacity_provider=self._parameters["CapacityProvider"], weight=1)
             ],
-            # The one writer of DesiredCount: nothing scales this service, a node is spun down with its stack.
+            # The only writer of DesiredCount: a node stops when its stack is deleted, nothing scales it.
             desired_count=1,
             min_healthy_percent=0,
             max_healthy_percent=100,
             security_groups=[self._cluster.security_group("NodeSecurityGroup")],
             vpc_subnets=self._cluster.task_subnets,
             circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
-            health_check_grace_period=Duration.minutes(3),  # the database may have to wake up first
+            health_check_grace_period=Duration.minutes(3),  # a paused database takes a while to resume
             propagate_tags=ecs.PropagatedTagSource.SERVICE,
         )
-        self._cluster.decide_public_ip(service)
+        self._cluster.set_public_ip(service)
         return service
 
     def _listen(self, balancer: elb.ApplicationLoadBalancer, service: ecs.FargateService) -> None:
@@ -164,7 +158,7 @@ class PygridNodeStack(Stack):
             port=NODE_PORT,
             protocol=elb.ApplicationProtocol.HTTP,
             targets=[service],
-            deregistration_delay=Duration.seconds(5),  # a node goes down when nothing is left to train
+            deregistration_delay=Duration.seconds(5),  # a node stops when nothing is left to train
             health_check=elb.HealthCheck(
                 path="/data-centric/status/",
                 interval=Duration.seconds(10),
@@ -189,11 +183,11 @@ class PygridNodeStack(Stack):
 
 
 def _unique_name(stack_id: str) -> str:
-    """Name balancer and target group: 29 characters of the 32 that such a name may have.
+    """Return the name of load balancer and target group; it has 29 characters, 32 are allowed.
 
-    CloudFormation's role may touch what has such a name, and nothing else. Left to itself, CloudFormation
-    would keep six letters of the stack's name here, and all of it in the service's. The 12 digits are the
-    first of the UUID in the stack's id, so two generations of a node, which may stand side by side, differ.
+    `ProvisioningRole` may only touch resources whose names start with `NODE_STACK`. Without a given name,
+    CloudFormation would use only the first six letters of the stack's name. The 12 hex digits are the first
+    of the UUID in the stack's id, so that two generations of a node can exist at the same time.
     """
     uuid = Fn.split("-", Fn.select(2, Fn.split("/", stack_id)))
-    return f"{NODE_NAME}-{Fn.select(0, uuid)}-{Fn.select(1, uuid)}"
+    return f"{NODE_STACK}-{Fn.select(0, uuid)}-{Fn.select(1, uuid)}"

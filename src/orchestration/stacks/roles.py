@@ -1,17 +1,17 @@
-"""The roles of the running service: the calls its adapters make, on the resources they make them on.
+"""The roles of web process and reconciler, and the role with which CloudFormation creates nodes.
 
-A test follows every call from the composition root and compares. Imported only where the CDK runs
-(`cdk_app.py`): importing `aws_cdk` starts Node.js.
+The first two allow exactly the calls that the process's adapters make; a test follows every call from the
+composition root and compares.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from aws_cdk import Stack
 from aws_cdk import aws_iam as iam
 
+from orchestration.provisioning.names import CLUSTER_NAME_OUTPUT, NODE_STACK
 from orchestration.stacks.policies import (
-    NODE_NAME,
     NODE_SECRETS,
     STARS_OF_NODE_SECRETS,
     Conditions,
@@ -22,26 +22,26 @@ from orchestration.stacks.policies import (
     starred,
 )
 
-Grants = Mapping[str, tuple[str, ...]]
-"""A table's name, or `<table>/<index>`, to what is done with it."""
+_Grants = Mapping[str, tuple[str, ...]]
+"""Maps a table's name, or `<table>/<index>`, to DynamoDB's actions."""
 
-FOR_BOTH: Grants = {
+_FOR_BOTH: _Grants = {
     "model_table": ("GetItem", "UpdateItem"),
     "model_table/dataset-active-index": ("Query",),
     "model_table/retrieval-due-index": ("Query",),
     "dataset_table": ("GetItem", "UpdateItem"),
-    "audit_table": ("PutItem",),  # what was noted can be neither read nor changed from here
+    "audit_table": ("PutItem",),  # entries can be neither read nor changed
 }
-FOR_WEB: Grants = {
-    **FOR_BOTH,
+_FOR_WEB: _Grants = {
+    **_FOR_BOTH,
     "node_table": ("GetItem", "UpdateItem"),
     "user_table": ("UpdateItem",),
     "user_table/users_username_index": ("Query",),
     "key_table": ("GetItem", "PutItem", "UpdateItem"),
     "key_table/owner-index": ("Query",),
 }
-FOR_RECONCILER: Grants = {
-    **FOR_BOTH,
+_FOR_RECONCILER: _Grants = {
+    **_FOR_BOTH,
     "model_table/retrieval-due-index": ("Query", "Scan"),
     "node_table": ("GetItem", "Scan", "UpdateItem"),
 }
@@ -49,7 +49,7 @@ FOR_RECONCILER: Grants = {
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the roles refer to, all of it tokens of other stacks; `provisioning_role` is CloudFormation's."""
+    """Names and ARNs that the roles' policies refer to."""
 
     cluster_stack: str
     cluster_name: str
@@ -60,23 +60,23 @@ class Surroundings:
 
 
 def web_role(stack: Stack, around: Surroundings) -> iam.Role:
-    """Make the role of the web service: it signs addresses of trained models, and can't write one."""
-    return _role(stack, "WebRole", around, FOR_WEB, "s3:GetObject")
+    """Declare the role of the web process. It presigns URLs of trained models, but can't store one."""
+    return _role(stack, "WebRole", around, _FOR_WEB, "s3:GetObject")
 
 
 def reconciler_role(stack: Stack, around: Surroundings) -> iam.Role:
-    """Make the role of the reconciler: it stores trained models, and knows neither users nor API keys.
+    """Declare the role of the reconciler. It stores trained models, and reads neither users nor API keys.
 
-    It looks at all stacks at once, for which AWS asks for leave to list them too, and goes through the names
-    of secrets; AWS knows no narrower resource for either.
+    It describes all stacks, for which AWS also requires `ListStacks`, and lists the names of secrets. AWS
+    can't restrict either to certain resources.
     """
-    role = _role(stack, "ReconcilerRole", around, FOR_RECONCILER, "s3:PutObject")
-    sweep = ["cloudformation:DescribeStacks", "cloudformation:ListStacks", "secretsmanager:ListSecrets"]
-    role.add_to_policy(allow(sweep, ["*"]))
+    role = _role(stack, "ReconcilerRole", around, _FOR_RECONCILER, "s3:PutObject")
+    listing = ["cloudformation:DescribeStacks", "cloudformation:ListStacks", "secretsmanager:ListSecrets"]
+    role.add_to_policy(allow(listing, ["*"]))
     return role
 
 
-def _role(stack: Stack, name: str, around: Surroundings, tables: Grants, on_models: str) -> iam.Role:
+def _role(stack: Stack, name: str, around: Surroundings, tables: _Grants, on_models: str) -> iam.Role:
     role = iam.Role(stack, name, assumed_by=for_tasks(stack))
     models = f"arn:{stack.partition}:s3:::{around.model_bucket}/models/*"
     for statement in (
@@ -95,7 +95,9 @@ def _role(stack: Stack, name: str, around: Surroundings, tables: Grants, on_mode
 _STARS = {
     "IAM5[Resource::*]": "Tasks are listed in one cluster, by a condition; a sweep reads everybody's names.",
     starred("ecs", "task/<ClusterStack>-ClusterName/*"): "The id of a task is known when it is there.",
-    starred("cloudformation", f"stack/{NODE_NAME}-*/*"): "A stack a node and generation, and the id of each.",
+    starred(
+        "cloudformation", f"stack/{NODE_STACK}-*/*"
+    ): "A stack a node and generation, and the id of each.",
     starred("cloudformation", "stack/<ClusterStack>/*"): "The id of a stack is known when it is there.",
     "IAM5[Resource::arn:<AWS::Partition>:s3:::<DataStack>-ModelBucketName/models/*]": (
         "Trained models are named by their models' ids, which are free text."
@@ -106,7 +108,7 @@ _STARS = {
 _BY_ITS_ROLE = ("ContinueUpdateRollback", "CreateStack", "DeleteStack", "RollbackStack")
 
 
-def _on_tables(stack: Stack, tables: Grants) -> list[iam.PolicyStatement]:
+def _on_tables(stack: Stack, tables: _Grants) -> list[iam.PolicyStatement]:
     def path(name: str) -> str:
         return "table/" + name.replace("/", "/index/")
 
@@ -117,32 +119,159 @@ def _on_tables(stack: Stack, tables: Grants) -> list[iam.PolicyStatement]:
 
 
 def _on_nodes(stack: Stack, around: Surroundings) -> list[iam.PolicyStatement]:
-    """Launch, describe, mend and retire nodes. CloudFormation acts by its own role, never by this one."""
+    """Allow to launch, describe, repair and retire nodes. CloudFormation itself acts with its own role."""
     nodes, cluster = (
-        arn(stack, "cloudformation", f"stack/{name}/*") for name in (f"{NODE_NAME}-*", around.cluster_stack)
+        arn(stack, "cloudformation", f"stack/{name}/*") for name in (f"{NODE_STACK}-*", around.cluster_stack)
     )
     by_its_role = {"StringEquals": {"cloudformation:RoleArn": around.provisioning_role}}
     to_it = {"StringEquals": {"iam:PassedToService": "cloudformation.amazonaws.com"}}
-    keep = ("CreateSecret", "DeleteSecret", "GetSecretValue", "TagResource")
+    secrets = ("CreateSecret", "DeleteSecret", "GetSecretValue", "TagResource")
     return [
         allow([f"cloudformation:{action}" for action in _BY_ITS_ROLE], [nodes], by_its_role),
-        # It takes no role: what was begun is ended by the role that began it.
+        # This call accepts no role: CloudFormation uses the role that began the update.
         allow(["cloudformation:CancelUpdateStack"], [nodes]),
-        # Tags of a new stack are authorized as an action of their own.
+        # AWS authorizes the tags of a new stack as a separate action.
         allow(["cloudformation:DescribeStackEvents", "cloudformation:TagResource"], [nodes]),
         allow(["cloudformation:DescribeStacks"], [nodes, cluster]),
         allow(["iam:PassRole"], [around.provisioning_role], to_it),
         allow(
-            [f"secretsmanager:{action}" for action in keep],
+            [f"secretsmanager:{action}" for action in secrets],
             [arn(stack, "secretsmanager", f"secret:{NODE_SECRETS}")],
         ),
     ]
 
 
 def _on_tasks(stack: Stack, cluster_name: str) -> list[iam.PolicyStatement]:
-    """Ask why a node's task stopped. Listing is narrowed by the condition only; Fargate has no instances."""
+    """Allow to look up why a node's task stopped. Only a condition can restrict `ListTasks` on Fargate."""
     here: Conditions = {"ArnEquals": {"ecs:cluster": arn(stack, "ecs", f"cluster/{cluster_name}")}}
     return [
         allow(["ecs:ListTasks"], ["*"], here),
         allow(["ecs:DescribeTasks"], [arn(stack, "ecs", f"task/{cluster_name}/*")], here),
     ]
+
+
+_OF_NODES = (
+    "loadbalancer/app/" + NODE_STACK + "-*/*",
+    "listener/app/" + NODE_STACK + "-*/*/*",
+    "targetgroup/" + NODE_STACK + "-*/*",
+)
+_TASKS_OF_NODES = "task-definition/" + NODE_STACK + "-*:*"
+
+
+class ProvisioningRole(iam.Role):
+    """CloudFormation's role for stacks of nodes. Its only policy is also its permissions boundary.
+
+    A test compares it with the registry's schemas, which list what the handlers of each resource type call.
+    It can't create service-linked roles: those of ELB and ECS exist since this deployment's own load balancer
+    and services were created.
+    """
+
+    def __init__(self, stack: Stack, construct_id: str, output: Callable[[str], str]) -> None:
+        """Declare the role; `output` returns the value of an output of the cluster's stack."""
+        statements = [
+            *_create_balancers(stack, output("LoadBalancerSecurityGroup")),
+            *_create_services(stack, output(CLUSTER_NAME_OUTPUT)),
+            allow(
+                ["iam:PassRole"],
+                [output("ExecutionRoleArn"), output("TaskRoleArn")],
+                {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}},
+            ),
+            _describe_all(),
+        ]
+        policy = iam.ManagedPolicy(
+            stack,
+            "NodeProvisioning",
+            description="The most that CloudFormation can do for the orchestration: make and unmake nodes",
+            statements=statements,
+        )
+        acknowledge(policy, _stars_of_provisioning())
+        super().__init__(
+            stack,
+            construct_id,
+            assumed_by=iam.ServicePrincipal("cloudformation.amazonaws.com"),
+            managed_policies=[policy],
+            permissions_boundary=policy,
+        )
+
+
+def _create_balancers(stack: Stack, security_group: str) -> list[iam.PolicyStatement]:
+    """Allow load balancers with the cluster's security group, and their listeners and target groups."""
+    balancer, listener, target = (arn(stack, "elasticloadbalancing", kind) for kind in _OF_NODES)
+    only_this_group: Conditions = {
+        "ForAllValues:StringEquals": {"elasticloadbalancing:SecurityGroup": [security_group]},
+        # ForAllValues also matches an empty list, with which ELB would use the network's default group.
+        "Null": {"elasticloadbalancing:SecurityGroup": "false"},
+    }
+    on_group = _elb("CreateLoadBalancer", "SetSecurityGroups")
+    on_balancer = _elb("CreateListener", "DeleteLoadBalancer", "ModifyLoadBalancerAttributes")
+    on_target = _elb("CreateTargetGroup", "DeleteTargetGroup", "ModifyTargetGroupAttributes")
+    return [
+        allow(on_group, [balancer], only_this_group),
+        allow(on_balancer, [balancer]),
+        allow(_elb("DeleteListener", "ModifyListenerAttributes"), [listener]),
+        allow(on_target, [target]),
+        allow(_elb("AddTags"), [balancer, listener, target]),
+    ]
+
+
+def _create_services(stack: Stack, cluster_name: str) -> list[iam.PolicyStatement]:
+    """Allow services in this cluster, without a shell into the container, and their task definitions."""
+    task = arn(stack, "ecs", _TASKS_OF_NODES)
+    service, deployments = (arn(stack, "ecs", kind) for kind in _services_of_nodes(cluster_name))
+    cluster = arn(stack, "ecs", f"cluster/{cluster_name}")
+    here: Conditions = {"ArnEquals": {"ecs:cluster": cluster}}
+    no_shell: Conditions = {"StringEqualsIfExists": {"ecs:enable-execute-command": "false"}}
+    return [
+        allow(["ecs:CreateService"], [service], {**here, **no_shell}),
+        allow(["ecs:DeleteService", "ecs:DescribeServices"], [service], here),
+        allow(["ecs:DescribeServiceDeployments", "ecs:ListServiceDeployments"], [service, deployments]),
+        allow(["ecs:RegisterTaskDefinition"], [task]),
+        allow(["ecs:TagResource"], [service, task]),
+    ]
+
+
+def _describe_all() -> iam.PolicyStatement:
+    """Allow the actions that AWS can't restrict to certain resources. One of them writes: see the comment."""
+    network = (
+        "DescribeAccountAttributes",
+        "DescribeAvailabilityZones",
+        "DescribeInternetGateways",
+        "DescribeSecurityGroups",
+        "DescribeSubnets",
+        "DescribeVpcs",
+        "GetSecurityGroupsForVpc",
+    )
+    balancing = _elb(
+        "DescribeCapacityReservation",
+        "DescribeListenerAttributes",
+        "DescribeListeners",
+        "DescribeLoadBalancerAttributes",
+        "DescribeLoadBalancers",
+        "DescribeTags",
+        "DescribeTargetGroupAttributes",
+        "DescribeTargetGroups",
+        "DescribeTargetHealth",
+    )
+    # Deregistering a task definition prevents new tasks only; running tasks continue.
+    tasks = ["ecs:DeregisterTaskDefinition", "ecs:DescribeTaskDefinition"]
+    return allow([*(f"ec2:{action}" for action in network), *balancing, *tasks], ["*"])
+
+
+def _services_of_nodes(cluster_name: str) -> tuple[str, str]:
+    """Return patterns of nodes' services, and of the deployments that CloudFormation waits for."""
+    of_node = f"{cluster_name}/{NODE_STACK}-*"
+    return f"service/{of_node}", f"service-deployment/{of_node}/*"
+
+
+def _stars_of_provisioning() -> dict[str, str]:
+    by_name = "Every name that a node's stack gives begins so; what follows isn't known before."
+    imported = _services_of_nodes(f"<ClusterStack>-{CLUSTER_NAME_OUTPUT}")
+    return {
+        "IAM5[Resource::*]": "Neither descriptions nor ecs:DeregisterTaskDefinition can be narrowed.",
+        **{starred("elasticloadbalancing", kind): by_name for kind in _OF_NODES},
+        **{starred("ecs", kind): by_name for kind in (_TASKS_OF_NODES, *imported)},
+    }
+
+
+def _elb(*actions: str) -> list[str]:
+    return [f"elasticloadbalancing:{action}" for action in actions]

@@ -1,7 +1,4 @@
-"""The service's processes on Fargate: one image, one environment, a role for each.
-
-Imported only where the CDK runs (`cdk_app.py`): importing `aws_cdk` starts Node.js.
-"""
+"""The service's processes on Fargate: one image, one environment, a role for each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,17 +10,16 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_secretsmanager as secretsmanager
 
+from orchestration.provisioning.names import SERVICE_PORT
 from orchestration.stacks.imported_cluster import ImportedCluster
 from orchestration.stacks.policies import STARS_OF_STARTING, acknowledge, for_tasks, start_tasks
-
-PORT = 5001
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One of the service's kinds of process; `cpu` in 1/1024 of a CPU, `memory` in MiB.
+    """A kind of process; `cpu` in 1/1024 of a CPU, `memory` in MiB.
 
-    Without a command it is what the image runs by itself, gunicorn, and listens on 5001.
+    Without a command, the image runs gunicorn, which listens on `SERVICE_PORT`.
     """
 
     name: str
@@ -36,7 +32,7 @@ class Process:
 
 
 class ServiceTasks:
-    """Makes the services. All log to one group, and are started by one role, which reads one secret."""
+    """Declares the services. They share a log group, an execution role and one secret."""
 
     def __init__(
         self,
@@ -47,7 +43,7 @@ class ServiceTasks:
         environment: Mapping[str, str],
         download_secret_arn: str,
     ) -> None:
-        """Declare what the processes share. Nothing in `environment` is secret."""
+        """Declare what the processes share. `environment` must contain no secret."""
         self._stack = stack
         self._cluster = cluster
         self._image = ecs.ContainerImage.from_registry(image)
@@ -63,14 +59,14 @@ class ServiceTasks:
         acknowledge(self._execution_role, STARS_OF_STARTING)
 
     def service(self, process: Process) -> ecs.FargateService:
-        """Make the service of one kind of process."""
+        """Declare the service of one kind of process."""
         service = ecs.FargateService(
             self._stack,
             process.name,
             cluster=self._cluster.cluster,
             task_definition=self._task(process),
             desired_count=process.count,
-            # Each may run beside its own successor: every call is idempotent or conditional.
+            # Old and new tasks may run at the same time: every call is idempotent or conditional.
             min_healthy_percent=100,
             max_healthy_percent=200,
             security_groups=[process.group],
@@ -78,8 +74,8 @@ class ServiceTasks:
             circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
             health_check_grace_period=None if process.command else Duration.minutes(1),
         )
-        self._cluster.decide_public_ip(service)
-        # Started before the role has its policy, the first tasks could not read their secret.
+        self._cluster.set_public_ip(service)
+        # Tasks that start before the role has its policy can't read their secret.
         service.node.add_dependency(self._execution_role)
         return service
 
@@ -89,7 +85,7 @@ class ServiceTasks:
             f"{process.name}Task",
             cpu=process.cpu,
             memory_limit_mib=process.memory,
-            # Their policies are written out; the CDK would add what nobody asks for.
+            # Their policies are complete; the CDK would add permissions that no task needs.
             execution_role=self._execution_role.without_policy_updates(),
             task_role=process.role.without_policy_updates(),
         )
@@ -101,7 +97,7 @@ class ServiceTasks:
             environment=dict(self._environment),
             secrets=self._secrets,
             logging=ecs.LogDrivers.aws_logs(stream_prefix=process.name.lower(), log_group=self.log_group),
-            port_mappings=[] if process.command else [ecs.PortMapping(container_port=PORT)],
+            port_mappings=[] if process.command else [ecs.PortMapping(container_port=SERVICE_PORT)],
         )
         acknowledge(
             task, {"ECS2": "In the environment are names and addresses; the one secret is an ECS secret."}

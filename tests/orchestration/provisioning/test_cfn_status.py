@@ -2,7 +2,7 @@ import botocore.session
 import pytest
 
 from orchestration.domain.node import StackPhase
-from orchestration.provisioning.cfn_status import PHASES, is_failure, is_settled, phase_of, starts_operation
+from orchestration.provisioning.cfn_status import PHASES, is_failure, is_stable, phase_of, starts_operation
 
 
 def test_every_status_that_botocore_knows_has_a_phase():
@@ -15,7 +15,7 @@ def test_every_status_that_botocore_knows_has_a_phase():
 def test_an_unknown_word_is_waited_for():
     """Nothing is created or deleted on a word we don't understand."""
     assert phase_of("TELEPORT_IN_PROGRESS") is StackPhase.UNKNOWN
-    assert not is_settled(StackPhase.UNKNOWN)
+    assert not is_stable(StackPhase.UNKNOWN)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_every_phase_but_two_is_a_status_of_cloudformation():
 
 def test_only_what_is_in_progress_is_not_settled():
     """Waiting ends exactly where CloudFormation does nothing more by itself."""
-    moving = {status for status, phase in PHASES.items() if not is_settled(phase)}
+    moving = {status for status, phase in PHASES.items() if not is_stable(phase)}
 
     assert moving == {word for word in PHASES if word.endswith("_IN_PROGRESS")} - {"REVIEW_IN_PROGRESS"}
 

@@ -51,8 +51,8 @@ def a_task(stopped, made=LAUNCHED + 60, **container):
     }
 
 
-def last_words(client):
-    return EcsTasks(client).last_words(CLUSTER, FAMILY, LAUNCHED)
+def stop_reason(client):
+    return EcsTasks(client).stop_reason(CLUSTER, FAMILY, LAUNCHED)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_stopped_task_is_told_as_a_sentence(client, answers, task, sentence):
     """With what its container adds to the task's own reason, and nothing twice."""
     ecs_has(answers, task)
 
-    assert last_words(client) == sentence
+    assert stop_reason(client) == sentence
 
 
 def test_only_the_newest_is_told(client, answers):
@@ -96,28 +96,28 @@ def test_only_the_newest_is_told(client, answers):
     made = {"first": LAUNCHED + 1, "third": LAUNCHED + 3, "second": LAUNCHED + 2}
     ecs_has(answers, *(a_task(reason, when) for reason, when in made.items()))
 
-    assert last_words(client) == "Task stopped: third"
+    assert stop_reason(client) == "Task stopped: third"
 
 
 def test_tasks_of_an_earlier_launch_say_nothing_about_this_one(client, answers):
     """The family is the node's, whatever its generation."""
     ecs_has(answers, a_task("old", LAUNCHED - 1), {"stoppedReason": "of unknown age"})
 
-    assert last_words(client) == ""
+    assert stop_reason(client) == ""
 
 
 def test_a_task_made_at_the_very_moment_counts(client, answers):
     """`since` is included."""
     ecs_has(answers, a_task("at once", LAUNCHED))
 
-    assert last_words(client) == "Task stopped: at once"
+    assert stop_reason(client) == "Task stopped: at once"
 
 
 def test_without_a_stopped_task_there_is_one_call_and_no_word(client, answers):
     """Nothing has failed, or ECS has forgotten it."""
     ecs_has(answers)
 
-    assert last_words(client) == ""
+    assert stop_reason(client) == ""
 
 
 def test_a_task_that_ecs_forgets_between_the_calls_says_nothing(client, answers):
@@ -125,7 +125,7 @@ def test_a_task_that_ecs_forgets_between_the_calls_says_nothing(client, answers)
     answers.add_response("list_tasks", {"taskArns": ["arn:aws:ecs:task/0"]})
     answers.add_response("describe_tasks", {"tasks": [], "failures": [{"reason": "MISSING"}]})
 
-    assert last_words(client) == ""
+    assert stop_reason(client) == ""
 
 
 @pytest.mark.parametrize("operation", ["list_tasks", "describe_tasks"])
@@ -136,7 +136,7 @@ def test_what_ecs_refuses_is_upstream(client, answers, operation):
     answers.add_client_error(operation, "ClusterNotFoundException", "Cluster not found.")
 
     with pytest.raises(Upstream, match=f"would not tell of {FAMILY}: ClusterNotFoundException: Cluster not"):
-        last_words(client)
+        stop_reason(client)
 
 
 @pytest.mark.parametrize(
@@ -155,4 +155,4 @@ def test_an_ecs_that_does_not_answer_is_upstream(client, trouble, told):
     client.meta.events.register("before-send.ecs.*", fail)
 
     with pytest.raises(Upstream, match=f"ECS could not tell of artificien-node-n1: {told}"):
-        last_words(client)
+        stop_reason(client)

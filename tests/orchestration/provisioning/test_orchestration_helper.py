@@ -64,7 +64,7 @@ class Tasks:
         self.away = False
         self.asked = []
 
-    def last_words(self, cluster, family, since):
+    def stop_reason(self, cluster, family, since):
         self.asked.append((cluster, family, since))
         if self.away:
             raise Upstream("ECS would not tell.")
@@ -300,7 +300,7 @@ class TestExplain:
         tasks.away = True
 
         assert stacks.explain(NODE, self.BROKEN) == "Service: Timed out."
-        assert [entry["event"] for entry in logs] == ["node.no_last_words"]
+        assert [entry["event"] for entry in logs] == ["task.lookup_failed"]
 
     def test_a_remark_is_the_last_resort(self, stacks, answers):
         """Some failures are of the stack, not of a resource."""

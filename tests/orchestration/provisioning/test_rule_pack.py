@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from orchestration.provisioning import synthesizer
+from orchestration.provisioning.synthesizer import cdk_environment
 
 CHECK = """
 import sys
@@ -26,9 +26,9 @@ sys.exit("\\n".join(findings) or (0 if report.success else "no success, and no f
 
 @pytest.mark.synth
 @pytest.mark.parametrize("context", [{}, {"nat": "1"}], ids=["without NAT", "with NAT"])
-def test_the_rule_pack_finds_nothing_that_is_not_acknowledged(tmp_path, context):
-    """cdk-nag's AwsSolutions, on all four stacks."""
-    environment = synthesizer._environment(str(tmp_path), {"node": "1", **context})
+def test_rule_pack_finds_nothing_unacknowledged(tmp_path, context):
+    """cdk-nag's AwsSolutions checks all four stacks."""
+    environment = cdk_environment(str(tmp_path), {"node": "1", **context})
 
     run = subprocess.run(  # noqa: S603
         [sys.executable, "-c", CHECK], env=environment, check=False, capture_output=True, text=True

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestration.provisioning.node_shape import SIZES, NodeShape
-from orchestration.provisioning.synthesizer import TemplateName
+from orchestration.provisioning.synthesizer import SNAPSHOTS, TemplateName
 from tests.orchestration.provisioning.reading import CLUSTER, DATA, NODE, TEMPLATES, listed, of_type, only
 
 
@@ -30,7 +30,10 @@ def test_cfn_lint_has_nothing_to_say():
     linter = Path(sys.executable).with_name("cfn-lint")
 
     run = subprocess.run(  # noqa: S603
-        [linter, *(name.snapshot for name in TemplateName)], check=False, capture_output=True, text=True
+        [linter, *(SNAPSHOTS / name.file_name for name in TemplateName)],
+        check=False,
+        capture_output=True,
+        text=True,
     )
 
     assert (run.returncode, run.stdout) == (0, "")

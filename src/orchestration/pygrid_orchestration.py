@@ -45,6 +45,7 @@ from orchestration.domain.ports import NodeDatabases
 from orchestration.domain.progress import TrainingService
 from orchestration.logs import configure_logs
 from orchestration.provisioning.ecs_tasks import EcsTasks
+from orchestration.provisioning.names import DATABASE_PORT
 from orchestration.provisioning.node_shape import NodeShape
 from orchestration.provisioning.orchestration_helper import CloudFormationNodeStacks
 from orchestration.requests.accounts import AccountService
@@ -167,11 +168,17 @@ class Parts:
                 audit=self.audit,
                 clock=time.time,
             ),
-            rest=RestService(self.nodes, self.models, time.time, settings.node_grace, stale_after),
+            rest=RestService(
+                nodes=self.nodes,
+                models=self.models,
+                clock=time.time,
+                grace=settings.node_grace,
+                stale_after=stale_after,
+            ),
             strays=self.strays,
             waker=self.waker,
             clock=time.time,
-            rhythm=Rhythm(settings.reconcile_interval, settings.ready_interval),
+            rhythm=Rhythm(interval=settings.reconcile_interval, ready=settings.ready_interval),
         )
 
     @cached_property
@@ -205,11 +212,14 @@ class Parts:
                 secrets=self.secrets,
                 node_databases=self.node_databases,
                 clock=time.time,
-                quota=Quota(settings.nodes_per_buyer, settings.nodes_in_all),
+                quota=Quota(per_buyer=settings.nodes_per_buyer, in_all=settings.nodes_in_all),
             ),
             publication=Publication(self.nodes, self.datasets, self.models),
             clock=time.time,
-            rules=Rules(settings.node_deadline, Budget(settings.node_attempts, settings.node_cool_down)),
+            rules=Rules(
+                deadline=settings.node_deadline,
+                budget=Budget(attempts=settings.node_attempts, cool_down=settings.node_cool_down),
+            ),
         )
 
     @cached_property
@@ -280,7 +290,7 @@ class Parts:
             return OneDirectory(settings.node_database_url.get_secret_value())
         client = self._session.client("rds-data", config=aws.CONFIG_ONE_ATTEMPT)
         api = DataApi(client, settings.database_cluster_arn, settings.database_secret_arn)
-        return SharedCluster(api, f"{settings.database_endpoint}:5432")
+        return SharedCluster(api, f"{settings.database_endpoint}:{DATABASE_PORT}")
 
     @cached_property
     def stacks(self) -> CloudFormationNodeStacks:
@@ -297,11 +307,11 @@ class Parts:
     def shape(self) -> NodeShape:
         settings = self.settings
         return NodeShape(
-            settings.node_image,
-            settings.node_cpu,
-            settings.node_memory,
-            settings.node_spot,
-            settings.node_read_only,
+            image=settings.node_image,
+            cpu=settings.node_cpu,
+            memory=settings.node_memory,
+            spot=settings.node_spot,
+            read_only=settings.node_read_only,
         )
 
     @cached_property

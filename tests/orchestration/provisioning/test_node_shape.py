@@ -3,7 +3,7 @@
 import pytest
 
 from orchestration.provisioning.node_shape import MEMORIES, ON_DEMAND, SIZES, SPOT, NodeShape
-from tests.orchestration.provisioning.reading import NODE
+from tests.orchestration.stacks.reading import NODE
 
 
 @pytest.mark.parametrize("spot", [False, True])

@@ -3,9 +3,9 @@
 import pytest
 
 from orchestration.pygrid_orchestration import Parts
-from tests.orchestration.provisioning.aws_calls import calls_of
-from tests.orchestration.provisioning.reading import DATA, ORCHESTRATION, held_by, of_type
-from tests.orchestration.provisioning.service_environment import settings
+from tests.orchestration.stacks.aws_calls import calls_of
+from tests.orchestration.stacks.reading import DATA, ORCHESTRATION, held_by, of_type
+from tests.orchestration.stacks.service_environment import settings
 
 COME_ALONG = {
     "cloudformation:TagResource": "CreateStack with tags",

@@ -9,7 +9,7 @@ from orchestration import gunicorn_conf
 from orchestration.provisioning.node_shape import SIZES, NodeShape
 from orchestration.pygrid_orchestration import Parts
 from orchestration.settings import Settings
-from tests.orchestration.provisioning.reading import (
+from tests.orchestration.stacks.reading import (
     CLUSTER,
     DATA,
     ORCHESTRATION,
@@ -20,7 +20,7 @@ from tests.orchestration.provisioning.reading import (
     short,
     text,
 )
-from tests.orchestration.provisioning.service_environment import containers, settings
+from tests.orchestration.stacks.service_environment import containers, settings
 
 
 def by_port():

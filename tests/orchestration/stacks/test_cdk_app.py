@@ -1,9 +1,14 @@
+"""All templates of the CDK app: their form, and what linters find in them."""
+
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from orchestration.provisioning.synthesizer import cdk_environment
+from orchestration.provisioning.synthesizer import SNAPSHOTS, TemplateName, cdk_environment
+from tests.orchestration.stacks.reading import TEMPLATES
 
 CHECK = """
 import sys
@@ -35,3 +40,28 @@ def test_rule_pack_finds_nothing_unacknowledged(tmp_path, context):
     )
 
     assert (run.returncode, run.stderr.strip()) == (0, "")
+
+
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
+def test_template_is_passed_inline_without_bootstrap(template):
+    """CreateStack accepts 51,200 bytes; there is no bucket for assets or larger templates."""
+    body = json.dumps(template)
+
+    assert len(body.encode()) < 51_200
+    assert "cdk-hnb659fds" not in body
+    assert "BootstrapVersion" not in body
+
+
+@pytest.mark.moto
+def test_cfn_lint_finds_nothing():
+    """Not even a warning."""
+    linter = Path(sys.executable).with_name("cfn-lint")
+
+    run = subprocess.run(  # noqa: S603
+        [linter, *(SNAPSHOTS / name.file_name for name in TemplateName)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert (run.returncode, run.stdout) == (0, "")

@@ -1,7 +1,7 @@
 """The environment of the service's tasks, with a value for each of what only AWS knows."""
 
 from orchestration.settings import Settings
-from tests.orchestration.provisioning.reading import ORCHESTRATION, of_type, short, text
+from tests.orchestration.stacks.reading import ORCHESTRATION, of_type, short, text
 
 KNOWN = {
     "1": "1",

@@ -6,7 +6,7 @@ import re
 import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
-from tests.orchestration.provisioning.reading import (
+from tests.orchestration.stacks.reading import (
     CLUSTER,
     NODE,
     ORCHESTRATION,

@@ -34,14 +34,14 @@ def run():
 
 @pytest.fixture
 def handlers(monkeypatch):
-    """What is to happen on which signal; this process keeps its own."""
+    """Collect signal handlers instead of installing them."""
     set_ = {}
     monkeypatch.setattr(signal, "signal", set_.__setitem__)
     return set_
 
 
-class OneSweep:
-    """A reconciler that is told to stop after its first sweep."""
+class OnePass:
+    """A reconciler that receives a signal during its first pass."""
 
     def __init__(self, handlers, number):
         self.stop = lambda: handlers[number](number, None)
@@ -54,9 +54,9 @@ class OneSweep:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_reconciler_runs_until_a_signal(environment, run, handlers, number):
-    """It sweeps at its interval, and ends by itself with status 0."""
-    reconciler = OneSweep(handlers, number)
+def test_reconciler_runs_until_a_signal(environment, run, handlers, number):
+    """It then returns with exit status 0."""
+    reconciler = OnePass(handlers, number)
     environment.setenv("RECONCILE_INTERVAL", "0.01")
     environment.setattr("orchestration.pygrid_orchestration.create_reconciler", lambda _: reconciler)
     result = run("reconcile")
@@ -66,8 +66,8 @@ def test_the_reconciler_runs_until_a_signal(environment, run, handlers, number):
 
 
 @pytest.mark.parametrize("command", [("reconcile",), ("cluster", "deploy"), ("data", "deploy")])
-def test_an_incomplete_environment_is_told_in_full(environment, run, command):
-    """One line a fault, no trace."""
+def test_all_missing_settings_are_listed(environment, run, command):
+    """One line for each, without a traceback."""
     for name in COMPLETE:
         environment.delenv(name)
     result = run(*command)
@@ -80,8 +80,8 @@ def test_an_incomplete_environment_is_told_in_full(environment, run, command):
 
 
 @pytest.mark.parametrize(("flags", "nat"), [((), False), (("--nat",), True)])
-def test_deploying_the_cluster_shows_its_outputs(environment, run, flags, nat):
-    """The names that the service's settings ask for, in order."""
+def test_deploying_the_cluster_prints_its_outputs(environment, run, flags, nat):
+    """Sorted by name."""
     calls = []
 
     def deployed(_client, name, *, nat):
@@ -95,22 +95,22 @@ def test_deploying_the_cluster_shows_its_outputs(environment, run, flags, nat):
     assert calls == [("artificien-cluster", nat)]
 
 
-def test_deploying_the_tables_shows_their_outputs(environment, run):
-    """The bucket's name, among others."""
+def test_deploying_the_data_prints_its_outputs(environment, run):
+    """The bucket's name is one of them."""
     environment.setattr(deploy, "deploy_data", lambda _: {"ModelBucketName": "models"})
 
     assert run("data", "deploy").output == "ModelBucketName\tmodels\n"
 
 
-def test_synthesizing_lists_what_was_written(monkeypatch, run, tmp_path):
-    """One path a line."""
+def test_synth_prints_the_written_paths(monkeypatch, run, tmp_path):
+    """One path per line."""
     monkeypatch.setattr(synthesizer, "write_snapshots", lambda: [tmp_path / "a.json", tmp_path / "b.json"])
 
     assert run("synth").output == f"{tmp_path}/a.json\n{tmp_path}/b.json\n"
 
 
-def test_a_failure_is_one_line_and_status_1(monkeypatch, run):
-    """CloudFormation's or the CDK's own words."""
+def test_failure_is_one_line_and_exit_status_1(monkeypatch, run):
+    """The line is CloudFormation's or the CDK's message."""
 
     def refuse():
         raise StackFailed("Synthesizing a template needs the CDK.")
@@ -121,15 +121,15 @@ def test_a_failure_is_one_line_and_status_1(monkeypatch, run):
     assert (result.exit_code, result.output) == (1, "Error: Synthesizing a template needs the CDK.\n")
 
 
-def test_commands_of_layers_above_are_found_by_their_entry_point():
-    """The image, which ships without the local platform, simply lacks its command."""
+def test_commands_of_other_packages_are_found_by_entry_point():
+    """The image has no local platform, so it lacks this command."""
     entry = EntryPoint("local", "local_platform.cli:local", "artificien.commands")
 
     assert cli.main.get_command(click.Context(cli.main), entry.name) is entry.load()
 
 
 class Found:
-    """What an inspection of nothing but two findings tells."""
+    """An inspection with two findings."""
 
     def __init__(self):
         self.mended = []
@@ -148,8 +148,8 @@ def inspection(environment):
     return found
 
 
-def test_an_audit_tells_what_is_astray(run, inspection):
-    """One line a finding, and exit status 1: it can stand in a cron job."""
+def test_audit_prints_findings(run, inspection):
+    """One line per finding, and exit status 1, for a cron job."""
     result = run("audit")
 
     assert result.exit_code == 1
@@ -161,8 +161,8 @@ def test_an_audit_tells_what_is_astray(run, inspection):
     assert inspection.mended == []
 
 
-def test_an_audit_mends_what_needs_no_human(run, inspection):
-    """What is left is still an error."""
+def test_audit_repairs_what_it_can(run, inspection):
+    """A remaining finding still gives exit status 1."""
     result = run("audit", "--mend")
 
     assert (result.exit_code, inspection.mended) == (1, ["arn:left"])
@@ -170,15 +170,15 @@ def test_an_audit_mends_what_needs_no_human(run, inspection):
     assert result.output.endswith("1 astray.\n")
 
 
-def test_an_audit_of_a_sound_deployment_ends_with_status_0(run, inspection, monkeypatch):
-    """Nothing is astray."""
+def test_audit_without_findings_exits_with_status_0(run, inspection, monkeypatch):
+    """It says so."""
     monkeypatch.setattr(inspection, "findings", lambda: iter(()))
 
     assert (run("audit").exit_code, run("audit").output) == (0, "Nothing is astray.\n")
 
 
-def test_an_audit_says_when_the_database_sleeps(run, inspection, monkeypatch):
-    """It is waking up by then; asked again in half a minute, it answers."""
+def test_audit_reports_a_paused_database(run, inspection, monkeypatch):
+    """The call resumes it, so that the audit works half a minute later."""
 
     def findings():
         raise DatabaseWaking("The nodes' database is waking up.")

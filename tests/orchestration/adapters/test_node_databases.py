@@ -1,4 +1,4 @@
-"""Each node has its database and its login, and no way into another's; on a real PostgreSQL."""
+"""Each node has its own database and role, and no access to another's; on a real PostgreSQL."""
 
 import json
 import threading
@@ -42,7 +42,7 @@ def cluster(server):
 
 @pytest.fixture
 def fresh():
-    """Nodes that no other test has used."""
+    """Return a node that no other test uses."""
     return lambda generation=1: Node(
         node_id_of(postgresql.unique("dataset")), "a dataset", generation=generation
     )
@@ -50,7 +50,7 @@ def fresh():
 
 @dataclass(frozen=True)
 class Login:
-    """What a node knows: where its database is, and how it gets in."""
+    """A node's URL, and connections with it."""
 
     server: Server
     node: Node
@@ -71,7 +71,7 @@ class Login:
 
 @pytest.fixture
 def admitted(server, cluster):
-    """Admit a node; its login."""
+    """Create a node's database and return its login."""
 
     def admit(node):
         url = cluster.new_url(node)
@@ -81,9 +81,9 @@ def admitted(server, cluster):
     return admit
 
 
-class TestTheUrl:
-    def test_it_ends_in_a_slash_and_names_the_nodes_own_login(self):
-        """The node, the original too, appends its database's name."""
+class TestUrl:
+    def test_url_contains_the_node_s_role_and_ends_in_a_slash(self):
+        """The node appends its database's name; the original node does, too."""
         node = Node("n0a", "dataset")
         url = SharedCluster(Refusing(), "cluster.test:5432").new_url(node)
         given = urlsplit(url)
@@ -97,15 +97,15 @@ class TestTheUrl:
         assert given.username == "n0a"
         assert len(given.password) >= 43
 
-    def test_no_two_generations_get_the_same_password(self):
-        """Nor any two nodes."""
+    def test_every_url_has_another_password(self):
+        """Generations and nodes share none."""
         cluster = SharedCluster(Refusing(), "cluster.test:5432")
         node = Node("n0a", "dataset")
 
         assert cluster.new_url(node) != cluster.new_url(node)
 
-    def test_on_one_machine_all_nodes_share_a_directory(self):
-        """They make their files themselves."""
+    def test_one_directory_has_one_url_for_all_nodes(self):
+        """The nodes create their files."""
         files = OneDirectory("sqlite:////data/")
         node = Node("n0a", "dataset")
         files.ensure(node, files.new_url(node))
@@ -116,8 +116,8 @@ class TestTheUrl:
 
 
 class TestNames:
-    def test_they_are_those_of_the_original_node(self):
-        """Lower case, without hyphens, `db` behind it."""
+    def test_names_are_those_of_the_original_node(self):
+        """Lower case, without hyphens, with the suffix `db`."""
         names = DatabaseNames.of("My-Node-1")
 
         assert (names.role, names.database) == ("mynode1", "mynode1db")
@@ -131,13 +131,13 @@ class TestNames:
     @pytest.mark.parametrize(
         "node_id", ["", "9lives", "my_data.set", 'n"; DROP ROLE x; --', "n'", "ñ", "n 1", "n" * 42, "n1\n"]
     )
-    def test_what_sql_would_have_to_quote_is_refused(self, node_id):
-        """The original writes the name into SQL without quotes."""
+    def test_ids_that_sql_must_quote_are_refused(self, node_id):
+        """The original node writes its id into SQL without quotes."""
         with pytest.raises(ValueError, match="letters and digits"):
             DatabaseNames.of(node_id)
 
-    def test_no_statement_holds_a_colon(self):
-        """The Data API may take what follows for a parameter's name."""
+    def test_no_statement_contains_a_colon(self):
+        """The Data API may parse it as the start of a parameter."""
         names = DatabaseNames.of("n0a")
         verifier = scram_verifier("password", b"salt of 16 bytes")
         statements = [
@@ -162,23 +162,23 @@ class TestNames:
 
 @pytest.mark.moto
 class TestOneNode:
-    def test_it_gets_into_its_own_database_and_can_make_tables(self, admitted, fresh):
-        """It is the database's owner: that is all it needs."""
+    def test_node_can_create_tables_in_its_database(self, admitted, fresh):
+        """It owns the database."""
         login = admitted(fresh())
         login.ask("CREATE TABLE model (body bytea)")
 
         assert login.ask("SELECT current_user, current_database()") == [(login.node.node_id, login.database)]
 
-    def test_ensuring_it_again_is_the_same(self, admitted, cluster, fresh):
-        """The models stay, and so does the password."""
+    def test_ensure_is_idempotent(self, admitted, cluster, fresh):
+        """Models and password stay."""
         login = admitted(fresh())
         login.ask("CREATE TABLE model (body bytea)")
         cluster.ensure(login.node, login.url)
 
         assert login.ask("SELECT count(*) FROM model") == [(0,)]
 
-    def test_the_next_generation_finds_the_models_under_a_new_password(self, admitted, fresh):
-        """The former password opens nothing any more."""
+    def test_next_generation_has_the_models_and_a_new_password(self, admitted, fresh):
+        """The former password is invalid."""
         first = admitted(fresh())
         first.ask("CREATE TABLE model AS SELECT 'trained' AS state")
         second = admitted(replace(first.node, generation=2))
@@ -187,8 +187,8 @@ class TestOneNode:
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
             first.connect()
 
-    def test_a_process_that_slept_through_a_generation_takes_nothing_back(self, admitted, cluster, fresh):
-        """It ends with the password of the newest generation, whoever comes last."""
+    def test_late_process_does_not_restore_an_old_password(self, admitted, cluster, fresh):
+        """The password of the newest generation stays, in whatever order processes finish."""
         first = admitted(fresh())
         second = admitted(replace(first.node, generation=2))
         cluster.ensure(first.node, first.url)
@@ -197,8 +197,8 @@ class TestOneNode:
         with pytest.raises(psycopg.OperationalError):
             first.connect()
 
-    def test_two_processes_at_once_end_up_with_one_password_that_works(self, server, cluster, fresh):
-        """Four launch it at the same moment, all with the URL that the secret holds; none fails."""
+    def test_concurrent_launches_leave_a_valid_password(self, server, cluster, fresh):
+        """Four launches at the same time use the URL of one secret; none fails."""
         for _ in range(5):
             node = fresh()
             url = cluster.new_url(node)
@@ -213,10 +213,8 @@ class TestOneNode:
 
             assert Login(server, node, url).ask("SELECT 1") == [(1,)]
 
-    def test_two_processes_that_launch_one_generation_agree_on_the_password(
-        self, aws, server, cluster, fresh
-    ):
-        """Each makes one up; the secret that was there first is the one that counts, for both."""
+    def test_secret_decides_between_two_passwords(self, aws, server, cluster, fresh):
+        """Each process creates a password; both use the one of the secret that was created first."""
         node = fresh()
         client = aws.client("secretsmanager")
         first, second = (
@@ -231,15 +229,15 @@ class TestOneNode:
         assert first == second
         assert urlsplit(told["DATABASE_URL"]).password not in repr(first)
 
-    def test_many_nodes_at_once_do_not_trip_over_each_other(self, admitted, fresh):
-        """They share catalogues, of which two changes at once would fail."""
+    def test_concurrent_launches_of_several_nodes_work(self, admitted, fresh):
+        """Two changes of a shared catalogue at the same time would fail."""
         with ThreadPoolExecutor(4) as threads:
             logins = list(threads.map(admitted, [fresh() for _ in range(8)]))
 
         assert [login.ask("SELECT 1") for login in logins] == [[(1,)]] * 8
 
-    def test_an_ensuring_that_died_half_way_is_finished_by_the_next(self, server, cluster, fresh):
-        """After any statement; the database is closed until its last one."""
+    def test_interrupted_ensure_is_completed_by_the_next(self, server, cluster, fresh):
+        """After any statement; only the last one allows connections."""
         for survived in range(4):
             node = fresh()
             url = cluster.new_url(node)
@@ -251,8 +249,8 @@ class TestOneNode:
 
             assert Login(server, node, url).ask("SELECT 1") == [(1,)]
 
-    def test_rights_that_somebody_gave_it_are_taken_back(self, server, admitted, fresh):
-        """Its rights are these exactly, however it came by others."""
+    def test_additional_privileges_are_revoked(self, server, admitted, fresh):
+        """The next generation has exactly the privileges of a new role."""
         login = admitted(fresh())
         server.ask(f"ALTER ROLE {login.node.node_id} CREATEDB CREATEROLE")
         server.ask(f"GRANT CONNECT ON DATABASE {login.database} TO PUBLIC")
@@ -263,8 +261,8 @@ class TestOneNode:
         with pytest.raises(psycopg.OperationalError):
             other.connect(login.database)
 
-    def test_a_secret_of_another_kind_of_database_is_not_taken_for_a_password(self, cluster, fresh):
-        """A node that was launched on files has to be retired once."""
+    def test_url_of_another_kind_of_database_is_refused(self, cluster, fresh):
+        """A node that was launched with files must be retired once."""
         for url in ("sqlite:////data/", "postgresql://shared:password@cluster.test/"):
             with pytest.raises(Upstream, match="retire the node once"):
                 cluster.ensure(fresh(), url)
@@ -280,7 +278,7 @@ def rights_of(server, login):
 
 @pytest.fixture(scope="module")
 def two(server):
-    """Two nodes, one of which has a model."""
+    """Two nodes, one of which has stored a model."""
     cluster = SharedCluster(Administrator(server), server.endpoint)
     logins = []
     for name in ("first", "second"):
@@ -294,8 +292,8 @@ def two(server):
 
 @pytest.mark.moto
 class TestBetweenNodes:
-    def test_a_login_has_no_right_but_to_log_in(self, server, two):
-        """And is a member of no other role."""
+    def test_role_has_no_privilege_but_login(self, server, two):
+        """It is a member of no other role."""
         memberships = server.ask(
             "SELECT 1 FROM pg_auth_members WHERE member = CAST(%s AS regrole)", two[0].node.node_id
         )
@@ -303,8 +301,8 @@ class TestBetweenNodes:
         assert rights_of(server, two[0]) == (True, False, False, False, False, False, sql.CONNECTION_LIMIT)
         assert memberships == []
 
-    def test_no_node_gets_into_anothers_database(self, two):
-        """Neither this way nor that, nor into those that come with the cluster."""
+    def test_node_cannot_connect_to_another_database(self, two):
+        """Neither to another node's nor to those of the cluster."""
         first, second = two
         for login, database in (
             (first, second.database),
@@ -315,8 +313,8 @@ class TestBetweenNodes:
             with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
                 login.connect(database)
 
-    def test_no_node_gets_in_as_another(self, server, two):
-        """Its password is good for its own login only."""
+    def test_node_cannot_log_in_as_another(self, server, two):
+        """Its password is valid for its own role only."""
         first, second = two
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
             server.connect(second.node.node_id, urlsplit(first.url).password, second.database)
@@ -344,23 +342,23 @@ class TestBetweenNodes:
             "SELECT * FROM {other}db.public.model",
         ],
     )
-    def test_no_node_can_widen_its_rights_or_reach_for_anothers(self, two, attempt):
-        """PostgreSQL refuses each for want of a right, or can't even express it."""
+    def test_node_cannot_gain_privileges(self, two, attempt):
+        """PostgreSQL refuses each statement for lack of a privilege, or doesn't support it."""
         own, other = (login.node.node_id for login in two)
         refusals = (psycopg.errors.InsufficientPrivilege, psycopg.errors.FeatureNotSupported)
         with two[1].connect(), pytest.raises(refusals):
             two[0].ask(attempt.format(own=own, other=other))
 
-    def test_no_node_sees_what_another_is_asking(self, two):
-        """Statements of others are hidden in the statistics."""
+    def test_node_cannot_see_statements_of_another(self, two):
+        """The statistics hide them."""
         with two[1].connect() as busy:
             busy.execute("SELECT 'private'")
             seen = two[0].ask("SELECT query FROM pg_stat_activity WHERE usename = %s", two[1].node.node_id)
 
         assert {query for (query,) in seen} == {"<insufficient privilege>"}
 
-    def test_a_runaway_leaves_connections_for_the_others(self, two):
-        """Whoever opens more than its share is refused."""
+    def test_connections_of_a_node_are_limited(self, two):
+        """Other nodes can still connect."""
         held = []
         try:
             with pytest.raises(psycopg.OperationalError, match="too many connections for role"):
@@ -372,9 +370,9 @@ class TestBetweenNodes:
 
 
 @pytest.mark.moto
-class TestDiscarding:
-    def test_database_and_login_go_whoever_is_connected(self, server, cluster, admitted, fresh):
-        """Open connections are ended, and nothing is left."""
+class TestDiscard:
+    def test_discard_ends_connections_and_drops_everything(self, server, cluster, admitted, fresh):
+        """Neither database nor role is left."""
         login = admitted(fresh())
         with login.connect() as connected:
             connected.execute("CREATE TABLE model (body bytea)")
@@ -387,15 +385,15 @@ class TestDiscarding:
         with pytest.raises(psycopg.OperationalError):
             login.connect()
 
-    def test_discarding_it_again_is_no_error(self, cluster, admitted, fresh):
-        """Nor is discarding what never was, nor two at once."""
+    def test_discard_is_idempotent(self, cluster, admitted, fresh):
+        """Also for a node without database, and concurrently."""
         login = admitted(fresh())
         with ThreadPoolExecutor(3) as threads:
             list(threads.map(cluster.discard, [login.node] * 3))
         cluster.discard(login.node)
         cluster.discard(fresh())
 
-    def test_a_discarding_that_died_half_way_is_finished_by_the_next(self, server, cluster, admitted, fresh):
+    def test_interrupted_discard_is_completed_by_the_next(self, server, cluster, admitted, fresh):
         """After any statement."""
         for survived in range(4):
             login = admitted(fresh())
@@ -405,8 +403,8 @@ class TestDiscarding:
 
             assert server.ask("SELECT 1 FROM pg_roles WHERE rolname = %s", login.node.node_id) == []
 
-    def test_a_node_that_comes_back_begins_with_an_empty_database(self, cluster, admitted, fresh):
-        """Also with a generation that counts from one again."""
+    def test_database_is_empty_after_discard(self, cluster, admitted, fresh):
+        """Also if generations count from one again."""
         login = admitted(fresh(generation=7))
         login.ask("CREATE TABLE model (body bytea)")
         cluster.discard(login.node)
@@ -414,8 +412,8 @@ class TestDiscarding:
 
         assert again.ask("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
 
-    def test_a_database_that_will_not_go_is_an_error(self, cluster, admitted, fresh):
-        """Nothing is reported as gone that stands."""
+    def test_database_that_cannot_be_dropped_is_an_error(self, cluster, admitted, fresh):
+        """It must not be reported as gone."""
         login = admitted(fresh())
         refusing = Refusing(but=cluster.executor)
         with pytest.raises(Upstream):
@@ -424,8 +422,8 @@ class TestDiscarding:
 
 @pytest.mark.moto
 class TestAll:
-    def test_a_node_is_told_once_until_nothing_of_it_is_left(self, cluster, admitted, fresh):
-        """Whether it has a login and a database, as usual, or none any more."""
+    def test_each_node_is_listed_once_until_discarded(self, cluster, admitted, fresh):
+        """Its role and its database are one entry."""
         stays, goes = admitted(fresh()).node.node_id, admitted(fresh()).node
         before = [node_id for node_id in cluster.all() if node_id in (stays, goes.node_id)]
         cluster.discard(goes)
@@ -435,8 +433,8 @@ class TestAll:
         assert stays in after
         assert goes.node_id not in after
 
-    def test_what_is_left_half_way_is_told_too(self, server, cluster, fresh):
-        """A database without its login, a login without its database."""
+    def test_role_or_database_alone_is_listed(self, server, cluster, fresh):
+        """An interrupted change leaves one of them."""
         login_only, database_only = fresh().node_id, fresh().node_id
         server.ask(f"CREATE ROLE {login_only}")
         server.ask(f"CREATE DATABASE {database_only}db OWNER administrator")
@@ -444,8 +442,8 @@ class TestAll:
 
         assert {login_only, database_only} <= set(found)
 
-    def test_whatever_is_not_named_like_a_node_stays_unseen(self, server, cluster):
-        """Databases and logins of others are never to be touched."""
+    def test_other_roles_and_databases_are_not_listed(self, server, cluster):
+        """They are never to be changed."""
         before = cluster.all()
         almost = node_id_of("almost")
         for name in (f"{almost}0", f"x{almost[1:]}", almost[:-1], f"{almost[:-1]}g", f'"{almost.upper()}"'):
@@ -457,8 +455,8 @@ class TestAll:
 
 
 @pytest.mark.moto
-def test_no_password_reaches_the_servers_log(server, admitted, fresh):
-    """It logs every statement in this test; what it is told is the verifier only."""
+def test_server_s_log_contains_no_password(server, admitted, fresh):
+    """It logs every statement in this test; statements contain only the verifier."""
     passwords = [urlsplit(admitted(fresh()).url).password for _ in range(2)]
     written = server.log.read_text()
 
@@ -466,8 +464,8 @@ def test_no_password_reaches_the_servers_log(server, admitted, fresh):
     assert not [password for password in passwords if password in written]
 
 
-def test_the_verifier_is_that_of_postgresql():
-    """Of the password `pencil` in RFC 7677's example, its salt and 4096 rounds."""
+def test_verifier_is_that_of_postgresql():
+    """For the password `pencil`, RFC 7677's example, with its salt and 4096 iterations."""
     verifier = scram_verifier("pencil", b"\x5b\x6d\x99\x68\x9d\x12\x35\x8e\xec\xa0\x4b\x14\x12\x36\xfa\x81")
 
     assert verifier == (
@@ -478,7 +476,7 @@ def test_the_verifier_is_that_of_postgresql():
 
 @dataclass
 class Dying:
-    """A process that dies after so many statements."""
+    """An executor that fails after a number of statements."""
 
     executor: Administrator
     left: int
@@ -492,7 +490,7 @@ class Dying:
 
 @dataclass
 class Refusing:
-    """Neither makes nor drops a database."""
+    """An executor that neither creates nor drops a database."""
 
     but: Administrator | None = None
 
@@ -514,8 +512,8 @@ class TestDataApi:
         with Stubber(client) as stub:
             yield DataApi(client, "arn:aws:rds:cluster", "arn:aws:secretsmanager:secret-of-admin"), stub
 
-    def test_it_runs_one_statement_in_a_transaction_of_its_own(self, stubbed):
-        """No transaction's id: databases can't be made within one."""
+    def test_statement_runs_in_its_own_transaction(self, stubbed):
+        """Databases can't be created within a longer one."""
         api, stub = stubbed
         expected = {
             "resourceArn": "arn:aws:rds:cluster",
@@ -540,8 +538,8 @@ class TestDataApi:
             ("BadRequestException", "Database is resuming"),
         ],
     )
-    def test_a_database_that_wakes_up_is_said_to_and_not_waited_for(self, stubbed, code, message):
-        """One call, no pause: whoever asked comes again."""
+    def test_paused_database_is_reported_at_once(self, stubbed, code, message):
+        """One call without a pause: the caller tries again later."""
         api, stub = stubbed
         stub.add_client_error("execute_statement", code, message)
         started = time.monotonic()
@@ -562,8 +560,8 @@ class TestDataApi:
             "DatabaseUnavailableException",
         ],
     )
-    def test_whatever_else_goes_wrong_is_told_by_its_code(self, stubbed, code):
-        """Never by AWS's sentence, which may repeat the statement."""
+    def test_other_errors_are_upstream_with_their_code(self, stubbed, code):
+        """AWS's message may repeat the statement, so it is left out."""
         api, stub = stubbed
         stub.add_client_error("execute_statement", code, "syntax error at or near 'private'")
         with pytest.raises(Upstream) as refusal:
@@ -572,8 +570,8 @@ class TestDataApi:
         assert str(refusal.value) == f"The nodes' database refused a call: {code}."
         assert not isinstance(refusal.value, DatabaseWaking)
 
-    def test_a_database_that_falls_asleep_half_way_is_not_asked_whether_it_is_done(self, stubbed):
-        """It would only say the same again."""
+    def test_pause_during_ensure_is_reported_without_another_call(self, stubbed):
+        """Another call would fail in the same way."""
         api, stub = stubbed
         stub.add_response("execute_statement", {})
         stub.add_response("execute_statement", {"records": []})
@@ -585,8 +583,8 @@ class TestDataApi:
 
         stub.assert_no_pending_responses()
 
-    def test_no_password_is_in_a_statement_an_error_or_a_log(self, stubbed):
-        """Not in the chain of causes either, which a log's trace shows."""
+    def test_statements_errors_and_logs_contain_no_password(self, stubbed):
+        """Neither do the errors' causes, which a traceback shows."""
         api, stub = stubbed
         stub.add_client_error("execute_statement", "DatabaseErrorException", "ERROR; SQLState 42601")
         sent = []

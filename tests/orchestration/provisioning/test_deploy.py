@@ -33,8 +33,8 @@ def told(status, **more):
     }
 
 
-def test_a_cluster_that_is_absent_is_created_and_waited_for(client, answers):
-    """From the snapshot, with leave to make the nodes' roles; its outputs are returned."""
+def test_absent_cluster_is_created(client, answers):
+    """From the snapshot, with the capability to create roles; the outputs are returned."""
     expected = CREATED | {"TemplateBody": json.dumps(load_template(TemplateName.CLUSTER))}
     outputs = [{"OutputKey": "VpcId", "OutputValue": "vpc-1"}]
     answers.add_client_error("describe_stacks", "ValidationError", f"Stack with id {NAME} does not exist")
@@ -44,16 +44,16 @@ def test_a_cluster_that_is_absent_is_created_and_waited_for(client, answers):
     assert deploy.deploy_cluster(client, NAME) == {"VpcId": "vpc-1"}
 
 
-def test_a_cluster_that_is_there_is_left_as_it_is(client, answers):
-    """Deploying twice changes nothing."""
+def test_existing_cluster_is_not_changed(client, answers):
+    """Deploying is idempotent."""
     for _ in range(2):
         answers.add_response("describe_stacks", told("UPDATE_COMPLETE"))
 
     assert deploy.deploy_cluster(client, NAME) == {}
 
 
-def test_a_deployment_that_somebody_else_began_is_joined(client, answers):
-    """Two operators at once deploy once."""
+def test_stack_of_a_concurrent_deployment_is_waited_for(client, answers):
+    """Two operators at the same time create one stack."""
     answers.add_client_error("describe_stacks", "ValidationError", f"Stack with id {NAME} does not exist")
     answers.add_client_error("create_stack", "AlreadyExistsException", f"Stack [{NAME}] already exists")
     answers.add_response("describe_stacks", told("CREATE_COMPLETE"), {"StackName": NAME})
@@ -62,8 +62,8 @@ def test_a_deployment_that_somebody_else_began_is_joined(client, answers):
 
 
 @pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "DELETE_FAILED"])
-def test_a_broken_cluster_is_reported_with_its_cause(client, answers, status):
-    """An operator decides what becomes of it."""
+def test_broken_cluster_is_an_error_with_its_reason(client, answers, status):
+    """An operator decides what to do with it."""
     answers.add_response("describe_stacks", told(status))
     answers.add_response("describe_stacks", told(status, StackStatusReason="Quota of networks reached"))
     answers.add_response("describe_stack_events", {"StackEvents": []})
@@ -87,8 +87,8 @@ def test_cluster_with_nat_is_synthesized(client, answers):
 # moto skips the bucket's policy and the secret, and says so.
 @pytest.mark.filterwarnings("ignore:Tried to parse AWS..S3..BucketPolicy")
 @pytest.mark.filterwarnings("ignore:Tried to parse AWS..SecretsManager..Secret")
-def test_the_data_stack_makes_the_tables_that_callers_ask_for(monkeypatch):
-    """Their names and indexes are fixed; the bucket's name is an output."""
+def test_data_stack_creates_tables_and_bucket(monkeypatch):
+    """The tables' names are fixed; the bucket's name is an output."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     with mock_aws():
@@ -107,8 +107,8 @@ def test_the_data_stack_makes_the_tables_that_callers_ask_for(monkeypatch):
     assert [bucket["Name"] for bucket in buckets] == [outputs["ModelBucketName"]]
 
 
-def test_the_service_is_put_up_from_its_snapshot(client, answers):
-    """Images and user pool are parameters; so the template is anybody's."""
+def test_service_is_created_from_its_snapshot(client, answers):
+    """Images and user pool are parameters of the template."""
     name = "artificien-orchestration"
     expected = {
         "StackName": name,
@@ -128,8 +128,8 @@ def test_the_service_is_put_up_from_its_snapshot(client, answers):
     }
 
 
-def test_the_command_passes_every_parameter_of_the_template(monkeypatch):
-    """Those it doesn't ask for have a default."""
+def test_command_passes_all_required_parameters(monkeypatch):
+    """Parameters without an option have a default."""
     asked = []
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setattr(
@@ -148,8 +148,8 @@ def test_the_command_passes_every_parameter_of_the_template(monkeypatch):
     assert [asked[0][name] for name in SHAPE] == ["512", "2048", "false", "true"]
 
 
-def test_the_command_passes_on_what_nodes_are_to_be(monkeypatch):
-    """Their size, and whether they run on Spot capacity."""
+def test_command_passes_the_shape_of_nodes(monkeypatch):
+    """Size, capacity provider and whether files are writable."""
     asked = []
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setattr(deploy, "deploy_service", lambda _, parameters: asked.append(parameters) or {})
@@ -162,8 +162,8 @@ def test_the_command_passes_on_what_nodes_are_to_be(monkeypatch):
     assert [asked[0][name] for name in SHAPE] == ["1024", "8192", "true", "false"]
 
 
-def test_the_command_has_nodes_run_our_own_image(monkeypatch):
-    """From the repository of the service, unless another one is named, as the original's."""
+def test_node_image_defaults_to_the_service_s_repository(monkeypatch):
+    """Its tag is `node`; an operator may name another image."""
     asked = []
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setattr(deploy, "deploy_service", lambda _, parameters: asked.append(parameters) or {})
@@ -178,8 +178,8 @@ def test_the_command_has_nodes_run_our_own_image(monkeypatch):
     ]
 
 
-def test_the_command_knows_the_sizes_of_cpu(monkeypatch):
-    """A wrong one is refused before anything is asked of AWS."""
+def test_command_refuses_unknown_cpu_sizes(monkeypatch):
+    """Before any call of AWS."""
     result = CliRunner().invoke(main, ["service", "deploy", "--node-cpu", "700"])
 
     assert result.exit_code == 2

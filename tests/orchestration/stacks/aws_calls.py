@@ -1,8 +1,8 @@
-"""Which calls to AWS a process can make, found by following its objects from the composition root.
+"""Finds the calls of AWS that a process can make, by following its objects from the composition root.
 
-The source of each object's class is read: a call on a boto3 client is a call to AWS, a call on a `Table` is
-what that method of `Table` calls, a call on another object of ours leads there. An object of which only
-single methods are called counts for those alone. Nothing is executed, so no test has to reach a line.
+It reads the source of each object's class: a call on a boto3 client is a call of AWS; a call on a `Table`
+stands for the calls of that method; a call on another object of this service leads to its class. Of each
+object only the called methods count. Nothing is executed, so the result doesn't depend on a test's coverage.
 """
 
 import ast
@@ -28,12 +28,12 @@ Methods = frozenset[str] | None
 
 
 def calls_of(root: object) -> set[Call]:
-    """Return all that can be called from an object."""
+    """Return all calls of AWS that an object and its parts can make."""
     return {call for view in reachable(root) for call in view.calls()}
 
 
 def reachable(root: object) -> list["View"]:
-    """Return the objects of our own that can be reached, with the methods by which they are."""
+    """Return all reachable objects of this service, with the methods that are called on them."""
     seen: dict[tuple[int, Methods], View] = {}
     waiting = [View(root, None)]
     while waiting:
@@ -47,13 +47,13 @@ def reachable(root: object) -> list["View"]:
 
 @dataclass(frozen=True)
 class View:
-    """An object, seen through some of its methods."""
+    """An object, restricted to some of its methods."""
 
     owner: object
     methods: Methods
 
     def calls(self) -> Iterator[Call]:
-        """Return what these methods call themselves."""
+        """Return the calls of AWS that these methods make themselves."""
         if isinstance(self.owner, Table):
             return  # whoever has it says what it is used for
         for name, part in _fields(self.owner).items():
@@ -66,7 +66,7 @@ class View:
                     yield from ((action, p) for action in _of_table(part, _method(call)) for p in places)
 
     def parts(self) -> Iterator["View"]:
-        """Return the objects that these methods use, or hand on."""
+        """Return the objects that these methods use or pass on."""
         for name, part in _fields(self.owner).items():
             mentions = [n for n in self._nodes() if isinstance(n, ast.Attribute) and _is_own(n, name)]
             if not mentions and self.methods is not None:
@@ -115,13 +115,13 @@ class View:
 
 
 def _of_table(table: Table, method: str) -> set[str]:
-    """Return what a method of `Table` calls, the methods that it calls included."""
+    """Return the actions of a method of `Table`, including those of methods that it calls."""
     view = View(table, frozenset({method}))
     return {action for call in view._calls_on("client") for action in _actions(table.client, call)}
 
 
 def _actions(client: BaseClient, call: ast.Call) -> set[str]:
-    """Return the actions that a call is authorized as: its operation, or what a transaction consists of."""
+    """Return the actions that AWS authorizes for a call: its operation, or the parts of a transaction."""
     method = _method(call)
     constants = [n.value for n in ast.walk(call) if isinstance(n, ast.Constant)]
     if method == "transact_write_items":
@@ -141,7 +141,7 @@ def _fields(owner: object) -> dict[str, object]:
 
 @cache
 def _views() -> list[ast.Module]:
-    """Return the modules of the api: views say `services()` where others say `self`."""
+    """Return the modules of the api, whose views use `services()` as other classes use `self`."""
     folder = Path(inspect.getfile(api)).parent
     return [ast.parse(path.read_text(encoding="utf-8")) for path in folder.glob("*.py")]
 

@@ -1,4 +1,4 @@
-"""Templates, read for tests: their resources by type, their intrinsic functions as text, their policies."""
+"""Reads templates for tests: resources by type, intrinsic functions as text, policies."""
 
 import re
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ def only(template, kind):
 
 
 def listed(pairs):
-    """Return what a list of Key and Value says."""
+    """Convert a list of Key and Value to a mapping."""
     return {pair["Key"]: pair["Value"] for pair in pairs}
 
 
 def text(value: Any) -> Any:
-    """Write intrinsic functions as `<name>`, `<resource.attribute>`; an If as what is there by default."""
+    """Write intrinsic functions as `<name>` or `<resource.attribute>`, Fn::If as its value by default."""
     if isinstance(value, list):
         return [text(part) for part in value]
     if not isinstance(value, dict) or not value:
@@ -49,12 +49,12 @@ def text(value: Any) -> Any:
 
 
 def short(logical_id):
-    """Return a logical id, or a reference to one, without the digits that the CDK appends."""
+    """Remove the digits that the CDK appends to logical ids."""
     return re.sub(r"[0-9A-F]{8}(?=$|[.>])", "", logical_id)
 
 
 def as_list(value):
-    """Return what IAM lets one write as a string or a list."""
+    """Return a list where IAM allows a string or a list."""
     return value if isinstance(value, list) else [value]
 
 
@@ -70,7 +70,7 @@ class Statement:
 
 
 def statements(template) -> list[Statement]:
-    """Return all statements of all policies of roles, in one template."""
+    """Return all statements of the policies of all roles in a template."""
     resources = template["Resources"]
     found = []
     for logical_id, resource in resources.items():
@@ -98,7 +98,7 @@ def statements(template) -> list[Statement]:
 
 
 def held_by(template, role) -> list[Statement]:
-    """Return the statements of a role, by its logical id without digits."""
+    """Return the statements of a role, named by its logical id without digits."""
     found = [s for s in statements(template) if role in s.holders]
     assert found, f"no {role}"
     return found

@@ -1,4 +1,4 @@
-"""The environment of the service's tasks, with a value for each of what only AWS knows."""
+"""The environment of the service's tasks, with an example for each value that AWS inserts."""
 
 from orchestration.settings import Settings
 from tests.orchestration.stacks.reading import ORCHESTRATION, of_type, short, text
@@ -31,7 +31,7 @@ def containers():
 
 
 def environment():
-    """Return what ECS gives both, secrets included."""
+    """Return the environment of both containers, including their secrets."""
     (plain, same) = (
         {p["Name"]: short(text(p["Value"])) for p in c["Environment"]} for c in containers().values()
     )
@@ -41,7 +41,7 @@ def environment():
 
 
 def settings(monkeypatch) -> Settings:
-    """Read the settings from that environment, and from nothing else."""
+    """Read the settings from that environment only."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     for name, value in environment().items():

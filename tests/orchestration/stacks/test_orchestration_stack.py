@@ -1,4 +1,4 @@
-"""What the stack of the service promises, read from its snapshot."""
+"""The template of the orchestration stack, read from its snapshot."""
 
 import json
 import re
@@ -29,8 +29,8 @@ def by_port():
     }
 
 
-def test_the_task_s_environment_is_all_that_the_settings_need(monkeypatch):
-    """Nothing is missing, nothing is misspelt, and neither local mode nor a directory for nodes is on."""
+def test_environment_has_all_required_settings(monkeypatch):
+    """Neither local mode nor a directory of databases is on."""
     found = settings(monkeypatch)
 
     assert (found.callback_address, found.public_url) == ("lb.test:5001", "http://lb.test:5001")
@@ -39,8 +39,8 @@ def test_the_task_s_environment_is_all_that_the_settings_need(monkeypatch):
     assert (found.trusted_proxies, found.local_mode) == (1, False)
 
 
-def test_the_nodes_shape_comes_through_to_the_settings(monkeypatch):
-    """Image, size and kind of capacity, as the operator gave them."""
+def test_shape_of_nodes_is_passed_by_the_settings(monkeypatch):
+    """Image, size and capacity, as the operator gave them."""
     found = settings(monkeypatch)
 
     assert Parts(found).shape == NodeShape(
@@ -49,8 +49,8 @@ def test_the_nodes_shape_comes_through_to_the_settings(monkeypatch):
 
 
 @pytest.mark.parametrize("cpu", SIZES)
-def test_a_size_that_fargate_lacks_is_refused_when_the_stack_is_deployed(cpu):
-    """By a rule for each CPU; without one the service would fail at its start, minutes later."""
+def test_rules_refuse_sizes_that_fargate_lacks(cpu):
+    """Without a rule for each CPU the service would fail at start, minutes later."""
     rule = ORCHESTRATION["Rules"][f"MemoryWithCpu{cpu}"]
     (assertion,) = rule["Assertions"]
 
@@ -59,8 +59,8 @@ def test_a_size_that_fargate_lacks_is_refused_when_the_stack_is_deployed(cpu):
     assert str(cpu) in ORCHESTRATION["Parameters"]["NodeCpu"]["AllowedValues"]
 
 
-def test_nodes_are_as_the_settings_have_them_where_the_operator_says_nothing():
-    """One default, in three places."""
+def test_defaults_of_nodes_are_those_of_the_settings():
+    """Template, settings and NodeShape have the same defaults."""
     optional = {n: p["Default"] for n, p in ORCHESTRATION["Parameters"].items() if "Default" in p}
     defaults = {name: value for name, value in optional.items() if name.startswith("Node")}
     usual = NodeShape("any")
@@ -74,7 +74,7 @@ def test_nodes_are_as_the_settings_have_them_where_the_operator_says_nothing():
 
 
 def test_secrets_are_references():
-    """What a setting calls secret is never in the environment."""
+    """The environment contains no secret setting."""
     for container in containers().values():
         plain = {pair["Name"] for pair in container["Environment"]}
 
@@ -84,7 +84,7 @@ def test_secrets_are_references():
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_no_output_and_no_parameter_is_secret(name):
-    """Outputs show secrets by their ARN; no parameter takes one."""
+    """Outputs contain ARNs of secrets only; no parameter is a secret."""
     shown = TEMPLATES[name].get("Outputs", {}) | TEMPLATES[name].get("Parameters", {})
     suspicious = [n for n in shown if re.search(r"(?i)secret|password|token|credential", n)]
 
@@ -92,8 +92,8 @@ def test_no_output_and_no_parameter_is_secret(name):
     assert "resolve:" not in json.dumps(shown)
 
 
-def test_both_processes_run_one_image():
-    """Another command makes it the reconciler."""
+def test_both_processes_run_the_same_image():
+    """The reconciler has another command."""
     web, reconciler = containers()["web"], containers()["reconciler"]
 
     assert web["Image"] == reconciler["Image"] == {"Ref": "ServiceImage"}
@@ -101,7 +101,7 @@ def test_both_processes_run_one_image():
     assert reconciler["Command"] == ["python", "-m", "orchestration", "reconcile"]
 
 
-def test_two_webs_and_a_reconciler_replace_themselves_gracefully():
+def test_deployment_replaces_tasks_without_interruption():
     """A deployment that can't start is rolled back; meanwhile the old tasks serve."""
     deployments = [s["DeploymentConfiguration"] for s in of_type(ORCHESTRATION, "ECS::Service")]
 
@@ -110,16 +110,16 @@ def test_two_webs_and_a_reconciler_replace_themselves_gracefully():
     assert {(d["MinimumHealthyPercent"], d["MaximumPercent"]) for d in deployments} == {(100, 200)}
 
 
-def test_the_balancer_passes_the_phones_header_and_closes_before_gunicorn():
-    """`api_key` counts as an invalid name; whoever closes last never cuts off a request."""
+def test_load_balancer_keeps_invalid_headers_and_closes_before_gunicorn():
+    """`api_key` is an invalid header name; gunicorn must not close a connection first."""
     attributes = listed(only(ORCHESTRATION, "ElasticLoadBalancingV2::LoadBalancer")["LoadBalancerAttributes"])
 
     assert attributes["routing.http.drop_invalid_header_fields.enabled"] == "false"
     assert int(attributes["idle_timeout.timeout_seconds"]) < gunicorn_conf.keepalive
 
 
-def test_http_is_on_5001_and_https_where_there_is_a_certificate():
-    """Phones and the library speak http only; TLS 1.2 and newer stands beside it."""
+def test_http_is_on_5001_and_https_needs_a_certificate():
+    """Phones and the library use http; https requires TLS 1.2 or newer."""
     listeners = by_port()
     conditional = {
         short(n): r["Condition"] for n, r in ORCHESTRATION["Resources"].items() if "Condition" in r
@@ -133,8 +133,8 @@ def test_http_is_on_5001_and_https_where_there_is_a_certificate():
     assert conditional == {"Https": "HasCertificateArn", "HttpsIngress": "HasCertificateArn"}
 
 
-def test_a_web_task_is_well_when_it_answers():
-    """`GET /` asks nobody else, so a slow AWS takes no task out of service."""
+def test_health_check_calls_no_other_system():
+    """`GET /` calls nothing of AWS, so a slow AWS makes no task unhealthy."""
     target = only(ORCHESTRATION, "ElasticLoadBalancingV2::TargetGroup")
     patience = int(listed(target["TargetGroupAttributes"])["deregistration_delay.timeout_seconds"])
 
@@ -142,8 +142,8 @@ def test_a_web_task_is_well_when_it_answers():
     assert patience > gunicorn_conf.graceful_timeout
 
 
-def test_the_world_reaches_balancers_and_nothing_else():
-    """Of all stacks: three ports of two balancers. Tasks may have an address, but nobody gets in."""
+def test_only_load_balancers_accept_connections_from_anywhere():
+    """Three ports of two load balancers, in all stacks; tasks accept none."""
     inline = [
         (short(name), rule["FromPort"])
         for template in TEMPLATES.values()
@@ -170,8 +170,8 @@ def test_the_world_reaches_balancers_and_nothing_else():
     assert balancers == {"BalancerGroup"}
 
 
-def test_web_hears_its_balancer_and_the_reconciler_hears_nobody():
-    """One rule lets somebody in, and it names the balancer's group."""
+def test_only_the_load_balancer_can_connect_to_the_web_process():
+    """No task can connect to the reconciler."""
     rules = [
         (short(text(r["SourceSecurityGroupId"])), short(text(r["GroupId"])), r["FromPort"])
         for r in of_type(ORCHESTRATION, "EC2::SecurityGroupIngress")
@@ -181,8 +181,8 @@ def test_web_hears_its_balancer_and_the_reconciler_hears_nobody():
     assert rules == [("<BalancerGroup.GroupId>", "<WebGroup.GroupId>", 5001)]
 
 
-def test_what_is_imported_is_exported():
-    """`cdk deploy --all` puts up data and cluster first; what the service takes from them is there."""
+def test_imported_outputs_are_exported():
+    """`cdk deploy --all` deploys the data and the cluster stack first."""
     imports = set(re.findall(r"<(?:Cluster|Data)Stack>-(\w+)", json.dumps(text(ORCHESTRATION["Resources"]))))
     exports = {name for t in (CLUSTER, DATA) for name, output in t["Outputs"].items() if "Export" in output}
 
@@ -193,8 +193,8 @@ def test_what_is_imported_is_exported():
             assert text(output["Export"]["Name"]) == f"<StackName>-{name}"
 
 
-def test_nothing_of_the_service_s_own_stack_holds_data():
-    """It goes with its stack; the key of the links stays with the tables."""
+def test_stack_contains_no_data():
+    """It can be deleted; the secret of download links is in the data stack."""
     kept = {r["Type"] for r in ORCHESTRATION["Resources"].values() if r.get("DeletionPolicy") == "Retain"}
     (secret,) = (r for r in DATA["Resources"].values() if r["Type"] == "AWS::SecretsManager::Secret")
 

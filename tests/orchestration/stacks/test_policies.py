@@ -1,4 +1,4 @@
-"""Who may do what, read from the snapshots: roles, their policies, and what caps them."""
+"""Roles, their policies and their boundaries, read from the templates' snapshots."""
 
 import json
 import re
@@ -20,35 +20,35 @@ from tests.orchestration.stacks.reading import (
 EVERYWHERE = [(name, s) for name, template in TEMPLATES.items() for s in statements(template)]
 MAKER = "ProvisioningRole"
 ON_EVERYTHING = {
-    "cloudformation:DescribeStacks": "the reconciler's sweep reads all stacks, page by page",
-    "cloudformation:ListStacks": "AWS asks for it where stacks are described without a name",
-    "secretsmanager:ListSecrets": "the names of all secrets, and nobody's value",
-    "ecs:ListTasks": "narrowed to our cluster by a condition",
-    "ecr:GetAuthorizationToken": "logging in to the registry is of no repository",
-    "ecs:DeregisterTaskDefinition": "AWS can't narrow it; what runs goes on",
-    "ecs:DescribeTaskDefinition": "AWS can't narrow it",
-    "ec2:GetSecurityGroupsForVpc": "it reads; ELB asks when a balancer is made",
+    "cloudformation:DescribeStacks": "the reconciler lists all stacks",
+    "cloudformation:ListStacks": "AWS requires it to describe stacks without a name",
+    "secretsmanager:ListSecrets": "it returns the names of secrets, not their values",
+    "ecs:ListTasks": "a condition restricts it to the cluster",
+    "ecr:GetAuthorizationToken": "a login to the registry has no resource",
+    "ecs:DeregisterTaskDefinition": "AWS can't restrict it; running tasks continue",
+    "ecs:DescribeTaskDefinition": "AWS can't restrict it",
+    "ec2:GetSecurityGroupsForVpc": "it only reads; ELB calls it to create a load balancer",
 }
-"""Beside descriptions of networks and balancers, which AWS can't narrow."""
+"""In addition to descriptions of networks and load balancers, which AWS can't restrict."""
 
 
 def test_no_action_is_a_pattern():
-    """Every right is written out, so that it can be asked what it is for."""
+    """Policies list every action by name."""
     patterns = {action for _, s in EVERYWHERE for action in s.actions if "*" in action}
 
     assert patterns == set()
 
 
-def test_what_holds_for_every_resource_is_listed_with_its_reason():
-    """Descriptions, and a few more; nothing else may appear here unseen."""
+def test_actions_on_all_resources_are_listed_with_a_reason():
+    """Any other such action makes this test fail."""
     wide = {action for _, s in EVERYWHERE if "*" in s.resources for action in s.actions}
     told = {action for action in wide if action.startswith(("ec2:Describe", "elasticloadbalancing:Describe"))}
 
     assert wide - told == ON_EVERYTHING.keys()
 
 
-def test_roles_are_passed_by_name_and_to_one_service():
-    """The service passes CloudFormation its role, CloudFormation passes ECS the two roles of nodes."""
+def test_roles_are_passed_to_one_service():
+    """The service passes CloudFormation its role, CloudFormation passes ECS the roles of nodes."""
     passed = {
         (holder, short(resource), s.conditions["StringEquals"]["iam:PassedToService"])
         for _, s in EVERYWHERE
@@ -65,15 +65,15 @@ def test_roles_are_passed_by_name_and_to_one_service():
     }
 
 
-def test_passing_is_all_that_anybody_may_do_in_iam():
-    """No role can make a role, or widen one."""
+def test_passing_a_role_is_the_only_action_of_iam():
+    """No role can create or change a role."""
     actions = {action for _, s in EVERYWHERE for action in s.actions if action.startswith(("iam:", "sts:"))}
 
     assert actions == {"iam:PassRole"}
 
 
-def test_a_shared_role_is_taken_by_one_service_only():
-    """Tasks' roles by ECS, for tasks of this account; nobody in person takes one."""
+def test_roles_trust_one_service_each():
+    """ECS assumes tasks' roles for tasks of this account; no user can assume a role."""
     trusted = {}
     for template in (CLUSTER, ORCHESTRATION):
         for name, resource in template["Resources"].items():
@@ -96,8 +96,8 @@ def roles(template):
 @pytest.mark.parametrize(
     ("template", "role"), [(CLUSTER, "ExecutionRole"), (CLUSTER, "TaskRole"), (ORCHESTRATION, MAKER)]
 )
-def test_roles_of_nodes_are_capped(template, role):
-    """Whatever is attached to them one day: how a task starts, what makes a node, and no more."""
+def test_roles_of_nodes_have_a_boundary(template, role):
+    """It also limits policies that are attached later."""
     (properties,) = (p for name, p in roles(template).items() if short(name) == role)
     boundary = properties["PermissionsBoundary"]
 
@@ -105,20 +105,20 @@ def test_roles_of_nodes_are_capped(template, role):
     assert properties.get("ManagedPolicyArns", [boundary]) == [boundary]
 
 
-def test_a_running_node_may_do_nothing():
-    """It calls nothing of AWS: no policy names its role."""
+def test_running_node_has_no_permission():
+    """It calls nothing of AWS: no policy is attached to its role."""
     assert not [s for s in statements(CLUSTER) if "TaskRole" in s.holders]
 
 
-def test_nobody_here_may_read_logs():
-    """The original node's log holds the address of its callback, credential and all, if masked."""
+def test_no_role_can_read_logs():
+    """The original node logs its callback's URL with its credential, even if masked."""
     reading = {a for _, s in EVERYWHERE for a in s.actions if a.startswith("logs:")}
 
     assert reading == {"logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"}
 
 
-def test_cloudformation_s_role_touches_what_is_named_like_a_node():
-    """Every write is on a node's names, inside our cluster; even of our own balancer it keeps its hands."""
+def test_provisioning_role_writes_to_resources_of_nodes_only():
+    """Their names have the prefix of nodes; the service's own load balancer has another name."""
     written = {
         resource
         for s in held_by(ORCHESTRATION, MAKER)
@@ -144,8 +144,8 @@ def test_cloudformation_s_role_touches_what_is_named_like_a_node():
     assert all(name.startswith("artificien-node-") for name in names)
 
 
-def test_cloudformation_s_role_opens_nothing_to_anybody():
-    """A node's balancer has the one security group made for it; its service no shell."""
+def test_provisioning_role_opens_no_network_and_no_shell():
+    """A load balancer must have the cluster's security group; a service must have no shell."""
     conditions = {action: s.conditions for s in held_by(ORCHESTRATION, MAKER) for action in s.actions}
     group = {"elasticloadbalancing:SecurityGroup": ["<<ClusterStack>-LoadBalancerSecurityGroup>"]}
 
@@ -164,12 +164,12 @@ NEVER_CALLED = {
     "elasticloadbalancing:RegisterTargets": "the template names no target, ECS registers the task",
     "iam:GetRole": "passing is all that is allowed in IAM",
 }
-"""Of what the registry's schemas name: what our template gives no occasion for."""
+"""Actions of the registry's schemas that the node template never needs."""
 
 
 @pytest.mark.parametrize("kind", sorted({r["Type"] for r in NODE["Resources"].values()}))
-def test_cloudformation_s_role_can_make_and_unmake_a_node(kind):
-    """What the handlers of its resource types call, as the registry's schemas have it, is allowed."""
+def test_provisioning_role_can_create_and_delete_a_node(kind):
+    """The registry's schemas list the actions of each resource type's handlers."""
     handlers = PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", kind).schema["handlers"]
     needed = {action for name in ("create", "read", "delete") for action in handlers[name]["permissions"]}
     allowed = {action for s in held_by(ORCHESTRATION, MAKER) for action in s.actions}
@@ -177,8 +177,8 @@ def test_cloudformation_s_role_can_make_and_unmake_a_node(kind):
     assert needed - allowed <= NEVER_CALLED.keys()
 
 
-def test_the_service_makes_stacks_by_cloudformation_s_role_only():
-    """With its own rights, or another role's, it can neither make nor delete one; only nodes' at that."""
+def test_service_changes_stacks_with_the_provisioning_role_only():
+    """It can neither use its own permissions or another role, nor change other stacks."""
     for role in ("WebRole", "ReconcilerRole"):
         (s,) = (s for s in held_by(ORCHESTRATION, role) if "cloudformation:CreateStack" in s.actions)
 
@@ -191,8 +191,8 @@ def test_the_service_makes_stacks_by_cloudformation_s_role_only():
 
 
 @pytest.mark.parametrize("role", ["WebRole", "ReconcilerRole"])
-def test_the_service_asks_about_tasks_of_its_own_cluster_only(role):
-    """Why they stopped: it can neither start nor stop one."""
+def test_service_describes_tasks_of_its_cluster_only(role):
+    """It can neither start nor stop a task."""
     asking = [s for s in held_by(ORCHESTRATION, role) if any(a.startswith("ecs:") for a in s.actions)]
     here = ":cluster/<<ClusterStack>-ClusterName>"
 
@@ -203,8 +203,8 @@ def test_the_service_asks_about_tasks_of_its_own_cluster_only(role):
     }
 
 
-def test_only_the_reconciler_sees_the_stacks_of_others():
-    """What everybody can talk to looks at nodes' stacks and the cluster's, by their names."""
+def test_only_the_reconciler_describes_all_stacks():
+    """The web process describes the stacks of nodes and of the cluster, by their names."""
     wide = {
         holder
         for s in held_by(ORCHESTRATION, "WebRole") + held_by(ORCHESTRATION, "ReconcilerRole")
@@ -215,16 +215,16 @@ def test_only_the_reconciler_sees_the_stacks_of_others():
     assert wide == {"ReconcilerRole"}
 
 
-def test_an_update_is_cancelled_on_stacks_of_nodes_only():
-    """The call takes no role that a condition could name."""
+def test_service_cancels_updates_of_node_stacks_only():
+    """The call has no role that a condition could check."""
     for role in ("WebRole", "ReconcilerRole"):
         (s,) = (s for s in held_by(ORCHESTRATION, role) if "cloudformation:CancelUpdateStack" in s.actions)
 
         assert [arn.split(":", 5)[5] for arn in s.resources] == ["stack/artificien-node-*/*"]
 
 
-def test_ecs_reads_a_process_s_own_secrets():
-    """A node's by the prefix of their names, the service's by its ARN."""
+def test_ecs_reads_the_secrets_of_its_process_only():
+    """A node's by the prefix of its name, the service's by its ARN."""
     node = held_by(CLUSTER, "ExecutionRole")
     service = held_by(ORCHESTRATION, "ExecutionRole")
     read = "secretsmanager:GetSecretValue"
@@ -237,6 +237,6 @@ def test_ecs_reads_a_process_s_own_secrets():
     ]
 
 
-def test_no_template_names_an_account():
-    """They are anybody's."""
+def test_templates_contain_no_account_id():
+    """They can be deployed in any account."""
     assert not re.search(r"(?<!\d)\d{12}(?!\d)", json.dumps([*TEMPLATES.values()]))

@@ -1,4 +1,4 @@
-"""What the service may do, against what it does."""
+"""The permissions of web process and reconciler, compared with their calls of AWS."""
 
 import pytest
 
@@ -20,13 +20,13 @@ SWEEPING = {"cloudformation:ListStacks": "DescribeStacks without a name"}
 
 @pytest.fixture
 def parts(monkeypatch):
-    """The composition root, with what the task definition says; nothing is called."""
+    """The composition root, with the environment of the task definition; it calls nothing."""
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     return Parts(settings(monkeypatch))
 
 
 def allowed(role):
-    """Return every action and its table, or no table; index and table as `calls_of` writes them."""
+    """Return all pairs of action and table, or "" for other resources; written as in `calls_of`."""
     found = set()
     for s in held_by(ORCHESTRATION, role):
         for resource in s.resources:
@@ -39,8 +39,8 @@ PROCESSES = [("WebRole", "services"), ("ReconcilerRole", "reconciler")]
 
 
 @pytest.mark.parametrize(("role", "part"), PROCESSES)
-def test_a_process_may_do_what_it_does_and_no_more(parts, role, part):
-    """Every call has its right, every right its call, down to tables and indexes."""
+def test_process_has_exactly_the_permissions_it_needs(parts, role, part):
+    """Every call has a permission and every permission a call, for each table and index."""
     called = calls_of(getattr(parts, part))
     granted = {(action, table) for action, table in allowed(role) if action not in COME_ALONG | SWEEPING}
 
@@ -49,31 +49,31 @@ def test_a_process_may_do_what_it_does_and_no_more(parts, role, part):
 
 
 @pytest.mark.parametrize(("role", "part"), PROCESSES)
-def test_rights_that_come_along_are_all_used(role, part):
-    """What isn't called by name is listed, with the call that asks for it."""
+def test_implied_permissions_are_granted(role, part):
+    """The table lists permissions that no call is named after, and the calls that need them."""
     actions = {action for action, _ in allowed(role)}
 
     assert actions >= COME_ALONG.keys()
     assert (actions >= SWEEPING.keys()) is (role == "ReconcilerRole")
 
 
-def test_only_the_reconciler_writes_trained_models(parts):
-    """The web service, which everybody can talk to, signs addresses of them and no more."""
+def test_only_the_reconciler_stores_trained_models(parts):
+    """The web process only presigns their URLs."""
     web, reconciler = (calls_of(getattr(parts, part)) for _, part in PROCESSES)
 
     assert {action for action, _ in web if action.startswith("s3:")} == {"s3:GetObject"}
     assert {action for action, _ in reconciler if action.startswith("s3:")} == {"s3:PutObject"}
 
 
-def test_the_reconciler_knows_neither_users_nor_keys():
+def test_reconciler_reads_neither_users_nor_api_keys():
     """It works on nodes and models."""
     tables = {table.partition("/")[0] for _, table in allowed("ReconcilerRole")}
 
     assert not tables & {"user_table", "key_table"}
 
 
-def test_every_table_is_one_of_the_data_stack():
-    """A right on a table that isn't there is a mistake in its name."""
+def test_permissions_are_on_tables_of_the_data_stack():
+    """A misspelt name would be no table of it."""
     declared = {
         (table["TableName"], index["IndexName"])
         for table in of_type(DATA, "DynamoDB::Table")
@@ -90,8 +90,8 @@ def test_every_table_is_one_of_the_data_stack():
 
 
 @pytest.mark.parametrize("role", ["WebRole", "ReconcilerRole"])
-def test_a_process_reaches_its_own_secrets_and_the_database_s(role):
-    """Those of nodes, by the prefix of their names, and the administrator's, whom the Data API takes."""
+def test_process_reads_secrets_of_nodes_and_of_the_database(role):
+    """Nodes' by the prefix of their names, the administrator's by its ARN, for the Data API."""
     resources = {
         resource.split(":", 5)[-1]
         for s in held_by(ORCHESTRATION, role)

@@ -4,10 +4,8 @@ from datetime import UTC, datetime
 import boto3
 import pytest
 from botocore.stub import ANY
-from click.testing import CliRunner
 from moto import mock_aws
 
-from orchestration.cli import main
 from orchestration.domain.errors import StackFailed
 from orchestration.provisioning import deploy
 from orchestration.provisioning.synthesizer import TemplateName, load_template
@@ -16,7 +14,6 @@ NAME = "artificien-cluster"
 ARN = f"arn:aws:cloudformation:us-east-1:000000000000:stack/{NAME}/1"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
-SHAPE = ("NodeCpu", "NodeMemory", "NodeSpot", "NodeReadOnly")
 
 CREATED = {
     "StackName": NAME,
@@ -126,61 +123,3 @@ def test_service_is_created_from_its_snapshot(client, answers):
     assert deploy.deploy_service(client, {"ServiceImage": "registry.test/service:1"}) == {
         "Address": "lb.test:5001"
     }
-
-
-def test_command_passes_all_required_parameters(monkeypatch):
-    """Parameters without an option have a default."""
-    asked = []
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr(
-        deploy, "deploy_service", lambda _, parameters: asked.append(parameters) or {"A": "b"}
-    )
-    parameters = load_template(TemplateName.ORCHESTRATION)["Parameters"]
-    required = {n for n, p in parameters.items() if "Default" not in p}
-    options = ("--image", "--node-image", "--user-pool-id", "--app-client-ids")
-    words = [word for option in options for word in (option, option)]
-
-    result = CliRunner().invoke(main, ["service", "deploy", *words])
-
-    assert (result.exit_code, result.output) == (0, "A\tb\n")
-    assert required <= asked[0].keys() <= parameters.keys()
-    assert asked[0]["ClusterStack"] == "artificien-cluster"
-    assert [asked[0][name] for name in SHAPE] == ["512", "2048", "false", "true"]
-
-
-def test_command_passes_the_shape_of_nodes(monkeypatch):
-    """Size, capacity provider and whether files are writable."""
-    asked = []
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr(deploy, "deploy_service", lambda _, parameters: asked.append(parameters) or {})
-    required = ("--image", "--node-image", "--user-pool-id", "--app-client-ids")
-    words = [word for option in required for word in (option, option)]
-    shape = ("--node-cpu", "1024", "--node-memory", "8192", "--node-spot", "--node-writable")
-
-    CliRunner().invoke(main, ["service", "deploy", *words, *shape])
-
-    assert [asked[0][name] for name in SHAPE] == ["1024", "8192", "true", "false"]
-
-
-def test_node_image_defaults_to_the_service_s_repository(monkeypatch):
-    """Its tag is `node`; an operator may name another image."""
-    asked = []
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr(deploy, "deploy_service", lambda _, parameters: asked.append(parameters) or {})
-    words = ("--image", "registry.test:443/a/b:latest", "--user-pool-id", "p", "--app-client-ids", "c")
-
-    for more in ((), ("--node-image", "registry.test/pygrid:1")):
-        CliRunner().invoke(main, ["service", "deploy", *words, *more])
-
-    assert [parameters["NodeImage"] for parameters in asked] == [
-        "registry.test:443/a/b:node",
-        "registry.test/pygrid:1",
-    ]
-
-
-def test_command_refuses_unknown_cpu_sizes(monkeypatch):
-    """Before any call of AWS."""
-    result = CliRunner().invoke(main, ["service", "deploy", "--node-cpu", "700"])
-
-    assert result.exit_code == 2
-    assert "'256', '512', '1024', '2048', '4096'" in result.output

@@ -18,11 +18,11 @@ from orchestration.domain.ports import NodeCredential, NodeSecret
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-_NAME_PREFIX = "artificien/node/"
+NAME_PREFIX = "artificien/node/"
 """The nodes' execution role may read the secrets whose names start with this (`ecs_cluster_stack.py`)."""
 
 # No leading zeros: `discard` rebuilds the name from what is parsed here, so the two must be equal.
-_NAME = re.compile(re.escape(_NAME_PREFIX) + r"([a-z][a-z0-9]*)/(0|[1-9][0-9]*)")
+_NAME = re.compile(re.escape(NAME_PREFIX) + r"([a-z][a-z0-9]*)/(0|[1-9][0-9]*)")
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +93,7 @@ class SecretsManagerNodeSecrets:
 
     def _names(self) -> Iterator[str]:
         pages = self.client.get_paginator("list_secrets").paginate(
-            Filters=[{"Key": "name", "Values": [_NAME_PREFIX]}]
+            Filters=[{"Key": "name", "Values": [NAME_PREFIX]}]
         )
         with upstream_errors("Secrets Manager"):
             for page in pages:
@@ -101,7 +101,7 @@ class SecretsManagerNodeSecrets:
 
 
 def _name(node: Node) -> str:
-    return f"{_NAME_PREFIX}{node.node_id}/{node.generation}"
+    return f"{NAME_PREFIX}{node.node_id}/{node.generation}"
 
 
 def _secret(reference: str, content: dict[str, str]) -> NodeSecret:

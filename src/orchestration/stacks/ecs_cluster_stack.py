@@ -39,7 +39,7 @@ class EcsClusterStack(Stack):
         self.cluster = ecs.Cluster(self, "Cluster", vpc=self.vpc, enable_fargate_capacity_providers=True)
         acknowledge(
             self.cluster,
-            {"ECS4": "Container Insights is priced by metrics, some dollars a month for every node."},
+            {"ECS4": "Container Insights costs some dollars a month for every node."},
         )
         self.database = self._database()
         self.log_group = self._logs("NodeLogs", _masked_credentials())
@@ -122,8 +122,8 @@ class EcsClusterStack(Stack):
         acknowledge(
             database,
             {
-                "RDS6": "The original node knows no login but a password in a URL.",
-                "RDS10": "Protected, it would keep the network from ever going; a snapshot is taken instead.",
+                "RDS6": "The original node can only log in with a password in a URL.",
+                "RDS10": "Deletion protection would also protect the network; a snapshot is taken instead.",
                 "SMG4": "Rotation takes a Lambda function inside the network, and a way out for it. The "
                 "password is used through the Data API only, by two roles.",
             },

@@ -107,7 +107,7 @@ class OrchestrationStack(Stack):
         )
         acknowledge(
             balancer,
-            {"ELB2": "Access logs keep whole URLs, and a download link's key is in the query of its URL."},
+            {"ELB2": "Access logs contain URLs, and a download link's key is in the query of its URL."},
         )
         return balancer
 

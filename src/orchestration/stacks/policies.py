@@ -48,12 +48,14 @@ def start_tasks(stack: Stack, log_group_arn: str, secrets: Sequence[str]) -> lis
 
 
 STARS_OF_STARTING = {
-    "IAM5[Resource::*]": "ecr:GetAuthorizationToken knows no resources.",
-    starred("ecr", "repository/*"): "The image is a parameter, in whichever repository of the account.",
+    "IAM5[Resource::*]": "ecr:GetAuthorizationToken has no resources.",
+    starred("ecr", "repository/*"): "The image is a parameter, in any repository of the account.",
 }
 """Findings about `start_tasks`, with the reasons why they are accepted."""
 STARS_OF_NODE_SECRETS = {
-    starred("secretsmanager", f"secret:{NODE_SECRETS}"): "One secret a node, made and deleted with it."
+    starred(
+        "secretsmanager", f"secret:{NODE_SECRETS}"
+    ): "One secret for each generation of a node, created and deleted with it."
 }
 
 

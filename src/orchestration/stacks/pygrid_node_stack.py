@@ -86,7 +86,7 @@ class PygridNodeStack(Stack):
         )
         acknowledge(
             balancer,
-            {"ELB2": "Access logs keep whole URLs, and a device's request key is in the query of its URLs."},
+            {"ELB2": "Access logs contain URLs, and a device's request key is in the query of its URLs."},
         )
         return balancer
 
@@ -121,7 +121,7 @@ class PygridNodeStack(Stack):
         )
         acknowledge(
             task,
-            {"ECS2": "In the environment are name, address and port; what is secret is an ECS secret."},
+            {"ECS2": "The environment contains name, address and port; secrets are ECS secrets."},
         )
         return task
 

@@ -93,12 +93,12 @@ def _role(stack: Stack, name: str, around: Surroundings, tables: _Grants, on_mod
 
 
 _STARS = {
-    "IAM5[Resource::*]": "Tasks are listed in one cluster, by a condition; a sweep reads everybody's names.",
-    starred("ecs", "task/<ClusterStack>-ClusterName/*"): "The id of a task is known when it is there.",
+    "IAM5[Resource::*]": "A condition restricts ListTasks to one cluster; the reconciler lists all names.",
+    starred("ecs", "task/<ClusterStack>-ClusterName/*"): "The id of a task is unknown before it exists.",
     starred(
         "cloudformation", f"stack/{NODE_STACK}-*/*"
-    ): "A stack a node and generation, and the id of each.",
-    starred("cloudformation", "stack/<ClusterStack>/*"): "The id of a stack is known when it is there.",
+    ): "One stack for each generation of a node; its id is unknown before it exists.",
+    starred("cloudformation", "stack/<ClusterStack>/*"): "The id of a stack is unknown before it exists.",
     "IAM5[Resource::arn:<AWS::Partition>:s3:::<DataStack>-ModelBucketName/models/*]": (
         "Trained models are named by their models' ids, which are free text."
     ),
@@ -264,10 +264,10 @@ def _services_of_nodes(cluster_name: str) -> tuple[str, str]:
 
 
 def _stars_of_provisioning() -> dict[str, str]:
-    by_name = "Every name that a node's stack gives begins so; what follows isn't known before."
+    by_name = "All names of a node's resources have this prefix; the rest is unknown before they exist."
     imported = _services_of_nodes(f"<ClusterStack>-{CLUSTER_NAME_OUTPUT}")
     return {
-        "IAM5[Resource::*]": "Neither descriptions nor ecs:DeregisterTaskDefinition can be narrowed.",
+        "IAM5[Resource::*]": "AWS can restrict neither descriptions nor ecs:DeregisterTaskDefinition.",
         **{starred("elasticloadbalancing", kind): by_name for kind in _OF_NODES},
         **{starred("ecs", kind): by_name for kind in (_TASKS_OF_NODES, *imported)},
     }

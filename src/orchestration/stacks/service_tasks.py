@@ -100,6 +100,6 @@ class ServiceTasks:
             port_mappings=[] if process.command else [ecs.PortMapping(container_port=SERVICE_PORT)],
         )
         acknowledge(
-            task, {"ECS2": "In the environment are names and addresses; the one secret is an ECS secret."}
+            task, {"ECS2": "The environment contains names and addresses; the only secret is an ECS secret."}
         )
         return task

@@ -6,6 +6,7 @@ import re
 import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
+from orchestration.adapters.node_secrets import NAME_PREFIX
 from tests.orchestration.stacks.reading import (
     CLUSTER,
     NODE,
@@ -230,7 +231,7 @@ def test_ecs_reads_the_secrets_of_its_process_only():
     read = "secretsmanager:GetSecretValue"
 
     assert [r.split(":", 5)[5] for s in node if read in s.actions for r in s.resources] == [
-        "secret:artificien/node/*"
+        f"secret:{NAME_PREFIX}*"
     ]
     assert [r for s in service if read in s.actions for r in s.resources] == [
         "<<DataStack>-DownloadSecretArn>"

@@ -2,6 +2,7 @@
 
 import pytest
 
+from orchestration.adapters.node_secrets import NAME_PREFIX
 from orchestration.pygrid_orchestration import Parts
 from tests.orchestration.stacks.aws_calls import calls_of
 from tests.orchestration.stacks.reading import DATA, ORCHESTRATION, held_by, of_type
@@ -100,7 +101,7 @@ def test_process_reads_secrets_of_nodes_and_of_the_database(role):
     }
 
     assert resources == {
-        "secret:artificien/node/*",
+        f"secret:{NAME_PREFIX}*",
         "<<ClusterStack>-DatabaseSecretArn>",
         "<<ClusterStack>-DatabaseClusterArn>",
     }

@@ -14,6 +14,7 @@ def test_commands_of_other_packages_are_found_by_entry_point():
     entry = EntryPoint("local", "local_platform.cli:local", "artificien.commands")
 
     assert main.get_command(click.Context(main), entry.name) is entry.load()
+    assert {entry.name, "reconcile"} <= set(main.list_commands(click.Context(main)))
 
 
 def test_commands_import_the_service_when_they_run():

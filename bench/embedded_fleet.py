@@ -24,8 +24,7 @@ from pathlib import Path
 import psutil
 
 from local_platform import seeds
-from local_platform.logins import add_people
-from local_platform.network import NODE_PORT, answers, direct
+from local_platform.network import NODE_PORT, answers, direct_session
 from local_platform.platform import Options, Platform
 from orchestration.provisioning.orchestration_helper import GENERATION_TAG, NODE_TAG
 
@@ -37,7 +36,7 @@ PATIENCE = 600.0
 class Customer:
     """A data scientist with one dataset and one model."""
 
-    person: seeds.Person
+    person: seeds.User
     dataset_id: str
     token: str
 
@@ -97,17 +96,19 @@ def settle(platform: Platform, number: int) -> list[Customer]:
     """Let so many data scientists sign up, buy a dataset each, and submit a model."""
     tables = platform.aws.resource("dynamodb")
     people = [
-        seeds.Person(f"scientist{n}", f"{platform.scientist.password}{n}", "data scientist")
+        seeds.User(f"scientist{n}", f"{platform.scientist.password}{n}", "data scientist")
         for n in range(number)
     ]
-    add_people(platform.aws, platform.environment["USER_POOL_ID"], people)
+    seeds.add_users(platform.aws, platform.environment["USER_POOL_ID"], people)
     customers = [Customer(person, f"Dataset {person.username}", platform.token(person)) for person in people]
     for customer in customers:
         name, bought = customer.dataset_id, [customer.dataset_id]
-        dataset = seeds.dataset(platform.developer) | {"dataset_id": name}
+        dataset = seeds.dataset_item(platform.developer) | {"dataset_id": name}
         tables.Table("dataset_table").put_item(Item=dataset)
-        tables.Table("user_table").put_item(Item=seeds.user(customer.person, bought))
-        tables.Table("model_table").put_item(Item=seeds.model(customer.person) | {"dataset": name})
+        tables.Table("user_table").put_item(Item=seeds.user_item(customer.person, bought))
+        tables.Table("model_table").put_item(
+            Item=seeds.model_item(customer.person.username) | {"dataset": name}
+        )
     return customers
 
 
@@ -142,7 +143,7 @@ def send_home(platform: Platform, customers: list[Customer]) -> None:
 
 def post(platform: Platform, route: str, body: dict[str, object], token: str) -> dict[str, str]:
     """Call the service as somebody."""
-    with direct() as session:
+    with direct_session() as session:
         headers = {"Authorization": f"Bearer {token}"}
         answer = session.post(platform.url + route, json=body, headers=headers, timeout=60)
         told: dict[str, str] = answer.json()

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from local_platform import seeds
-from local_platform.demo.command import demo
+from local_platform.cli import demo
 from local_platform.demo.story import Story
 from local_platform.platform import Options, Platform
 from orchestration.domain.node import node_id_of

@@ -3,22 +3,121 @@ import threading
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from local_platform import ecs_agent as agent
-from local_platform.containers import Container, Service, UnrunnableError
-from local_platform.ecs_agent import Agent, Plan, plan, serve
+from local_platform.ecs_agent import (
+    RETRY_INTERVAL,
+    Agent,
+    Container,
+    Ecs,
+    Plan,
+    Service,
+    UnrunnableError,
+    plan,
+    serve,
+)
+from tests.fakes import FakeClock
 
+ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:node/n1-AbCdEf"
 FIRST = Service("arn:first", "task:1", ("group",))
 NEWER = Service("arn:first", "task:2", ("group",))
 SECOND = Service("arn:second", "task:7", ("group",))
 
 
+class StubClient:
+    """A boto3 client with fixed answers."""
+
+    def __init__(self, **answers):
+        self._answers = answers
+
+    def __getattr__(self, operation):
+        return lambda **_: self._answers[operation]
+
+
+def ecs_of(definitions=(), load_balancers=(), value="{}"):
+    return Ecs(
+        StubClient(describe_task_definition={"taskDefinition": {"containerDefinitions": list(definitions)}}),
+        StubClient(
+            describe_target_groups={"TargetGroups": [{"LoadBalancerArns": list(load_balancers)}]},
+            describe_load_balancers={"LoadBalancers": [{"DNSName": "127.1.2.3"}]},
+        ),
+        StubClient(get_secret_value={"SecretString": value}),
+    )
+
+
+def test_container_has_its_environment_and_secrets():
+    """Secrets are references: their values are read when the container starts."""
+    declared = {
+        "name": "node",
+        "image": "artificien/pygrid-node:1",
+        "environment": [{"name": "PORT", "value": "5000"}],
+        "secrets": [{"name": "DATABASE_URL", "valueFrom": f"{ARN}:DATABASE_URL::"}],
+    }
+    container = ecs_of([declared]).container("arn:task:1")
+
+    assert container.environment == {"PORT": "5000"}
+    assert container.secrets == {"DATABASE_URL": f"{ARN}:DATABASE_URL::"}
+
+
+def test_container_may_have_no_environment():
+    """ECS leaves out empty lists."""
+    assert ecs_of([{"name": "node", "image": "i"}]).container("arn:task:1").secrets == {}
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_task_must_have_one_container(count):
+    """Sidecars are not supported."""
+    with pytest.raises(UnrunnableError, match=f"{count} containers"):
+        ecs_of([{"name": "node", "image": "i"}] * count).container("arn:task:1")
+
+
+def test_address_is_that_of_the_load_balancer():
+    """The process listens in the load balancer's place."""
+    assert ecs_of(load_balancers=["arn:balancer"]).address(FIRST) == "127.1.2.3"
+
+
+def test_service_without_a_target_group_is_refused():
+    """It has no address."""
+    with pytest.raises(UnrunnableError, match="no target group"):
+        ecs_of().address(Service("arn:service", "arn:task:1", ()))
+
+
+def test_service_without_a_listener_is_refused():
+    """Its stack may be incomplete."""
+    with pytest.raises(UnrunnableError, match="No listener"):
+        ecs_of().address(FIRST)
+
+
+def test_secret_is_read_by_its_key():
+    """ECS's form: the ARN, the key in the JSON, and two empty fields for version and stage."""
+    ecs = ecs_of(value='{"DATABASE_URL": "sqlite:////d/"}')
+
+    assert ecs.secret(f"{ARN}:DATABASE_URL::") == "sqlite:////d/"
+
+
+def test_secret_without_a_key_is_read_whole():
+    assert ecs_of(value="all of it").secret(ARN) == "all of it"
+
+
+@pytest.mark.parametrize("value", ["no JSON", '{"OTHER": "x"}'])
+def test_secret_that_lacks_the_key_is_refused(value):
+    """The container must not start with an empty variable."""
+    with pytest.raises(UnrunnableError, match="has no key DATABASE_URL"):
+        ecs_of(value=value).secret(f"{ARN}:DATABASE_URL::")
+
+
+def test_container_does_not_show_its_secrets():
+    """Containers may be logged."""
+    declared = {"name": "n", "image": "i", "secrets": [{"name": "A", "valueFrom": ARN}]}
+
+    assert ARN not in repr(ecs_of([declared]).container("t"))
+
+
 @pytest.mark.parametrize(
-    ("wanted", "running", "refused", "expected"),
+    ("desired", "running", "refused", "expected"),
     [
         pytest.param([], {}, {}, Plan(), id="nothing"),
         pytest.param([FIRST], {}, {}, Plan(starts=(FIRST,)), id="new"),
-        pytest.param([FIRST], {"arn:first": "task:1"}, {}, Plan(), id="as it should be"),
-        pytest.param([], {"arn:first": "task:1"}, {}, Plan(stops=("arn:first",)), id="gone"),
+        pytest.param([FIRST], {"arn:first": "task:1"}, {}, Plan(), id="running"),
+        pytest.param([], {"arn:first": "task:1"}, {}, Plan(stops=("arn:first",)), id="deleted"),
         pytest.param(
             [NEWER],
             {"arn:first": "task:1"},
@@ -27,7 +126,7 @@ SECOND = Service("arn:second", "task:7", ("group",))
             id="another definition",
         ),
         pytest.param([FIRST], {}, {"arn:first": "task:1"}, Plan(), id="refused lately"),
-        pytest.param([NEWER], {}, {"arn:first": "task:1"}, Plan(starts=(NEWER,)), id="refused, then mended"),
+        pytest.param([NEWER], {}, {"arn:first": "task:1"}, Plan(starts=(NEWER,)), id="refused, then changed"),
         pytest.param(
             [FIRST, SECOND],
             {"arn:second": "task:7", "arn:third": "task:3"},
@@ -37,25 +136,31 @@ SECOND = Service("arn:second", "task:7", ("group",))
         ),
     ],
 )
-def test_plan(wanted, running, refused, expected):
-    """What ECS wants and what runs, compared."""
-    assert plan(wanted, running, refused) == expected
+def test_plan(desired, running, refused, expected):
+    """Stops what is not desired, and starts what is not running."""
+    assert plan(desired, running, refused) == expected
 
 
 class FakeEcs:
-    """An ECS that a test sets up."""
+    """An ECS with one service, whose errors a test sets."""
 
     def __init__(self):
         self.services = [FIRST]
         self.image = "artificien/pygrid-node:local"
-        self.failure = None
+        self.polls = 0
+        self.error = None
+        self.container_errors = {}
+        self.address_errors = []
 
-    def wanted(self):
-        if self.failure:
-            raise self.failure
+    def desired_services(self):
+        self.polls += 1
+        if self.error:
+            raise self.error
         return self.services
 
-    def container(self, _definition):
+    def container(self, definition):
+        if definition in self.container_errors:
+            raise self.container_errors[definition]
         return Container(
             "node", self.image, {"NODE_ID": "n1", "PORT": "5000"}, {"DATABASE_URL": "arn:::key::"}
         )
@@ -64,11 +169,13 @@ class FakeEcs:
         return f"value of {reference}"
 
     def address(self, _service):
+        if self.address_errors:
+            raise self.address_errors.pop()
         return "127.1.2.3"
 
 
 class FakeSupervisor:
-    """Remembers what it was told."""
+    """Keeps programs without running them."""
 
     def __init__(self):
         self.programs = {}
@@ -91,16 +198,21 @@ def supervisor():
 
 
 @pytest.fixture
-def an_agent(ecs, supervisor, tmp_path):
-    return Agent(ecs, supervisor, tmp_path, {"artificien/pygrid-node": ("run-node",)})
+def clock():
+    return FakeClock()
 
 
-def test_container_runs_with_its_secrets_on_the_balancers_address(
-    an_agent, supervisor, tmp_path, monkeypatch
+@pytest.fixture
+def agent(ecs, supervisor, tmp_path, clock):
+    return Agent(ecs, supervisor, tmp_path, {"artificien/pygrid-node": ("run-node",)}, clock)
+
+
+def test_container_runs_with_its_secrets_on_the_load_balancers_address(
+    agent, supervisor, tmp_path, monkeypatch
 ):
-    """As ECS would start it, but for the address."""
+    """Its environment is the container's, not the operator's."""
     monkeypatch.setenv("AWS_PROFILE", "production")
-    an_agent.poll()
+    agent.poll()
     program = supervisor.programs["arn:first"]
 
     assert program.command == ("run-node",)
@@ -110,92 +222,66 @@ def test_container_runs_with_its_secrets_on_the_balancers_address(
     assert "AWS_PROFILE" not in program.environment
 
 
-def test_container_is_started_once(an_agent, supervisor):
-    """Every further poll finds it running."""
-    an_agent.poll()
+def test_container_is_started_once(agent, supervisor):
+    agent.poll()
     started = supervisor.programs["arn:first"]
-    an_agent.poll()
+    agent.poll()
 
     assert supervisor.programs["arn:first"] is started
 
 
-def test_container_stops_with_its_service(an_agent, ecs, supervisor):
-    """The stack is gone."""
-    an_agent.poll()
+def test_container_stops_with_its_service(agent, ecs, supervisor):
+    agent.poll()
     ecs.services = []
-    an_agent.poll()
+    agent.poll()
 
     assert supervisor.programs == {}
 
 
-def test_unknown_image_stays_down_and_is_named(an_agent, ecs, supervisor, capsys):
-    """Somebody deployed what can't run here."""
+def test_unknown_image_is_refused_by_name(agent, ecs, supervisor, logs):
     ecs.image = "nginx:latest"
-    an_agent.poll()
+    agent.poll()
 
     assert supervisor.programs == {}
-    assert "nginx:latest" in capsys.readouterr().out
+    assert [(entry["event"], "nginx:latest" in entry["reason"]) for entry in logs] == [
+        ("container.refused", True)
+    ]
 
 
-def test_service_that_could_not_start_does_not_hold_up_the_others(an_agent, ecs, supervisor, monkeypatch):
+def test_service_that_can_not_start_does_not_stop_the_others(agent, ecs, supervisor):
     """A secret may be missing for one node only."""
     missing = ClientError({"Error": {"Code": "ResourceNotFoundException", "Message": ""}}, "GetSecretValue")
     ecs.services = [FIRST, SECOND]
-    monkeypatch.setattr(ecs, "container", fail_for(FIRST.definition, missing, ecs.container))
-    an_agent.poll()
+    ecs.container_errors = {FIRST.definition: missing}
+    agent.poll()
 
     assert list(supervisor.programs) == ["arn:second"]
 
 
-def fail_for(definition, error, otherwise):
-    def container(asked):
-        if asked == definition:
-            raise error
-        return otherwise(asked)
+def test_service_that_can_not_start_is_tried_again_later(agent, ecs, supervisor, clock):
+    """Not in every poll."""
+    ecs.address_errors = [UnrunnableError("not yet")]
+    agent.poll()
+    clock.tick(RETRY_INTERVAL / 2)
+    agent.poll()
+    before = list(supervisor.programs)
+    clock.tick(RETRY_INTERVAL)
+    agent.poll()
 
-    return container
-
-
-def test_service_that_could_not_start_is_tried_again_later(an_agent, ecs, supervisor, monkeypatch):
-    """And not at every poll."""
-    tries = []
-    normal = ecs.address
-
-    def address(service):
-        tries.append(service)
-        if len(tries) == 1:
-            raise UnrunnableError("not yet")
-        return normal(service)
-
-    monkeypatch.setattr(ecs, "address", address)
-    an_agent.poll()
-    an_agent.poll()
-    before = len(tries)
-    now = agent.time.monotonic() + agent.RETRY_INTERVAL
-    monkeypatch.setattr(agent.time, "monotonic", lambda: now)
-    an_agent.poll()
-
-    assert before == 1
+    assert before == []
     assert list(supervisor.programs) == ["arn:first"]
 
 
-def test_node_runs_on_while_aws_is_away(an_agent, ecs, supervisor, monkeypatch, capsys):
+def test_container_keeps_running_while_aws_is_unreachable(agent, ecs, supervisor, logs):
     """A poll that fails changes nothing, and is logged."""
-    monkeypatch.setattr(agent, "POLL_INTERVAL", 0.001)
-    an_agent.poll()
-    ecs.failure = EndpointConnectionError(endpoint_url="http://127.0.0.1:5055")
-    stopped, polls = threading.Event(), []
-    failing = ecs.wanted
+    agent.poll()
+    ecs.error = EndpointConnectionError(endpoint_url="http://127.0.0.1:5055")
 
-    def wanted():
-        polls.append(1)
-        if len(polls) == 3:
-            stopped.set()
-        return failing()
+    class AfterThreePolls(threading.Event):
+        def wait(self, _timeout=None):
+            return ecs.polls == 4
 
-    monkeypatch.setattr(ecs, "wanted", wanted)
-    serve(an_agent, stopped)
+    serve(agent, AfterThreePolls())
 
-    assert len(polls) == 3
     assert list(supervisor.programs) == ["arn:first"]
-    assert "EndpointConnectionError" in capsys.readouterr().out
+    assert [entry["event"] for entry in logs][-3:] == ["poll.failed"] * 3

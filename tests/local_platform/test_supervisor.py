@@ -7,18 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from local_platform import supervisor as processes
-from local_platform.supervisor import NotStartedError, Supervisor
+from local_platform import LocalPlatformError
+from local_platform.supervisor import RestartDelays, Supervisor, inherited
+from tests.local_platform.waiting import until
 
-pytestmark = pytest.mark.moto
+processes = pytest.mark.moto
 
-STUBBORN = """
+IGNORES_SIGTERM = """
 import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("up", flush=True)
 time.sleep(60)
 """
-PARENT = """
+STARTS_A_CHILD = """
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 print(child.pid, flush=True)
@@ -28,19 +29,12 @@ time.sleep(60)
 
 @pytest.fixture
 def supervisor():
-    with Supervisor() as supervisor:
+    with Supervisor(RestartDelays(first=0.05, longest=0.2)) as supervisor:
         yield supervisor
 
 
-def until(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not (result := condition()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return result
-
-
 def is_alive(pid):
-    """Whether a process runs; one that waits to be reaped by somebody else doesn't."""
+    """Whether a process runs. A zombie, which waits for its parent, doesn't."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -51,64 +45,104 @@ def text_of(program):
     return program.log.read_text() if program.log.exists() else ""
 
 
-def test_program_runs_with_its_environment_only(supervisor, sleeper, monkeypatch):
-    """What isn't given isn't there: no profile of the operator's slips in."""
+def test_child_processes_inherit_few_variables():
+    """Neither credentials nor proxies, nor a variable that the service would read as a setting."""
+    operators = {
+        "PATH": "/bin",
+        "AWS_PROFILE": "production",
+        "http_proxy": "http://p",
+        "MODEL_TABLE": "other",
+    }
+
+    assert inherited(operators) == {"PATH": "/bin", "PYTHONUNBUFFERED": "1"}
+
+
+def test_delay_doubles_up_to_a_limit():
+    delays = RestartDelays(first=0.5, longest=3.0)
+
+    assert [delays.after(failures) for failures in (0, 1, 2, 3, 2000)] == [0.5, 1.0, 2.0, 3.0, 3.0]
+
+
+@processes
+def test_program_gets_only_its_environment(supervisor, python_program, monkeypatch):
+    """No variable of the operator's is added."""
     monkeypatch.setenv("AWS_PROFILE", "production")
-    program = sleeper(code="import os; print(os.environ.get('AWS_PROFILE'), flush=True)")
+    program = python_program(code="import os; print(os.environ.get('AWS_PROFILE'), flush=True)")
     supervisor.start(program)
 
     assert until(lambda: text_of(program)).startswith("None")
 
 
-def test_dead_program_is_started_again(supervisor, sleeper):
-    """A crash must not end the demo."""
-    supervisor.start(sleeper())
+@processes
+def test_killed_program_is_restarted(supervisor, python_program):
+    supervisor.start(python_program())
     first = supervisor.running()["sleeper"]
     os.kill(first, signal.SIGKILL)
 
     assert until(lambda: supervisor.running()["sleeper"] not in (first, None))
 
 
-def test_pause_grows_while_a_program_keeps_dying(supervisor, sleeper, monkeypatch):
-    """It would fill the machine and its log otherwise."""
-    monkeypatch.setattr(processes, "FIRST_PAUSE", 0.2)
-    program = sleeper(code="print('x', flush=True)")
-    supervisor.start(program)
-    time.sleep(1.5)
-
-    assert 2 <= text_of(program).count("x") <= 4
+def restart_delays(logs):
+    return [entry["restart_in"] for entry in logs if entry["event"] == "program.exited"]
 
 
-def test_program_is_started_again_once_its_log_can_be_written(supervisor, sleeper, monkeypatch, tmp_path):
-    """Somebody may have cleaned up under it; the others are looked after meanwhile."""
-    monkeypatch.setattr(processes, "LONGEST_PAUSE", 0.1)
+@processes
+def test_delay_grows_while_a_program_keeps_ending(python_program, logs):
+    """Restarts without a delay would use up the CPU and fill the log."""
+    program = python_program(code="print('x', flush=True)")
+    started = time.monotonic()
+    with Supervisor(RestartDelays(first=0.1, longest=0.2)) as supervisor:
+        supervisor.start(program)
+        assert until(lambda: text_of(program).count("x") >= 4)
+
+    assert time.monotonic() - started >= 0.1 + 0.2 + 0.2
+    assert restart_delays(logs)[:3] == [0.1, 0.2, 0.2]
+
+
+@processes
+def test_delay_is_reset_after_a_long_run(python_program, logs):
+    """Only failures in a row count."""
+    program = python_program(code="print('x', flush=True)")
+    with Supervisor(RestartDelays(first=0.05, reset_after=0.0)) as supervisor:
+        supervisor.start(program)
+        assert until(lambda: text_of(program).count("x") >= 3)
+
+    assert restart_delays(logs)[:2] == [0.05, 0.05]
+
+
+@processes
+def test_program_is_restarted_once_its_log_can_be_written(supervisor, python_program, tmp_path, logs):
+    """The user may have removed the directory. The supervisor goes on meanwhile."""
     (tmp_path / "logs").mkdir()
-    program = replace(sleeper(), log=tmp_path / "logs" / "sleeper.log")
+    program = replace(python_program(), log=tmp_path / "logs" / "sleeper.log")
     supervisor.start(program)
     first = supervisor.running()["sleeper"]
     shutil.rmtree(tmp_path / "logs")
     os.kill(first, signal.SIGKILL)
-    time.sleep(1)
+    failures = until(lambda: [entry for entry in logs if entry["event"] == "program.restart_failed"])
     meanwhile = supervisor.running()["sleeper"]
     (tmp_path / "logs").mkdir()
 
+    assert failures
     assert meanwhile is None
     assert until(lambda: supervisor.running()["sleeper"])
 
 
-def test_what_a_dead_program_left_is_killed(supervisor, sleeper):
-    """Workers that outlive their master would keep its port."""
-    program = sleeper(code=PARENT)
+@processes
+def test_children_of_an_ended_program_are_killed(supervisor, python_program):
+    """Workers that outlive their parent would keep its port."""
+    program = python_program(code=STARTS_A_CHILD)
     supervisor.start(program)
-    orphan = int(until(lambda: text_of(program)))
+    grandchild = int(until(lambda: text_of(program)))
     os.kill(supervisor.running()["sleeper"], signal.SIGKILL)
 
-    assert until(lambda: not is_alive(orphan))
+    assert until(lambda: not is_alive(grandchild))
 
 
-def test_irreplaceable_program_is_reported_and_stays_down(supervisor, sleeper):
-    """AWS keeps all in memory: an empty one in its place would be worse than none."""
-    supervisor.start(sleeper(is_replaceable=False))
+@processes
+def test_program_without_restart_is_reported_as_lost(supervisor, python_program):
+    """AWS keeps all state in memory; a restarted, empty AWS would be wrong."""
+    supervisor.start(python_program(restart=False))
     before = supervisor.lost()
     os.kill(supervisor.running()["sleeper"], signal.SIGKILL)
 
@@ -116,9 +150,10 @@ def test_irreplaceable_program_is_reported_and_stays_down(supervisor, sleeper):
     assert until(supervisor.lost) == ["sleeper"]
 
 
-def test_stopped_program_is_gone(supervisor, sleeper):
-    """And forgotten, so that its name is free."""
-    supervisor.start(sleeper())
+@processes
+def test_stopped_program_is_forgotten(supervisor, python_program):
+    """Its name can be used again."""
+    supervisor.start(python_program())
     pid = supervisor.running()["sleeper"]
     supervisor.stop("sleeper")
 
@@ -126,9 +161,10 @@ def test_stopped_program_is_gone(supervisor, sleeper):
     assert supervisor.running() == {}
 
 
-def test_program_that_ignores_term_is_killed(supervisor, sleeper):
-    """After its patience."""
-    program = sleeper(code=STUBBORN, patience=0.3)
+@processes
+def test_program_that_ignores_sigterm_is_killed(supervisor, python_program):
+    """After its time-out."""
+    program = python_program(code=IGNORES_SIGTERM, stop_timeout=0.3)
     supervisor.start(program)
     until(lambda: text_of(program))
     pid = supervisor.running()["sleeper"]
@@ -137,21 +173,22 @@ def test_program_that_ignores_term_is_killed(supervisor, sleeper):
     assert not is_alive(pid)
 
 
-def test_stopping_what_is_not_there_does_nothing(supervisor):
-    """The agent may be told twice."""
-    supervisor.stop("nobody")
+def test_stopping_an_unknown_program_does_nothing():
+    Supervisor().stop("unknown")
 
 
-def test_program_is_not_started_twice(supervisor, sleeper):
-    """Two of one name could not be told apart."""
-    supervisor.start(sleeper())
+@processes
+def test_program_is_not_started_twice(supervisor, python_program):
+    """Programs are identified by their names."""
+    supervisor.start(python_program())
 
-    with pytest.raises(ValueError, match="running already"):
-        supervisor.start(sleeper())
+    with pytest.raises(ValueError, match="already running"):
+        supervisor.start(python_program())
 
 
-def test_programs_are_stopped_in_reverse_order(sleeper, tmp_path):
-    """AWS goes last: the others need it to leave in order."""
+@processes
+def test_programs_are_stopped_in_reverse_order(python_program, tmp_path):
+    """The others need AWS while they stop."""
     order = tmp_path / "order"
     code = (
         "import signal, sys, time\n"
@@ -164,20 +201,20 @@ def test_programs_are_stopped_in_reverse_order(sleeper, tmp_path):
     )
     with Supervisor() as supervisor:
         for name in ("first", "second", "third"):
-            program = sleeper(name, code.format(order=str(order), name=name))
+            program = python_program(name, code.format(order=str(order), name=name))
             supervisor.start(program)
             until(lambda program=program: text_of(program))
 
     assert order.read_text().split() == ["third", "second", "first"]
 
 
-def test_programs_are_stopped_when_an_error_leaves_the_block(sleeper):
-    """A failing test leaves nothing behind."""
+@processes
+def test_programs_are_stopped_when_an_exception_leaves_the_block(python_program):
     pids = []
 
     def fail():
         with Supervisor() as supervisor:
-            supervisor.start(sleeper())
+            supervisor.start(python_program())
             pids.append(supervisor.running()["sleeper"])
             raise ZeroDivisionError
 
@@ -186,32 +223,36 @@ def test_programs_are_stopped_when_an_error_leaves_the_block(sleeper):
     assert not is_alive(pids[0])
 
 
-def test_waiting_ends_when_the_program_is_up(supervisor, sleeper):
-    """No longer than that."""
-    program = sleeper()
-    supervisor.start(program)
-    supervisor.wait_for("sleeper", lambda: True, 5)
+@processes
+def test_waiting_ends_when_the_program_is_up(supervisor, python_program):
+    started = time.monotonic()
+    supervisor.start(python_program())
+    supervisor.wait_for("sleeper", lambda: True, 60)
+
+    assert time.monotonic() - started < 30
 
 
-def test_program_that_ends_instead_shows_the_end_of_its_log(supervisor, sleeper):
-    """The cause is in there."""
-    supervisor.start(sleeper(code="raise SystemExit('the cause')"))
+@processes
+def test_program_that_ends_early_shows_the_end_of_its_log(supervisor, python_program):
+    """The log tells the cause."""
+    supervisor.start(python_program(code="raise SystemExit('the cause')"))
 
-    with pytest.raises(NotStartedError, match=r"(?s)ended before it was up.*the cause") as caught:
+    with pytest.raises(LocalPlatformError, match=r"(?s)ended before it was up.*the cause") as caught:
         supervisor.wait_for("sleeper", lambda: False, 10)
     assert "sleeper.log" in str(caught.value)
 
 
-def test_program_that_keeps_silent_is_given_up(supervisor, sleeper):
-    """At the deadline."""
-    supervisor.start(sleeper())
+@processes
+def test_program_that_does_not_answer_is_an_error(supervisor, python_program):
+    supervisor.start(python_program())
 
-    with pytest.raises(NotStartedError, match=r"(?s)no answer within 0 s.*\(empty\)"):
+    with pytest.raises(LocalPlatformError, match=r"(?s)did not answer within 0 s.*\(empty\)"):
         supervisor.wait_for("sleeper", lambda: False, 0.2)
 
 
-def test_children_die_with_a_killed_parent(sleeper, tmp_path, supervisor):
-    """SIGKILL leaves the supervisor no time to stop anything."""
+@processes
+def test_children_die_with_a_killed_parent(python_program, tmp_path, supervisor):
+    """A process that gets SIGKILL can't stop its children itself."""
     log = tmp_path / "child.log"
     code = f"""
 import sys, time
@@ -223,7 +264,7 @@ with Supervisor() as supervisor:
     print(supervisor.running()["child"], flush=True)
     time.sleep(60)
 """
-    program = sleeper(code=code)
+    program = python_program(code=code)
     supervisor.start(program)
     child = int(until(lambda: text_of(program)))
     os.kill(supervisor.running()["sleeper"], signal.SIGKILL)

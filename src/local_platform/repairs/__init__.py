@@ -1,15 +1,13 @@
-"""What moto 5.2.5 lacks to stand in for AWS here: one file a repair, each with its reason and a test."""
+"""Repairs of moto 5.2.5, where it differs from AWS in what the platform needs. One file for each topic."""
 
-from local_platform.repairs import cluster_types, cognito_srp, load_balancers
-from local_platform.repairs import dynamodb_numbers as numbers
-from local_platform.repairs import ecs as ecs_services
+from local_platform.repairs import cluster_types, cognito_srp, dynamodb_numbers, ecs
 
 
 def apply() -> None:
     """Repair moto in this process. Call it once, before the first request."""
     cluster_types.add_cluster_types()
-    load_balancers.give_own_addresses()
-    ecs_services.keep_load_balancers()
-    ecs_services.leave_with_stack()
     cognito_srp.check_passwords()
-    numbers.add_any_numbers()
+    dynamodb_numbers.add_any_numbers()
+    ecs.give_load_balancers_addresses()
+    ecs.keep_load_balancers_of_services()
+    ecs.delete_services_with_their_stack()

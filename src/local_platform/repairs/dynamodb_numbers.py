@@ -1,4 +1,4 @@
-"""DynamoDB adds any two numbers; moto takes one without a point for a whole number, and fails on 1E-45."""
+"""Addition of DynamoDB numbers: moto takes a number without a point for an integer, and fails on 1E-45."""
 
 from decimal import Decimal
 
@@ -7,7 +7,7 @@ from moto.dynamodb.models.dynamo_type import DDBType, DynamoType
 
 
 def add_any_numbers() -> None:
-    """Have `ADD` take what `PUT` takes."""
+    """Make `ADD` accept every number that `PUT` accepts."""
     DynamoType.__add__ = added
 
 

@@ -1,12 +1,32 @@
-"""ECS services that CloudFormation makes: moto forgets their balancer, and leaves them behind."""
+"""ECS services and load balancers that CloudFormation creates, for the ECS agent to run and delete."""
 
 from typing import Any
 
 from moto.ecs.models import Service, ecs_backends
+from moto.elbv2.models import ELBv2Backend
+
+from local_platform.network import free_address
 
 
-def keep_load_balancers() -> None:
-    """Give a service the load balancers of its template, by which the agent finds where to listen."""
+def give_load_balancers_addresses() -> None:
+    """Make each load balancer's DNS name a loopback address of its own; moto's names don't resolve.
+
+    The ECS agent runs the balancer's target on that address, so that clients reach the node there.
+    """
+    create = ELBv2Backend.create_load_balancer
+    used: set[str] = set()
+
+    def create_load_balancer(self: Any, *args: Any, **kwargs: Any) -> Any:
+        balancer = create(self, *args, **kwargs)
+        balancer.dns_name = free_address(used)
+        used.add(balancer.dns_name)
+        return balancer
+
+    ELBv2Backend.create_load_balancer = create_load_balancer
+
+
+def keep_load_balancers_of_services() -> None:
+    """Keep the load balancers of a service's template, where the agent finds the address; moto drops them."""
     create = Service.create_from_cloudformation_json.__func__
 
     def create_from_cloudformation_json(
@@ -32,8 +52,8 @@ def keep_load_balancers() -> None:
     Service.create_from_cloudformation_json = classmethod(create_from_cloudformation_json)
 
 
-def leave_with_stack() -> None:
-    """Delete a service when its stack is deleted; moto leaves it active, and its node would run on."""
+def delete_services_with_their_stack() -> None:
+    """Delete a service when its stack is deleted; moto leaves it active, so its node would keep running."""
 
     def delete(self: Any, account_id: str, region_name: str) -> None:
         ecs_backends[account_id][region_name].delete_service(self.cluster_name, self.name, force=True)

@@ -1,9 +1,9 @@
-"""Numbers that DynamoDB adds, and moto alone does not."""
+"""Numbers that DynamoDB adds and moto does not."""
 
 import pytest
 from moto.dynamodb.models.dynamo_type import DynamoType
 
-from local_platform.repairs import dynamodb_numbers as numbers
+from local_platform.repairs.dynamodb_numbers import added
 
 
 @pytest.mark.parametrize(
@@ -14,17 +14,17 @@ from local_platform.repairs import dynamodb_numbers as numbers
         ("3.4E+38", "1", "340000000000000000000000000000000000001"),
     ],
 )
-def test_any_two_numbers_add_up(number, other, total):
-    """To 38 digits, whether they have a point or an exponent."""
-    added = numbers.added(DynamoType({"N": number}), DynamoType({"N": other}))
+def test_any_two_numbers_are_added(number, other, total):
+    """To 38 digits, with a point or an exponent."""
+    sum_ = added(DynamoType({"N": number}), DynamoType({"N": other}))
 
-    assert float(added.value) == float(total)
+    assert float(sum_.value) == float(total)
 
 
-def test_moto_alone_can_not():
-    """The day this fails, the repair can go."""
+def test_moto_still_needs_the_repair():
+    """When this test fails, the repair can be removed."""
     plain = DynamoType.__add__
-    if plain is numbers.added:
+    if plain is added:
         pytest.skip("moto is repaired in this process")
 
     with pytest.raises(ValueError, match="invalid literal"):

@@ -11,10 +11,10 @@ import requests
 from botocore.exceptions import ClientError
 from click.testing import CliRunner
 
-from local_platform.aws import OneAtATime, main
-from local_platform.clients import kept
-from local_platform.network import answers, claim_port
-from local_platform.supervisor import Program, Supervisor
+from local_platform.moto_server import OneAtATime, main
+from local_platform.network import answers, available_port
+from local_platform.supervisor import Program, Supervisor, inherited
+from tests.local_platform.waiting import until
 
 
 def environ(body=b"", **more):
@@ -22,12 +22,12 @@ def environ(body=b"", **more):
 
 
 def test_requests_are_answered_one_at_a_time():
-    """moto's DynamoDB loses updates under threads."""
-    inside, most = [], []
+    """Under threads, moto's DynamoDB loses updates."""
+    inside, counts = [], []
 
     def app(_environ, _start_response):
         inside.append(1)
-        most.append(len(inside))
+        counts.append(len(inside))
         time.sleep(0.002)
         inside.pop()
         return [b"done"]
@@ -37,11 +37,11 @@ def test_requests_are_answered_one_at_a_time():
         results = list(pool.map(lambda _: serial(environ(), None), range(40)))
 
     assert results == [[b"done"]] * 40
-    assert set(most) == {1}
+    assert set(counts) == {1}
 
 
-def test_slow_sender_does_not_stop_the_others():
-    """The body is read before the turn is taken."""
+def test_slow_sender_does_not_block_other_requests():
+    """The body is read before the lock is taken."""
     arrived = threading.Event()
 
     class Slow(io.BytesIO):
@@ -60,7 +60,7 @@ def test_slow_sender_does_not_stop_the_others():
 
 
 def test_chunked_body_is_read_to_its_end():
-    """Without a length, the server's stream ends by itself."""
+    """A chunked request has no content length."""
     serial = OneAtATime(lambda environ, _: [environ["wsgi.input"].read()])
     chunked = environ(b"all of it", HTTP_TRANSFER_ENCODING="chunked") | {"CONTENT_LENGTH": ""}
 
@@ -68,7 +68,7 @@ def test_chunked_body_is_read_to_its_end():
 
 
 def test_public_address_is_refused():
-    """moto's keys are public: whoever reaches it can make any token."""
+    """moto's private keys are public, so any token could be forged."""
     result = CliRunner().invoke(main, ["--host", "0.0.0.0", "--port", "5055"])  # noqa: S104 - it is refused
 
     assert result.exit_code == 2
@@ -77,7 +77,7 @@ def test_public_address_is_refused():
 
 @pytest.mark.moto
 def test_no_increment_is_lost(aws):
-    """200 devices may report at once."""
+    """Hundreds of devices may report at once."""
     dynamodb = aws.client("dynamodb")
     dynamodb.create_table(
         TableName="counters",
@@ -94,8 +94,8 @@ def test_no_increment_is_lost(aws):
 
 
 @pytest.mark.moto
-def test_failed_condition_shows_the_item(aws):
-    """The service asks for it to save a second read."""
+def test_failed_condition_returns_the_item(aws):
+    """The service requests the item to save a second read."""
     dynamodb = aws.client("dynamodb")
     dynamodb.create_table(
         TableName="conditions",
@@ -118,8 +118,8 @@ def test_failed_condition_shows_the_item(aws):
 
 
 @pytest.mark.moto
-def test_presigned_link_opens_in_a_browser(aws):
-    """That is how a trained model is downloaded; without the signature it stays closed."""
+def test_presigned_link_needs_no_credentials(aws):
+    """Trained models are downloaded by such a link; without its signature, S3 refuses."""
     s3 = aws.client("s3")
     s3.create_bucket(Bucket="links")
     s3.put_object(Bucket="links", Key="a model-1.0-ada/model.safetensors", Body=b"weights")
@@ -131,18 +131,15 @@ def test_presigned_link_opens_in_a_browser(aws):
 
 
 @pytest.mark.moto
-def test_server_leaves_on_term(tmp_path):
-    """With status 0: it was asked to."""
-    port = claim_port(0, "--port")
-    command = (sys.executable, "-m", "local_platform.aws", "--port", str(port))
-    program = Program("aws", command, kept(os.environ), tmp_path / "aws.log", is_replaceable=False)
+def test_server_stops_silently_on_sigterm(tmp_path):
+    """No traceback in its log."""
+    port = available_port(0, "--port")
+    command = (sys.executable, "-m", "local_platform.moto_server", "--port", str(port))
+    program = Program("aws", command, inherited(os.environ), tmp_path / "aws.log", restart=False)
     with Supervisor() as supervisor:
         supervisor.start(program)
         supervisor.wait_for("aws", lambda: answers(f"http://127.0.0.1:{port}/moto-api/"), 60)
         os.kill(supervisor.running()["aws"], signal.SIGTERM)
-        deadline = time.monotonic() + 10
-        while not supervisor.lost() and time.monotonic() < deadline:
-            time.sleep(0.02)
 
-        assert supervisor.lost() == ["aws"]
+        assert until(supervisor.lost) == ["aws"]
     assert program.log.read_text() == ""

@@ -1,4 +1,4 @@
-"""AWS on this machine: a repaired moto as a server. `python -m local_platform.aws --port 5055`."""
+"""A server that simulates AWS: moto with repairs. `python -m local_platform.moto_server --port 5055`."""
 
 import io
 import logging
@@ -24,15 +24,14 @@ if TYPE_CHECKING:
 
 
 class OneAtATime:
-    """Passes on one request at a time: moto's DynamoDB is not atomic under threads, lost ADDs included."""
+    """WSGI middleware that passes on one request at a time: under threads, moto's DynamoDB loses updates."""
 
     def __init__(self, app: "WSGIApplication") -> None:
-        """Wrap `app`."""
         self._app = app
         self._lock = Lock()
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """Answer one request. Its body is read before the lock: a slow sender must not stop everybody."""
+        """Answer one request. Its body is read before the lock, so that a slow sender blocks only itself."""
         if "HTTP_TRANSFER_ENCODING" in environ:
             body = environ["wsgi.input"].read()
         else:
@@ -43,19 +42,19 @@ class OneAtATime:
 
 
 class QuietHandler(MotoRequestHandler):  # type: ignore[misc]  # moto has no types
-    """Handles requests without a line for each."""
+    """Request handler without an access log: the ECS agent alone sends several requests a second."""
 
     def log_request(self, *_: Any) -> None:
-        """Say nothing: the agent alone asks several times a second."""
+        """Log nothing."""
 
 
 @click.command()
 @click.option("--host", default=LOOPBACK, show_default=True)
 @click.option("--port", type=int, required=True)
 def main(host: str, port: int) -> None:
-    """Serve AWS until SIGTERM. Its key set's private half is public: only loopback addresses are taken."""
+    """Serve until SIGTERM or SIGINT, on a loopback address only: moto's private keys are public."""
     if not host.startswith("127."):
-        raise click.BadParameter("AWS on this machine listens on loopback only.", param_hint="--host")
+        raise click.BadParameter("The simulated AWS listens on loopback addresses only.", param_hint="--host")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     logging.basicConfig(level=logging.WARNING)

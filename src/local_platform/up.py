@@ -1,0 +1,150 @@
+"""Runs the platform for `artificien local up`, and prints how to call it."""
+
+import json
+import shlex
+import signal
+import sysconfig
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from local_platform import LocalPlatformError
+from local_platform.network import NODE_PORT
+from local_platform.platform import Options, Platform
+from orchestration.domain.errors import OrchestrationError
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+AS_SCIENTIST = '-H "Authorization: Bearer $TOKEN"'
+AS_DEVELOPER = '-H "Authorization: Bearer $(artificien local token --as developer)"'
+AS_DEVICE = '-H "api_key: $API_KEY"'
+
+
+def run_until_stopped(options: Options) -> None:
+    """Start the platform, print how to call it, and stop it on a signal. Raises click.ClickException."""
+    stop_on_signals()
+    try:
+        with Platform(options) as platform:
+            show(platform, Console())
+            watch(platform)
+    except (LocalPlatformError, OrchestrationError) as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        click.echo("Stopped.")
+
+
+def stop_on_signals() -> None:
+    """Raise KeyboardInterrupt on the first of the signals, and ignore all later ones."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, _stop)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    for number in STOP_SIGNALS:  # a second Ctrl-C must not interrupt the shutdown
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def watch(platform: Platform, interval: float = 0.5) -> NoReturn:
+    """Wait until a program that can't be restarted ends. Raises LocalPlatformError then."""
+    while not (lost := platform.processes.lost()):
+        time.sleep(interval)
+    raise LocalPlatformError(
+        f"{', '.join(lost)} ended, and with it all state that it held. See the logs in {platform.home.logs}."
+    )
+
+
+def show(platform: Platform, console: Console) -> None:
+    """Print the processes, and commands that can be pasted into another shell."""
+    console.print(_process_table(platform))
+    _print_verbatim(f"Logs: {_relative(platform.home.logs)}/")
+    console.print("\nTo call the service, run in another shell:\n", style="bold")
+    # The shell of a user of `make up` has no virtual environment activated, so the command isn't on its path.
+    scripts = _relative(Path(sysconfig.get_path("scripts")))
+    _print_verbatim(f'source {_relative(platform.home.exports)}; export PATH="{scripts}:$PATH"')
+    _print_verbatim(f"TOKEN=$(artificien local token{_directory_option(platform)})\n")
+    for curl in curls():
+        console.print(f"{curl.route}  [dim]{curl.caller}[/dim]")
+        _print_verbatim(f"{curl.command}\n")
+    console.print("Press Ctrl-C to stop the platform.", style="bold")
+
+
+def _process_table(platform: Platform) -> Table:
+    purpose = {
+        "aws": f"AWS, simulated by moto, at {platform.aws.url}",
+        "service": f"orchestration service at {platform.url}",
+        "reconciler": "launches and retires nodes",
+        "agent": f"ECS agent: runs each node as a process, on port {NODE_PORT} of its own loopback address",
+    }
+    table = Table("process", "pid", "what it does")
+    for name, pid in platform.processes.running().items():
+        table.add_row(name, str(pid), purpose[name])
+    return table
+
+
+def _directory_option(platform: Platform) -> str:
+    if platform.home.path == Options().directory.absolute():
+        return ""
+    return f" --directory {shlex.quote(str(_relative(platform.home.path)))}"
+
+
+def _print_verbatim(text: str) -> None:
+    """Print without rich's line breaks, which would break a pasted command."""
+    click.echo(text)
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+@dataclass(frozen=True, slots=True)
+class Curl:
+    """A `curl` command for one route, and who may call that route."""
+
+    route: str
+    caller: str
+    command: str
+
+
+def curls() -> tuple[Curl, ...]:
+    """Return the commands in the order in which a user would try them."""
+    create = _json(
+        dataset_id="$DATASET_ID", model_id="$MODEL_ID", features=["age", "bmi"], labels=["progression"]
+    )
+    return (
+        Curl("GET /", "anyone", "curl $ORCHESTRATION_URL/"),
+        _post("/get_datasets", "data scientist", AS_SCIENTIST, _json(user_id="$DS_USERNAME")),
+        _post("/info", "device", AS_DEVICE, _json(dataset_id="$DATASET_ID")),
+        _post("/create", "data scientist; repeat until the node is ready", AS_SCIENTIST, create),
+        _post("/model_loss", "device", "", _json(model_id="$MODEL_ID", loss=0.5, acc=-1)),
+        _post(
+            "/model_progress",
+            "node; answers 401, because only a node has this credential",
+            "-u some-node:its-secret",
+            _json(model_id="$MODEL_ID", percent_complete=10),
+        ),
+        _post(
+            "/delete",
+            "data scientist; withdraws the model, and the node with its last model",
+            AS_SCIENTIST,
+            _json(model_id="$MODEL_ID"),
+        ),
+        _post("/generate_key", "app developer", AS_DEVELOPER, _json(user_id="$DEVELOPER_USERNAME")),
+    )
+
+
+def _post(route: str, caller: str, credential: str, body: str) -> Curl:
+    parts = ("curl", f"$ORCHESTRATION_URL{route}", credential, "-H 'Content-Type: application/json'", body)
+    return Curl(f"POST {route}", caller, " ".join(filter(None, parts)))
+
+
+def _json(**fields: str | float | list[str]) -> str:
+    r"""Return the option for a JSON body, as a double-quoted shell word in which variables are expanded."""
+    text = json.dumps(fields).replace('"', '\\"')
+    return f'-d "{text}"'

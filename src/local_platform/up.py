@@ -22,7 +22,6 @@ from orchestration.domain.errors import OrchestrationError
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 AS_SCIENTIST = '-H "Authorization: Bearer $TOKEN"'
-AS_DEVELOPER = '-H "Authorization: Bearer $(artificien local token --as developer)"'
 AS_DEVICE = '-H "api_key: $API_KEY"'
 
 
@@ -68,8 +67,9 @@ def show(platform: Platform, console: Console) -> None:
     # The shell of a user of `make up` has no virtual environment activated, so the command isn't on its path.
     scripts = _relative(Path(sysconfig.get_path("scripts")))
     _print_verbatim(f'source {_relative(platform.home.exports)}; export PATH="{scripts}:$PATH"')
-    _print_verbatim(f"TOKEN=$(artificien local token{_directory_option(platform)})\n")
-    for curl in curls():
+    token_command = f"artificien local token{_directory_option(platform)}"
+    _print_verbatim(f"TOKEN=$({token_command})\n")
+    for curl in curls(token_command):
         console.print(f"{curl.route}  [dim]{curl.caller}[/dim]")
         _print_verbatim(f"{curl.command}\n")
     console.print("Press Ctrl-C to stop the platform.", style="bold")
@@ -112,8 +112,12 @@ class Curl:
     command: str
 
 
-def curls() -> tuple[Curl, ...]:
-    """Return the commands in the order in which a user would try them."""
+def curls(token_command: str) -> tuple[Curl, ...]:
+    """Return a command for each route, in the order in which a user would try them.
+
+    `token_command` prints an access token.
+    """
+    as_developer = f'-H "Authorization: Bearer $({token_command} --as developer)"'
     create = _json(
         dataset_id="$DATASET_ID", model_id="$MODEL_ID", features=["age", "bmi"], labels=["progression"]
     )
@@ -125,17 +129,28 @@ def curls() -> tuple[Curl, ...]:
         _post("/model_loss", "device", "", _json(model_id="$MODEL_ID", loss=0.5, acc=-1)),
         _post(
             "/model_progress",
-            "node; answers 401, because only a node has this credential",
-            "-u some-node:its-secret",
+            "node; answers 401, as only a node knows the password",
+            "-u some-node:password",
             _json(model_id="$MODEL_ID", percent_complete=10),
         ),
         _post(
-            "/delete",
-            "data scientist; withdraws the model, and the node with its last model",
+            "/rotate_link",
+            "data scientist; answers 409 until the model is trained",
             AS_SCIENTIST,
             _json(model_id="$MODEL_ID"),
         ),
-        _post("/generate_key", "app developer", AS_DEVELOPER, _json(user_id="$DEVELOPER_USERNAME")),
+        Curl(
+            "GET /download/<model_id>",
+            "anyone with the link; answers 404 for a wrong key",
+            'curl "$ORCHESTRATION_URL/download/$MODEL_ID?key=wrong"',
+        ),
+        _post(
+            "/delete",
+            "data scientist; withdraws the model",
+            AS_SCIENTIST,
+            _json(model_id="$MODEL_ID"),
+        ),
+        _post("/generate_key", "app developer", as_developer, _json(user_id="$DEVELOPER_USERNAME")),
     )
 
 

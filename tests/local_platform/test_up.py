@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +27,7 @@ ENVIRONMENT = {
 }
 ROUTES = {
     "GET /", "POST /create", "POST /delete", "POST /info", "POST /model_loss", "POST /model_progress",
-    "POST /generate_key", "POST /get_datasets",
+    "POST /generate_key", "POST /get_datasets", "POST /rotate_link", "GET /download/<model_id>",
 }  # fmt: skip
 UP = "from local_platform.cli import local; local()"
 
@@ -41,14 +42,14 @@ def body_of(command):
 
 
 def test_every_route_has_one_curl():
-    shown = [curl.route for curl in curls()]
+    shown = [curl.route for curl in curls("token")]
 
     assert len(shown) == len(ROUTES)
     assert set(shown) == ROUTES
 
 
 def test_bodies_are_json_after_the_shell_has_read_them():
-    bodies = {curl.route: body_of(curl.command) for curl in curls() if " -d " in curl.command}
+    bodies = {curl.route: body_of(curl.command) for curl in curls("token") if " -d " in curl.command}
 
     assert bodies["POST /create"] == {
         "dataset_id": "Diabetes progression",
@@ -61,7 +62,7 @@ def test_bodies_are_json_after_the_shell_has_read_them():
 
 def test_device_sends_its_key_in_the_header_with_the_underscore():
     """As the iOS pod does."""
-    (info,) = (curl for curl in curls() if curl.route == "POST /info")
+    (info,) = (curl for curl in curls("token") if curl.route == "POST /info")
 
     assert '-H "api_key: $API_KEY"' in info.command
 
@@ -111,12 +112,13 @@ def model_id(platform):
 
 @pytest.mark.moto
 def test_shown_curls_can_be_pasted(platform, model_id, capsys):
-    """All succeed, except the one that needs a node's credential."""
+    """All succeed, except those that need a node's credential or a trained model."""
     show(platform, Console())
     output = capsys.readouterr().out
     token = platform.token(platform.scientist)
-    shell = {**os.environ, **platform.environment, "TOKEN": token, "MODEL_ID": model_id}
-    lines = [line for line in output.splitlines() if line.startswith("curl") and "artificien" not in line]
+    path = f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"
+    shell = {**os.environ, **platform.environment, "TOKEN": token, "MODEL_ID": model_id, "PATH": path}
+    lines = [line for line in output.splitlines() if line.startswith("curl")]
     statuses = [
         subprocess.run(  # noqa: S603 - our own text
             [shutil.which("sh"), "-c", f"{line} -sS -w '%{{http_code}}' -o /dev/null"],
@@ -126,7 +128,7 @@ def test_shown_curls_can_be_pasted(platform, model_id, capsys):
     ]  # fmt: skip
 
     assert statuses[3] in ("200", "202")  # a node of another test may be up
-    assert statuses[:3] + statuses[4:] == ["200", "200", "200", "200", "401", "200"]
+    assert statuses[:3] + statuses[4:] == ["200", "200", "200", "200", "401", "409", "404", "200", "200"]
     assert requests.get(platform.environment["ORCHESTRATION_URL"], timeout=10).text == "Running"
 
 

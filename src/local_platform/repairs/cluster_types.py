@@ -5,7 +5,6 @@ import secrets
 import string
 from typing import Any, Self
 
-from moto.cloudformation.parsing import get_model_map
 from moto.secretsmanager.models import secretsmanager_backends
 
 
@@ -106,6 +105,8 @@ RESOURCE_TYPES = {
 
 def add_cluster_types() -> None:
     """Add the types of the database and its secret to moto's CloudFormation."""
+    from moto.cloudformation.parsing import get_model_map  # it imports the models of all services
+
     get_model_map().update(RESOURCE_TYPES)
 
 

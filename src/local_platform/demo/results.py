@@ -45,7 +45,7 @@ def check_model(records: study.Records, tensors: Mapping[str, np.ndarray[Any, An
         Check(
             "The model equals training on pooled data",
             difference <= PARAMETER_TOLERANCE,
-            f"largest off by {difference:.1e}",
+            f"at most {difference:.1e} off",
         ),
         Check("Its error is near that of least squares", ratio <= ERROR_RATIO, f"ratio {ratio:.4f}"),
     ]
@@ -66,11 +66,12 @@ def check_losses(
     expected = [study.mean_squared_error(records, *parameters) for parameters in descent]
     difference = abs(mean - float(np.mean(expected)))
     all_counted = counted >= REPORTS if killed else counted == REPORTS
+    count = "at least" if killed else "exactly"
     tolerance = LOSS_TOLERANCE_AFTER_KILL if killed else LOSS_TOLERANCE
     first, last = float(history[0]["loss"]), float(history[-1]["loss"])
     return [
-        Check("The service counted every loss report", all_counted, f"{counted} of {REPORTS}"),
-        Check("The mean loss is correct", difference <= tolerance, f"off by {difference:.1e}"),
+        Check(f"Every loss report was counted {count} once", all_counted, f"{counted} of {REPORTS} reports"),
+        Check("The mean loss is correct", difference <= tolerance, f"{difference:.1e} off"),
         Check("The loss fell", last < first, f"from {first:.3f} to {last:.3f}"),
     ]
 

@@ -158,7 +158,7 @@ class Story:
         """Return the trained model's tensors and the history of its cycles."""
         self._heading("3. The data scientist downloads the trained model.")
         link, tensors = scientist.download(model_id)
-        self._say("The service has copied the model from the node to the bucket. The download link:")
+        self._say("The service has copied the model from the node to the bucket, and offers a download link:")
         self.console.print(f"  {link}", soft_wrap=True, highlight=False)
         return tensors, scientist.item(model_id)["history"]
 

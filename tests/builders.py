@@ -1,9 +1,10 @@
 """Short ways to entities, and to items as the marketplace and artificienlib write them."""
 
-from decimal import Decimal
+from dataclasses import asdict
 from typing import Any
 
-from orchestration.domain.cycle import ClosedCycle, SealedCycle, Tally
+from orchestration.adapters.dynamo.changes import stored
+from orchestration.domain.cycle import NO_REPORTS, ClosedCycle, SealedCycle, Tally
 from orchestration.domain.entities import Caller, Dataset, Model, User
 from orchestration.domain.node import Node, node_id_of
 
@@ -126,9 +127,36 @@ def model_item(model: Model | None = None, **changes: Any) -> dict[str, Any]:
         "node_URL": model.node_address,
         "download_key": model.download_key,
         "retrieval_due": model.dataset_id if model.retrieval_due else None,
-        "progress_at": Decimal(model.progress_at),
+        "progress_at": model.progress_at,
+        "ended_at": model.ended_at or None,
     }
+    if model.tally != NO_REPORTS:
+        item |= _counters(model.tally) | {"closed_cycles": model.tally.cycle}
+    if model.sealed is not None:
+        item |= {"sealed_at": model.sealed.sealed_at}
+        item |= {_sealed(name): value for name, value in _counters(model.sealed.tally).items()}
+    if model.history:
+        item["history"] = [asdict(cycle) for cycle in model.history]
     return _written(item | changes)
+
+
+def _counters(tally: Tally) -> dict[str, Any]:
+    return {
+        "devices_trained_this_cycle": tally.devices,
+        "loss_sum": tally.loss_sum,
+        "acc_sum": tally.acc_sum,
+        "acc_devices": tally.acc_devices,
+        "loss_sample": dict(tally.sample),
+    }
+
+
+def _sealed(name: str) -> str:
+    return f"sealed_{name.removesuffix('_trained_this_cycle')}"
+
+
+def node_item(node: Node) -> dict[str, Any]:
+    """The record of a node, with every field."""
+    return _written(asdict(node))
 
 
 def submitted_item(**changes: Any) -> dict[str, Any]:
@@ -169,4 +197,4 @@ def user_item(user: User | None = None, **changes: Any) -> dict[str, Any]:
 
 
 def _written(item: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in item.items() if value is not None}
+    return {name: stored(value) for name, value in item.items() if value is not None}

@@ -11,6 +11,7 @@ from tests.fakes.models import FakeModels
 from tests.fakes.node_server import FakeNodeServer
 from tests.fakes.outside import FakeBucket, FakeSecrets, FakeTenants, FakeTokens
 from tests.fakes.stacks import FakeServer, FakeStack, FakeStacks
+from tests.fakes.table import FakeDynamoDB
 from tests.fakes.tables import FakeApiKeys, FakeAudit, FakeDatasets, FakeNodes, FakeUsers
 from tests.fakes.world import Crash, Wire, World
 
@@ -26,6 +27,7 @@ __all__ = [
     "FakeClock",
     "FakeCloudFormation",
     "FakeDatasets",
+    "FakeDynamoDB",
     "FakeEcs",
     "FakeModels",
     "FakeNodeServer",

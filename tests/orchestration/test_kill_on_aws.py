@@ -21,8 +21,8 @@ from orchestration.pygrid_orchestration import Parts
 from pygrid_wire.state import encode_state
 from tests.builders import DATASET, MODEL, SCIENTIST, dataset_item, submitted_item, user_item
 from tests.cloud import NODE, Cloud, a_cloud, node_stacks
-from tests.conftest import table_definitions
 from tests.fakes import Crash, Wire
+from tests.fakes.table import table_definitions
 from tests.fakes.world import tapped
 from tests.processes import a_request
 from tests.web import settings

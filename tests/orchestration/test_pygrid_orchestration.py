@@ -18,8 +18,8 @@ SETTINGS = settings()
 
 
 @pytest.fixture
-def table(table_of):
-    return {name: table_of(f"{name}_table") for name in ("model", "dataset", "user", "node", "key")}
+def table(moto_table_of):
+    return {name: moto_table_of(f"{name}_table") for name in ("model", "dataset", "user", "node", "key")}
 
 
 @pytest.fixture

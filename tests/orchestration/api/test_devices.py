@@ -74,10 +74,10 @@ def test_an_unknown_dataset_is_not_found(info):
 @pytest.mark.moto
 @pytest.mark.usefixtures("node")
 def test_malformed_rows_never_reach_a_phone_and_never_spoil_the_others(
-    table_of, world, shared_app, monkeypatch
+    moto_table_of, world, shared_app, monkeypatch
 ):
     """One null or one number where a text belongs crashes the host app on the phone."""
-    table = table_of("model_table")
+    table = moto_table_of("model_table")
     rows = {
         "null version": {"version": None},
         "numeric version": {"version": 3},

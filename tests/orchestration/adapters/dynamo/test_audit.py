@@ -11,7 +11,6 @@ from orchestration.domain.ports import AuditEntry
 from tests.builders import NOON
 from tests.fakes import FakeClock
 
-pytestmark = pytest.mark.moto
 ENTRY = AuditEntry("ada", "model.withdraw", "model:net", "ok")
 
 

@@ -1,21 +1,17 @@
-"""The port ApiKeys, on the fake and on DynamoDB."""
+"""The key table."""
 
 import pytest
 
 from orchestration.adapters.dynamo import DynamoApiKeys
 from orchestration.domain.credentials import StoredKey
 from tests.builders import NOON
-from tests.fakes import FakeApiKeys
 
 KEY = StoredKey("hash", "devi", NOON + 0.5)
 
 
 @pytest.fixture
-def keys(shelf_of):
-    class Addable(FakeApiKeys):
-        add = FakeApiKeys.put
-
-    return shelf_of(Addable, DynamoApiKeys, "key_table", None).port
+def keys(table_of):
+    return DynamoApiKeys(table_of("key_table"))
 
 
 @pytest.mark.parametrize("key", [KEY, StoredKey("other", "devi", 0.0, expires_at=NOON)])

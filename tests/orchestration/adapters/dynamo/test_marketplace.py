@@ -1,4 +1,4 @@
-"""The ports Datasets and Users, on the fake and on DynamoDB; and the marketplace's attributes."""
+"""The tables of datasets and users, and the marketplace's attributes."""
 
 import pytest
 
@@ -16,100 +16,114 @@ from tests.builders import (
     dataset_item,
     user_item,
 )
-from tests.fakes import FakeDatasets, FakeUsers
-
-
-@pytest.fixture
-def datasets(shelf_of):
-    return shelf_of(FakeDatasets, DynamoDatasets, "dataset_table", dataset_item)
-
-
-@pytest.fixture
-def users(shelf_of):
-    return shelf_of(FakeUsers, DynamoUsers, "user_table", user_item)
 
 
 class TestDatasets:
+    @pytest.fixture
+    def table(self, table_of):
+        return table_of("dataset_table")
+
+    @pytest.fixture
+    def datasets(self, table):
+        return DynamoDatasets(table)
+
+    @pytest.fixture
+    def put(self, table):
+        """Write the item of a dataset."""
+        return lambda dataset: table.put(dataset_item(dataset))
+
     @pytest.mark.parametrize("changes", [{}, {"is_set_up": False}, {"node_address": "node.test"}])
-    def test_what_was_written_is_read(self, datasets, changes):
+    def test_what_was_written_is_read(self, put, datasets, changes):
         """Every field of the entity."""
-        datasets.add(a_dataset(**changes))
+        put(a_dataset(**changes))
 
-        assert datasets.port.get(DATASET) == a_dataset(**changes)
+        assert datasets.get(DATASET) == a_dataset(**changes)
 
-    def test_an_unknown_dataset_is_not_found(self, datasets):
+    def test_an_unknown_dataset_is_not_found(self, put, datasets):
         """Ids keep their letter case."""
-        datasets.add(a_dataset())
+        put(a_dataset())
 
         with pytest.raises(NotFound):
-            datasets.port.get(DATASET.lower())
+            datasets.get(DATASET.lower())
 
-    def test_the_first_contact_is_noted(self, datasets):
+    def test_the_first_contact_is_noted(self, put, datasets):
         """For good."""
-        datasets.add(a_dataset(is_set_up=False))
-        datasets.port.mark_set_up(DATASET)
+        put(a_dataset(is_set_up=False))
+        datasets.mark_set_up(DATASET)
 
-        assert datasets.port.get(DATASET).is_set_up
+        assert datasets.get(DATASET).is_set_up
 
-    def test_the_address_comes_and_goes(self, datasets):
+    def test_the_address_comes_and_goes(self, put, datasets):
         """Clearing it twice is as once."""
-        datasets.add(a_dataset())
-        datasets.port.publish_node(DATASET, "node.test")
-        shown = datasets.port.get(DATASET).node_address
+        put(a_dataset())
+        datasets.publish_node(DATASET, "node.test")
+        shown = datasets.get(DATASET).node_address
         for _ in range(2):
-            datasets.port.unpublish_node(DATASET)
+            datasets.unpublish_node(DATASET)
 
         assert shown == "node.test"
-        assert datasets.port.get(DATASET).node_address is None
+        assert datasets.get(DATASET).node_address is None
 
     def test_a_dataset_that_is_gone_is_not_made_again(self, datasets):
         """There is nobody left to tell."""
-        datasets.port.publish_node(DATASET, "node.test")
-        datasets.port.unpublish_node(DATASET)
-        datasets.port.mark_set_up(DATASET)
+        datasets.publish_node(DATASET, "node.test")
+        datasets.unpublish_node(DATASET)
+        datasets.mark_set_up(DATASET)
 
         with pytest.raises(NotFound):
-            datasets.port.get(DATASET)
+            datasets.get(DATASET)
 
 
 class TestUsers:
+    @pytest.fixture
+    def table(self, table_of):
+        return table_of("user_table")
+
+    @pytest.fixture
+    def users(self, table):
+        return DynamoUsers(table)
+
+    @pytest.fixture
+    def put(self, table):
+        """Write the row of a user."""
+        return lambda user: table.put(user_item(user))
+
     @pytest.mark.parametrize("user", [a_user(), a_developer(), a_user(purchased=frozenset({"a", "b"}))])
-    def test_a_user_is_found_by_their_username(self, users, user):
+    def test_a_user_is_found_by_their_username(self, put, users, user):
         """The key of the row is the e-mail."""
-        users.add(user)
+        put(user)
 
-        assert users.port.named(user.username) == user
+        assert users.named(user.username) == user
 
-    def test_an_unknown_user_is_not_found(self, users):
+    def test_an_unknown_user_is_not_found(self, put, users):
         """An e-mail is no username."""
-        users.add(a_user())
+        put(a_user())
 
         with pytest.raises(NotFound):
-            users.port.named("ada@example.org")
+            users.named("ada@example.org")
 
-    def test_the_plaintext_key_becomes_a_hint(self, users):
+    def test_the_plaintext_key_becomes_a_hint(self, put, users):
         """Which is no key."""
-        users.add(a_developer())
-        users.port.mask_legacy_key(a_developer(), f"art_{ELLIPSIS}")
+        put(a_developer())
+        users.mask_legacy_key(a_developer(), f"art_{ELLIPSIS}")
 
-        assert users.port.named(DEVELOPER.username).legacy_api_key is None
+        assert users.named(DEVELOPER.username).legacy_api_key is None
 
-    def test_a_key_that_changed_meanwhile_is_left(self, users):
+    def test_a_key_that_changed_meanwhile_is_left(self, put, users):
         """Somebody signed up anew: what stands there isn't what was handed over."""
-        users.add(a_developer(legacy_api_key="a newer one"))
-        users.port.mask_legacy_key(a_developer(), f"art_{ELLIPSIS}")
+        put(a_developer(legacy_api_key="a newer one"))
+        users.mask_legacy_key(a_developer(), f"art_{ELLIPSIS}")
 
-        assert users.port.named(DEVELOPER.username).legacy_api_key == "a newer one"
+        assert users.named(DEVELOPER.username).legacy_api_key == "a newer one"
 
     def test_no_row_is_made_for_a_hint(self, users):
         """A user who is gone stays gone."""
-        users.port.mask_legacy_key(a_user(), f"art_{ELLIPSIS}")
+        users.mask_legacy_key(a_user(), f"art_{ELLIPSIS}")
 
         with pytest.raises(NotFound):
-            users.port.named(SCIENTIST.username)
+            users.named(SCIENTIST.username)
 
 
-@pytest.mark.moto
 class TestItems:
     """What the marketplace sees, and what it has written over the years."""
 

@@ -1,4 +1,4 @@
-"""The port Models, on the fake and on DynamoDB; and the attributes that the marketplace reads."""
+"""The model table, and the attributes that the marketplace reads."""
 
 from dataclasses import asdict, replace
 
@@ -20,7 +20,6 @@ from tests.builders import (
     model_item,
     submitted_item,
 )
-from tests.fakes import FakeModels
 
 ADDRESS = "node.test"
 DONE = {"is_active": False, "percent_complete": 100, "retrieval_due": True}
@@ -28,13 +27,19 @@ WANTED = Wanted(("age",), ("y",))
 
 
 @pytest.fixture
-def shelf(shelf_of):
-    return shelf_of(FakeModels, DynamoModels, "model_table", model_item)
+def table(table_of):
+    return table_of("model_table")
 
 
 @pytest.fixture
-def models(shelf):
-    return shelf.port
+def models(table):
+    return DynamoModels(table)
+
+
+@pytest.fixture
+def put(table):
+    """Write the item of a model."""
+    return lambda model: table.put(model_item(model))
 
 
 def report(models, loss, acc=-1.0, model_id=MODEL):
@@ -42,25 +47,25 @@ def report(models, loss, acc=-1.0, model_id=MODEL):
 
 
 class TestLookUp:
-    def test_what_was_written_is_read(self, shelf, models):
+    def test_what_was_written_is_read(self, put, models):
         """Every field of the entity."""
         model = a_model(percent_complete=40, hosted_as="Net-1-Ada", node_address=ADDRESS, download_key="k")
-        shelf.add(model)
+        put(model)
 
         assert models.get(MODEL) == model
 
-    def test_an_id_is_tried_as_sent_and_then_in_lower_case(self, shelf, models):
+    def test_an_id_is_tried_as_sent_and_then_in_lower_case(self, put, models):
         """Its own letter case comes first."""
-        shelf.add(a_model(model_id="net"))
+        put(a_model(model_id="net"))
         lower = models.get("NET")
-        shelf.add(a_model(model_id="NET"))
+        put(a_model(model_id="NET"))
 
         assert lower.model_id == "net"
         assert models.get("NET").model_id == "NET"
         with pytest.raises(NotFound):
             models.get("neT1")
 
-    def test_the_active_models_of_a_dataset_are_listed(self, shelf, models):
+    def test_the_active_models_of_a_dataset_are_listed(self, put, models):
         """No other dataset's, none that is complete or withdrawn."""
         for model_id, changes in {
             "a": {},
@@ -68,20 +73,20 @@ class TestLookUp:
             "inactive": {"is_active": False},
             "elsewhere": {"dataset_id": "steps"},
         }.items():
-            shelf.add(a_model(model_id=model_id, **changes))
+            put(a_model(model_id=model_id, **changes))
 
         assert sorted(model.model_id for model in models.on_dataset(DATASET)) == ["a", "b"]
         assert models.on_dataset("nowhere") == []
 
-    def test_what_is_due_is_listed(self, shelf, models):
+    def test_what_is_due_is_listed(self, put, models):
         """Of this dataset only."""
-        shelf.add(a_model(model_id="due", **DONE))
-        shelf.add(a_model(model_id="home", is_active=False, percent_complete=100))
-        shelf.add(a_model(model_id="due elsewhere", dataset_id="steps", **DONE))
+        put(a_model(model_id="due", **DONE))
+        put(a_model(model_id="home", is_active=False, percent_complete=100))
+        put(a_model(model_id="due elsewhere", dataset_id="steps", **DONE))
 
         assert [model.model_id for model in models.to_retrieve(DATASET)] == ["due"]
 
-    def test_datasets_with_something_due_are_named_once(self, shelf, models):
+    def test_datasets_with_something_due_are_named_once(self, put, models):
         """However many of their models are; one look shows whether there is anything to do at all."""
         before = set(models.datasets_due())
         for model_id, changes in {
@@ -91,58 +96,58 @@ class TestLookUp:
             "home": DONE | {"retrieval_due": False, "dataset_id": "sleep"},
             "trains": {"dataset_id": "sleep"},
         }.items():
-            shelf.add(a_model(model_id=model_id, **changes))
+            put(a_model(model_id=model_id, **changes))
 
         assert before == set()
         assert set(models.datasets_due()) == {DATASET, "steps"}
 
-    def test_a_listed_model_says_when_it_made_progress(self, shelf, models):
+    def test_a_listed_model_says_when_it_made_progress(self, put, models):
         """What rests for too long no longer holds its node awake."""
-        shelf.add(a_model(progress_at=NOON + 0.25))
+        put(a_model(progress_at=NOON + 0.25))
 
         assert [model.progress_at for model in models.on_dataset(DATASET)] == [NOON + 0.25]
 
 
 class TestAccept:
-    def test_columns_are_recorded_and_returned(self, shelf, models):
+    def test_columns_are_recorded_and_returned(self, put, models):
         """/create adds what the library doesn't write, and notes when it was asked."""
-        shelf.add(a_submission())
+        put(a_submission())
         accepted = models.accept(a_submission(), WANTED, NOON + 1)
 
         assert (accepted.features, accepted.labels, accepted.hosted_as) == (("age",), ("y",), None)
         assert accepted.progress_at == NOON + 1
         assert models.get(MODEL) == accepted
 
-    def test_another_spelling_is_kept_for_the_node(self, shelf, models):
+    def test_another_spelling_is_kept_for_the_node(self, put, models):
         """And forgotten when the library uses the item's own."""
-        shelf.add(a_submission())
+        put(a_submission())
         spelled = models.accept(models.get(MODEL), replace(WANTED, hosted_as="NET-1-ada"), NOON)
         plain = models.accept(spelled, WANTED, NOON)
 
         assert spelled.name_on_node == "NET-1-ada"
         assert plain.name_on_node == models.get(MODEL).name_on_node == MODEL
 
-    def test_what_stands_there_is_not_written_again_within_the_hour(self, shelf, models):
+    def test_what_stands_there_is_not_written_again_within_the_hour(self, put, models):
         """The library asks every 30 seconds."""
-        shelf.add(a_submission())
+        put(a_submission())
         accepted = models.accept(a_submission(), WANTED, NOON)
         again = models.accept(accepted, WANTED, NOON + ASKED_INTERVAL - 1)
 
         assert again is accepted
         assert models.get(MODEL).progress_at == NOON
 
-    def test_whoever_goes_on_asking_is_noted_every_hour(self, shelf, models):
+    def test_whoever_goes_on_asking_is_noted_every_hour(self, put, models):
         """A model that its owner still wants isn't stale."""
-        shelf.add(a_submission())
+        put(a_submission())
         accepted = models.accept(a_submission(), WANTED, NOON)
         again = models.accept(accepted, WANTED, NOON + ASKED_INTERVAL)
 
         assert again == models.get(MODEL) == replace(accepted, progress_at=NOON + ASKED_INTERVAL)
 
     @pytest.mark.parametrize("now", [a_model(is_active=False), a_model(owner="mallory")])
-    def test_a_model_that_changed_meanwhile_is_a_conflict(self, shelf, models, now):
+    def test_a_model_that_changed_meanwhile_is_a_conflict(self, put, models, now):
         """Withdrawn, or somebody else's by now: nothing is written."""
-        shelf.add(now)
+        put(now)
 
         with pytest.raises(Conflict):
             models.accept(a_submission(), WANTED, NOON)
@@ -157,9 +162,9 @@ class TestAccept:
 
 
 class TestCount:
-    def test_reports_add_up(self, shelf, models):
+    def test_reports_add_up(self, put, models):
         """Count, sum, and the accuracies that were measured."""
-        shelf.add(a_model())
+        put(a_model())
         tallies = [report(models, 0.5), report(models, 0.25, 0.5), report(models, 0.75, 1.0)]
 
         assert tallies[0] == a_tally(devices=1, loss_sum=0.5)
@@ -167,38 +172,38 @@ class TestCount:
         assert models.get(MODEL).tally == tallies[2]
 
     @pytest.mark.parametrize("loss", [1e-45, 3.4e38, 1.7e308, -0.0, 0.1, 0.30000001192092896, 1 / 3, 5e-324])
-    def test_any_finite_loss_is_taken(self, shelf, models, loss):
+    def test_any_finite_loss_is_taken(self, put, models, loss):
         """29 of 40 ordinary float32 losses were answered 500 once."""
-        shelf.add(a_model())
+        put(a_model())
         tally = report(models, loss, loss)
 
         assert tally.loss == pytest.approx(min(loss, LARGEST_COUNTED), rel=1e-15, abs=1e-99)
         assert models.get(MODEL).tally == tally
 
-    def test_losses_of_very_different_size_have_a_sum(self, shelf, models):
+    def test_losses_of_very_different_size_have_a_sum(self, put, models):
         """One phone that went astray must not stop the others from reporting."""
-        shelf.add(a_model())
+        put(a_model())
         for loss in (3.4e38, 1e-45, 0.1, -3.4e38):
             tally = report(models, loss)
 
         assert tally.devices == 4
 
-    def test_an_item_of_the_library_counts_though_it_has_no_sums_yet(self, shelf, models):
+    def test_an_item_of_the_library_counts_though_it_has_no_sums_yet(self, put, models):
         """It writes -1 for the means, and no attribute of ours."""
-        shelf.add(a_submission())
+        put(a_submission())
 
         assert report(models, 0.5) == a_tally(devices=1, loss_sum=0.5)
 
-    def test_a_model_that_no_longer_trains_counts_nothing(self, shelf, models):
+    def test_a_model_that_no_longer_trains_counts_nothing(self, put, models):
         """Complete or withdrawn."""
-        shelf.add(a_model(is_active=False))
+        put(a_model(is_active=False))
 
         assert report(models, 0.5) is None
         assert models.get(MODEL).tally == a_tally()
 
-    def test_a_report_is_counted_under_either_spelling(self, shelf, models):
+    def test_a_report_is_counted_under_either_spelling(self, put, models):
         """Phones know the name on the node."""
-        shelf.add(a_model())
+        put(a_model())
 
         assert report(models, 0.5, model_id="NET-1-Ada").devices == 1
 
@@ -212,9 +217,9 @@ class TestCount:
 
 
 class TestCycle:
-    def test_closing_moves_the_means_into_the_history(self, shelf, models):
+    def test_closing_moves_the_means_into_the_history(self, put, models):
         """And leaves the counters at nothing."""
-        shelf.add(a_model())
+        put(a_model())
         report(models, 0.25, 0.5)
         report(models, 0.75)
         closed = models.close_cycle(models.get(MODEL), Progress(10), NOON)
@@ -224,16 +229,16 @@ class TestCycle:
         assert model.history == (a_closed_cycle(loss=0.5, acc=0.5, devices=2, median_loss=0.5),)
         assert (model.percent_complete, model.tally, model.sealed) == (10, a_tally(cycle=1), None)
 
-    def test_closing_is_progress(self, shelf, models):
+    def test_closing_is_progress(self, put, models):
         """Also when nobody has reported a loss."""
-        shelf.add(a_model())
+        put(a_model())
         models.close_cycle(models.get(MODEL), Progress(10), NOON + 60)
 
         assert models.get(MODEL).progress_at == NOON + 60
 
-    def test_a_cycle_that_somebody_else_closed_is_left(self, shelf, models):
+    def test_a_cycle_that_somebody_else_closed_is_left(self, put, models):
         """Two calls at once close one."""
-        shelf.add(a_model())
+        put(a_model())
         seen = models.get(MODEL)
         first = models.close_cycle(seen, Progress(10), NOON)
         second = models.close_cycle(seen, Progress(20), NOON + 60)
@@ -241,9 +246,9 @@ class TestCycle:
         assert (first, second) == (True, False)
         assert (models.get(MODEL).percent_complete, models.get(MODEL).progress_at) == (10, NOON)
 
-    def test_a_report_in_between_is_in_the_cycle_that_closes(self, shelf, models):
+    def test_a_report_in_between_is_in_the_cycle_that_closes(self, put, models):
         """Every report is in exactly one mean."""
-        shelf.add(a_model())
+        put(a_model())
         seen = models.get(MODEL)
         report(models, 0.5)
         models.close_cycle(seen, Progress(10), NOON)
@@ -253,17 +258,17 @@ class TestCycle:
         assert [cycle.devices for cycle in model.history] == [1]
         assert model.tally == a_tally(cycle=1, devices=1, loss_sum=0.9)
 
-    def test_the_nodes_number_counts(self, shelf, models):
+    def test_the_nodes_number_counts(self, put, models):
         """Where it gives one."""
-        shelf.add(a_model())
+        put(a_model())
         models.close_cycle(models.get(MODEL), Progress(30, cycle=3), NOON)
 
         assert models.get(MODEL).history[0].cycle == 3
         assert models.get(MODEL).tally.cycle == 3
 
-    def test_the_last_cycle_completes_the_model(self, shelf, models):
+    def test_the_last_cycle_completes_the_model(self, put, models):
         """It is inactive, due, and takes no report any more."""
-        shelf.add(a_model())
+        put(a_model())
         models.close_cycle(models.get(MODEL), Progress(100), NOON)
         model = models.get(MODEL)
 
@@ -271,18 +276,18 @@ class TestCycle:
         assert report(models, 0.5) is None
         assert [model.model_id for model in models.to_retrieve(DATASET)] == [MODEL]
 
-    def test_a_withdrawn_model_closes_nothing(self, shelf, models):
+    def test_a_withdrawn_model_closes_nothing(self, put, models):
         """It was withdrawn while its node spoke."""
-        shelf.add(a_model())
+        put(a_model())
         seen = models.get(MODEL)
         models.withdraw(seen, NOON)
 
         assert models.close_cycle(seen, Progress(100), NOON) is False
         assert not models.get(MODEL).retrieval_due
 
-    def test_settling_what_is_not_sealed_does_nothing(self, shelf, models):
+    def test_settling_what_is_not_sealed_does_nothing(self, put, models):
         """It is called before every word of a node."""
-        shelf.add(a_model())
+        put(a_model())
         models.settle(models.get(MODEL))
 
         assert models.get(MODEL) == a_model()
@@ -290,8 +295,8 @@ class TestCycle:
 
 class TestHandOver:
     @pytest.fixture(autouse=True)
-    def _due(self, shelf):
-        shelf.add(a_model(**DONE))
+    def _due(self, put):
+        put(a_model(**DONE))
 
     def test_a_retrieved_model_is_no_longer_due(self, models):
         """Its key is what its link is bound to."""
@@ -342,10 +347,10 @@ class TestHandOver:
 
 
 class TestAddress:
-    def test_it_is_shown_and_cleared_on_all_models_of_the_dataset(self, shelf, models):
+    def test_it_is_shown_and_cleared_on_all_models_of_the_dataset(self, put, models):
         """Also on those that are complete; no other dataset's."""
         for model_id, changes in {"a": {}, "b": DONE, "c": {"dataset_id": "steps"}}.items():
-            shelf.add(a_model(model_id=model_id, **changes))
+            put(a_model(model_id=model_id, **changes))
             models.publish_node(models.get(model_id), ADDRESS)
         shown = [models.get(model_id).node_address for model_id in "abc"]
         models.unpublish_node(DATASET)
@@ -359,17 +364,8 @@ class TestAddress:
             models.publish_node(a_model(), ADDRESS)
 
 
-@pytest.mark.moto
 class TestItems:
     """What the marketplace and artificienlib see."""
-
-    @pytest.fixture
-    def table(self, table_of):
-        return table_of("model_table")
-
-    @pytest.fixture
-    def models(self, table):
-        return DynamoModels(table)
 
     def test_the_item_of_the_library_is_read(self, table, models):
         """Exactly what it writes, before /create adds anything."""

@@ -1,4 +1,4 @@
-"""The port Nodes, on the fake and on DynamoDB: every write says what it expects to find."""
+"""The node table: every write says what it expects to find."""
 
 from dataclasses import fields, replace
 from decimal import Decimal
@@ -8,25 +8,25 @@ import pytest
 from orchestration.adapters.dynamo import DynamoNodes
 from orchestration.domain.errors import QuotaExceeded
 from orchestration.domain.node import OF_A_GENERATION, Node, NodeStatus, Quota, Wish, node_id_of
-from tests.builders import DATASET, NOON, a_node
-from tests.fakes import FakeNodes
+from tests.builders import DATASET, NOON, a_node, node_item
 
 QUOTA = Quota(per_buyer=2, in_all=3)
 
 
-def item_of(node):
-    names = [name for name in node.__slots__ if getattr(node, name) is not None]
-    return {name: getattr(node, name) for name in names}
+@pytest.fixture
+def table(table_of):
+    return table_of("node_table")
 
 
 @pytest.fixture
-def shelf(shelf_of):
-    return shelf_of(FakeNodes, DynamoNodes, "node_table", item_of)
+def nodes(table):
+    return DynamoNodes(table)
 
 
 @pytest.fixture
-def nodes(shelf):
-    return shelf.port
+def put(table):
+    """Write a whole record."""
+    return lambda node: table.put(node_item(node))
 
 
 FULL = a_node(
@@ -71,9 +71,9 @@ OF_AN_OLDER_VERSION = {
 """What stood in the table before generations counted their deletions and devices woke nodes."""
 
 
-def test_what_was_written_is_read(shelf, nodes):
+def test_what_was_written_is_read(put, nodes):
     """Times to the last bit: they are compared."""
-    shelf.add(FULL)
+    put(FULL)
 
     assert nodes.get(FULL.node_id) == FULL
     assert list(nodes.all()) == [FULL]
@@ -98,9 +98,9 @@ def test_asking_makes_a_record(nodes):
     assert nodes.get(asked.node_id) == asked
 
 
-def test_asking_again_changes_the_wish_and_the_time_only(shelf, nodes):
+def test_asking_again_changes_the_wish_and_the_time_only(put, nodes):
     """Whatever the node is doing; it is idle no more."""
-    shelf.add(FULL)
+    put(FULL)
     nodes.let_go(FULL)
     asked = nodes.ask(DATASET, NOON + 60, "ada")
 
@@ -109,9 +109,9 @@ def test_asking_again_changes_the_wish_and_the_time_only(shelf, nodes):
     assert (asked.asked_at, asked.idle_since) == (NOON + 60, 0.0)
 
 
-def test_letting_go_wishes_it_down(shelf, nodes):
+def test_letting_go_wishes_it_down(put, nodes):
     """As long as nobody has asked since."""
-    shelf.add(FULL)
+    put(FULL)
 
     assert nodes.let_go(FULL) is True
     assert nodes.get(FULL.node_id).wish is Wish.DOWN
@@ -133,9 +133,9 @@ def test_letting_go_fails_when_something_happened_since(nodes, since, wake_at):
 
 
 @pytest.mark.parametrize(("wake_at", "then"), [(None, FULL.wake_at), (NOON + 60, NOON + 60), (0.0, 0.0)])
-def test_letting_go_may_let_it_sleep(shelf, nodes, wake_at, then):
+def test_letting_go_may_let_it_sleep(put, nodes, wake_at, then):
     """An owner who retires a node is left alone for a while; without a time, the last one stays."""
-    shelf.add(FULL)
+    put(FULL)
 
     assert nodes.let_go(FULL, wake_at) is True
     assert nodes.get(FULL.node_id) == replace(FULL, wish=Wish.DOWN, wake_at=then)
@@ -144,9 +144,9 @@ def test_letting_go_may_let_it_sleep(shelf, nodes, wake_at, then):
 class TestWake:
     ASLEEP = replace(FULL, wish=Wish.DOWN, status=NodeStatus.ABSENT)
 
-    def test_it_wishes_a_sleeping_node_up(self, shelf, nodes):
+    def test_it_wishes_a_sleeping_node_up(self, put, nodes):
         """On the account of whose model it is; the rest stays, and the next one has to wait."""
-        shelf.add(self.ASLEEP)
+        put(self.ASLEEP)
         now = self.ASLEEP.wake_at
 
         assert nodes.wake(self.ASLEEP, now, "bob", now + 60) is True
@@ -154,25 +154,25 @@ class TestWake:
             self.ASLEEP, wish=Wish.UP, asked_at=now, asked_by="bob", idle_since=0.0, wake_at=now + 60
         )
 
-    def test_not_before_it_may(self, shelf, nodes):
+    def test_not_before_it_may(self, put, nodes):
         """One device after the other must not wake it all day long."""
-        shelf.add(self.ASLEEP)
+        put(self.ASLEEP)
 
         assert nodes.wake(self.ASLEEP, self.ASLEEP.wake_at - 0.001, "bob", NOON + 60) is False
         assert nodes.get(FULL.node_id) == self.ASLEEP
 
     @pytest.mark.parametrize("since", [{"wish": Wish.UP}, {"generation": 4}])
-    def test_not_when_somebody_was_here_since(self, shelf, nodes, since):
+    def test_not_when_somebody_was_here_since(self, put, nodes, since):
         """Awake already, or in its next life."""
         now = replace(self.ASLEEP, **since)
-        shelf.add(now)
+        put(now)
 
         assert nodes.wake(self.ASLEEP, NOON + 60, "bob", NOON + 120) is False
         assert nodes.get(FULL.node_id) == now
 
-    def test_of_two_devices_at_once_one_wakes_it(self, shelf, nodes):
+    def test_of_two_devices_at_once_one_wakes_it(self, put, nodes):
         """Whoever is second finds it awake."""
-        shelf.add(self.ASLEEP)
+        put(self.ASLEEP)
 
         assert [nodes.wake(self.ASLEEP, NOON + 1, "bob", NOON + 60) for _ in range(2)] == [True, False]
 
@@ -214,17 +214,17 @@ class TestSeen:
         assert nodes.get(seen.node_id) == replace(seen, wake_at=NOON + 60)
 
     @pytest.mark.parametrize("what", ["device_at", "progress_at"])
-    def test_only_its_time_changes(self, shelf, nodes, what):
+    def test_only_its_time_changes(self, put, nodes, what):
         """Whatever the node is doing."""
-        shelf.add(FULL)
+        put(FULL)
         see(nodes, what, NOON + 0.5)
 
         assert nodes.get(FULL.node_id) == replace(FULL, **{what: NOON + 0.5})
 
     @pytest.mark.parametrize("what", ["device_at", "progress_at"])
-    def test_an_earlier_time_changes_nothing(self, shelf, nodes, what):
+    def test_an_earlier_time_changes_nothing(self, put, nodes, what):
         """Two processes may write in either order."""
-        shelf.add(FULL)
+        put(FULL)
         for when in (NOON - 3600, getattr(FULL, what)):
             see(nodes, what, when)
 
@@ -247,9 +247,9 @@ def test_a_claim_begins_the_next_generation(nodes):
     assert nodes.get(claimed.node_id) == claimed
 
 
-def test_a_claim_begins_at_nothing(shelf, nodes):
+def test_a_claim_begins_at_nothing(put, nodes):
     """What the last generation went through is over; what is of the node stays."""
-    shelf.add(replace(FULL, status=NodeStatus.ABSENT))
+    put(replace(FULL, status=NodeStatus.ABSENT))
     seen = nodes.get(FULL.node_id)
     claimed = nodes.claim(seen, NOON + 1, QUOTA)
     begun = {"generation": 4, "status": NodeStatus.DEPLOYING, "launched_at": NOON + 1, "attempts": 2}
@@ -275,9 +275,9 @@ def test_what_is_not_wished_for_is_not_claimed(nodes):
     assert nodes.claim(seen, NOON, QUOTA) is None
 
 
-def test_a_change_writes_and_removes(shelf, nodes):
+def test_a_change_writes_and_removes(put, nodes):
     """None takes a value away."""
-    shelf.add(FULL)
+    put(FULL)
     changed = nodes.change(FULL, {"reason": "new", "address": None, "idle_since": 0.25})
 
     assert (changed.reason, changed.address, changed.idle_since) == ("new", None, 0.25)
@@ -296,19 +296,19 @@ OUTDATED = [
 
 @pytest.mark.parametrize("seen", OUTDATED)
 @pytest.mark.parametrize("how", ["change", "release"])
-def test_a_change_of_what_is_no_longer_so_fails(shelf, nodes, seen, how):
+def test_a_change_of_what_is_no_longer_so_fails(put, nodes, seen, how):
     """Somebody else was faster, or this process slept; nothing is written."""
-    shelf.add(FULL)
+    put(FULL)
 
     assert getattr(nodes, how)(replace(FULL, **seen), {"reason": "new"}) is None
     assert nodes.get(FULL.node_id) == FULL
 
 
 @pytest.mark.parametrize("seen", [{"generation": 2}, {"status": NodeStatus.FAILED}, {"deletions": 0}])
-def test_a_claim_of_what_is_no_longer_so_fails(shelf, nodes, seen):
+def test_a_claim_of_what_is_no_longer_so_fails(put, nodes, seen):
     """And nobody is charged."""
     absent = replace(FULL, status=NodeStatus.ABSENT, charged_to=None)
-    shelf.add(absent)
+    put(absent)
 
     assert nodes.claim(replace(absent, **seen), NOON, QUOTA) is None
     assert nodes.get(FULL.node_id) == absent
@@ -316,9 +316,9 @@ def test_a_claim_of_what_is_no_longer_so_fails(shelf, nodes, seen):
 
 
 @pytest.mark.parametrize("same", [{"reason": "other"}, {"asked_at": 0.0}, {"repairs": 7}, {"attempts": 9}])
-def test_what_no_decision_rests_on_may_have_changed(shelf, nodes, same):
+def test_what_no_decision_rests_on_may_have_changed(put, nodes, same):
     """Else two processes would keep each other from writing."""
-    shelf.add(FULL)
+    put(FULL)
 
     assert nodes.change(replace(FULL, **same), {"address": "new"}) == replace(FULL, address="new")
 
@@ -329,27 +329,22 @@ def test_a_change_makes_no_record(nodes):
     assert list(nodes.all()) == []
 
 
-@pytest.mark.moto
-def test_what_others_write_is_ignored(table_of):
+def test_what_others_write_is_ignored(table, nodes):
     """An attribute of a later version doesn't stop this one."""
-    table = table_of("node_table")
-    table.put(item_of(FULL) | {"colour": "red"})
+    table.put(node_item(FULL) | {"colour": "red"})
 
-    assert DynamoNodes(table).get(FULL.node_id) == FULL
+    assert nodes.get(FULL.node_id) == FULL
 
 
-@pytest.mark.moto
 class TestOlderRecord:
     """A record that an older version has written, without what this one adds."""
 
-    @pytest.fixture
-    def nodes(self, table_of):
-        table = table_of("node_table")
+    @pytest.fixture(autouse=True)
+    def _older(self, table):
         table.put(OF_AN_OLDER_VERSION)
-        return DynamoNodes(table)
 
     @pytest.fixture
-    def seen(self, nodes):
+    def seen(self, nodes, _older):
         return nodes.get(FULL.node_id)
 
     def test_it_is_read(self, nodes, seen):

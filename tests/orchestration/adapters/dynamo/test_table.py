@@ -34,8 +34,7 @@ def test_floats_are_kept_as_their_shortest_decimal(value, kept):
     assert stored(value) == kept
 
 
-@pytest.mark.moto
-class TestMoto:
+class TestTable:
     @pytest.fixture
     def table(self, table_of):
         return table_of("node_table")

@@ -61,10 +61,10 @@ def world() -> World:
     A device of the app has just called; nobody has asked for a node yet.
     """
     world = World()
-    world.datasets.add(a_dataset())
-    world.nodes.add(a_node(device_at=NOON))
-    world.users.add(a_user())
-    world.users.add(a_developer())
+    world.put(a_dataset())
+    world.put(a_node(device_at=NOON))
+    world.put(a_user())
+    world.put(a_developer())
     return world
 
 

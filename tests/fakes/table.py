@@ -31,6 +31,7 @@ from tests.fakes.expressions import (
 )
 
 LARGEST_ITEM = 400 * 1024
+LONGEST_KEY = 2048
 PAGE = 5
 """Few enough for the tests to see more than one page."""
 
@@ -118,11 +119,15 @@ class _Table:
                 raise Invalid(f"{wrong}: Missing the key {name} in the item")
             if name in item and (kind_of(item[name]) != kind or item[name] == ""):
                 raise Invalid(f"{wrong}: Type mismatch for key {name}")
+            if kind == "S" and len(item.get(name, "").encode()) > LONGEST_KEY:
+                raise Invalid(f"{wrong}: Size of key {name} has exceeded the maximum size limit")
 
     def write(self, key: Key, new: Item | None) -> None:
         """Put an item, or take it away."""
-        old = self.items.pop(key, None)
-        if new is not None:
+        old = self.items.get(key)
+        if new is None:
+            self.items.pop(key, None)
+        else:
             self.items[key] = new
         for rows in (self.rows, *self.indexes.values()):
             rows.put(key, old, new)

@@ -17,9 +17,10 @@ from orchestration.domain.node import Quota
 from orchestration.domain.ports import NodeCredential
 from tests.builders import NOON, a_dataset, a_developer, a_user
 from tests.cloud import PREFIX, Cloud
-from tests.fakes import FakeClock, FakeCloudFormation, FakeNodeServer, Fate
+from tests.fakes import FakeClock, FakeCloudFormation, FakeNodeServer, Fate, Wire
+from tests.fakes.world import tapped
 from tests.fleet.figures import Figures
-from tests.fleet.network import CLOUDFORMATION, ECS, Meter, Network
+from tests.fleet.network import CLOUDFORMATION, ECS, TABLES, Meter, Network
 from tests.fleet.people import HOUR, Devices, Owners, Place, Scientist, Waits
 from tests.fleet.reckoning import leftovers, resisting, retained_told
 from tests.fleet.stage import Stage
@@ -57,6 +58,14 @@ class Plan:
 @dataclass
 class _Cloud(Cloud):
     weather: Any = None
+    page: int = 1000
+
+    def through(self, wire: Wire) -> "_Cloud":
+        """As `Cloud.through`; calls to tables are noted by the method that makes them."""
+        seen: Any = super().through(wire)
+        for port in TABLES:
+            setattr(seen, port, tapped(getattr(self, port), port, wire))
+        return seen
 
     def _next_fate(self, name: str) -> Fate:
         return self.weather() if name.startswith(f"{PREFIX}-") else Fate()
@@ -122,11 +131,11 @@ class Day:
 
     def _place(self) -> Place:
         datasets = [f"dataset {number}" for number in range(self.plan.datasets)]
-        self.world.users.add(a_developer())
+        self.world.put(a_developer())
         for number, dataset_id in enumerate(datasets):
-            self.world.datasets.add(a_dataset(dataset_id=dataset_id))
+            self.world.put(a_dataset(dataset_id=dataset_id))
             name = f"scientist-{number}"
-            self.world.users.add(a_user(user_id=name, username=name, purchased=frozenset(datasets)))
+            self.world.put(a_user(user_id=name, username=name, purchased=frozenset(datasets)))
         seen: Any = self.world.through(self.meter)
         return Place(
             stage=self.stage,
@@ -167,7 +176,7 @@ class Day:
             self.stage.sleep(60.0)
 
     def _awake(self) -> int:
-        return sum(node.charged_to is not None for node in self.world.nodes.rows.values())
+        return sum("charged_to" in item for item in self.world.dynamodb.tables["node_table"].items.values())
 
     def _wait_for_rest(self) -> None:
         """All go home. What their nodes were doing is withdrawn; the last stack is to go by itself."""
@@ -175,7 +184,7 @@ class Day:
             self.stage.run(600.0)
             standing = self.world.census.standing(prefix=f"{PREFIX}-")
             if all(map(resisting, standing)) and all(
-                is_at_rest(node, PRODUCTION.rules.budget) for node in self.world.nodes.rows.values()
+                is_at_rest(node, PRODUCTION.rules.budget) for node in self.world.nodes.all()
             ):
                 return
 

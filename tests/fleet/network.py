@@ -47,7 +47,7 @@ class Meter(Wire):
     def passed(self, call: str) -> None:
         """Note a call to a port; those to AWS itself are noted where they are sent."""
         port = call.partition(".")[0]
-        if port not in ("cloudformation", "ecs") and self.clock() < self.until:
+        if port not in ("cloudformation", "ecs", "dynamodb") and self.clock() < self.until:
             self.ports[call] += 1
             self._tick("tables" if port in TABLES else port)
 

@@ -107,7 +107,7 @@ class Scientist:
             owner=self._caller.username,
             dataset_id=self._rng.choice(self._place.datasets),
         )
-        self._place.world.models.add(model)
+        self._place.world.put(model)
         return model
 
     def _have_trained(self, model: Model) -> None:
@@ -198,7 +198,7 @@ class Owners:
         """Until the day is over."""
         while self.place.is_open():
             self.place.stage.sleep(self.rng.expovariate(1 / self.every))
-            awake = [node for node in self.place.world.nodes.rows.values() if node.wish is Wish.UP]
+            awake = [node for node in self.place.world.nodes.all() if node.wish is Wish.UP]
             if awake:
                 with suppress(Conflict):
                     chosen = self.rng.choice(awake).dataset_id

@@ -15,8 +15,8 @@ def resisting(stack: Stack) -> bool:
 
 def retained_told(world: Cloud) -> set[str]:
     """Return the deleted stacks that left something behind, where the audit log says that it was so."""
-    told = {entry.subject for entry in world.audit.entries if entry.action.startswith("node.left behind")}
-    datasets = {node.node_id: f"dataset:{node.dataset_id}" for node in world.nodes.rows.values()}
+    told = {subject for _, action, subject in world.told() if action.startswith("node.left behind")}
+    datasets = {node.node_id: f"dataset:{node.dataset_id}" for node in world.nodes.all()}
     return {name for name, _ in world.census.leaks() if datasets[_node_of(name)] in told}
 
 
@@ -26,7 +26,7 @@ def leftovers(world: Cloud, crashes: int) -> Leftovers:
     standing = [stack for stack in everything if not resisting(stack)]
     held = {stack.name.removeprefix(f"{PREFIX}-") for stack in everything if resisting(stack)}
     left_behind = {name for name, _ in world.census.leaks()}
-    nodes = world.nodes.rows.values()
+    nodes = list(world.nodes.all())
     return Leftovers(
         stacks=[f"{stack.name} {stack.status} {stack.fate}" for stack in standing],
         secrets=sorted({f"{node_id}-{number}" for node_id, number in world.secrets.passwords} - held),
@@ -43,11 +43,11 @@ def leftovers(world: Cloud, crashes: int) -> Leftovers:
             if not status.startswith("DELETE_")
         ],
         lost=[
-            model.model_id
-            for model in world.models.rows.values()
-            if model.percent_complete >= COMPLETE
-            and model.model_id not in world.models.withdrawn_at
-            and model.model_id not in world.bucket.files
+            item["model_id"]
+            for item in world.dynamodb.items("model_table")
+            if item["percent_complete"] >= COMPLETE
+            and "withdrawn_at" not in item
+            and item["model_id"] not in world.bucket.files
         ],
         crashes=crashes,
     )

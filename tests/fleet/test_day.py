@@ -93,7 +93,7 @@ def test_what_stands_is_named():
 def test_a_lost_model_is_named():
     """Complete, not taken back, and its file nowhere."""
     world = a_cloud()
-    world.models.add(a_model(percent_complete=100, is_active=False))
+    world.put(a_model(percent_complete=100, is_active=False))
 
     assert leftovers(world, crashes=0).lost == [MODEL]
 
@@ -113,7 +113,7 @@ def test_what_a_stack_left_behind_must_be_in_the_audit_log():
     a_node_service(world).withdraw(MODEL, caller=SCIENTIST)
     settle(world, int(GRACE + 2000) // 30)
     told = leftovers(world, crashes=0)
-    world.audit.entries.clear()
+    world.dynamodb.tables["audit_table"].items.clear()
 
     assert told.untold == []
     assert leftovers(world, crashes=0).untold == [f"{PREFIX}-{node_id_of(DATASET)}-1"]

@@ -1,6 +1,6 @@
 """Users, devices, failures and the clock, in any order that Hypothesis thinks of; what must always hold.
 
-The service's own parts run on the fake CloudFormation and on fakes of the tables. Every call to them may be a
+The service's own parts run on the fakes of CloudFormation and of DynamoDB. Every call to them may be a
 process's last.
 """
 
@@ -58,7 +58,7 @@ class Marketplace(RuleBasedStateMachine):
     @initialize(seed=st.integers(0, 2**16))
     def open(self, seed: int) -> None:
         self.world = a_cloud(dataset_ids=DATASETS, seed=seed, validate=False)
-        self.world.models.rows.clear()
+        self.world.remove("model_table")
         self.reconcilers = [a_reconciler(self.world), a_reconciler(self.world)]
         self.submitted = 0
         self.passed_at = 0.0
@@ -72,7 +72,7 @@ class Marketplace(RuleBasedStateMachine):
     def submitted_to(self, dataset_id: str) -> str:
         self.submitted += 1
         name = f"model-{self.submitted}"
-        self.world.models.add(a_submission(model_id=name, dataset_id=dataset_id))
+        self.world.put(a_submission(model_id=name, dataset_id=dataset_id))
         return name
 
     @rule(dataset_id=datasets)
@@ -211,7 +211,7 @@ class Marketplace(RuleBasedStateMachine):
 
     def left_behind(self) -> set[str]:
         """The stacks that CloudFormation would not delete, and that an operator was told of."""
-        told = (action.partition("node.quarantine: ") for _, action, _ in self.world.audit.told())
+        told = (action.partition("node.quarantine: ") for _, action, _ in self.world.told())
         return {stack_id for _, _, stack_id in told if stack_id}
 
     def node(self, dataset_id: str) -> Node | None:
@@ -231,7 +231,7 @@ class Marketplace(RuleBasedStateMachine):
 
     @invariant()
     def who_waits_is_told_why(self) -> None:
-        for node in self.world.nodes.rows.values():
+        for node in self.world.nodes.all():
             waits = node.wish is Wish.UP and node.status is not NodeStatus.READY
             if waits and self.passed_at > node.asked_at + DEADLINE:
                 assert node.reason or node.failure
@@ -247,7 +247,7 @@ class Marketplace(RuleBasedStateMachine):
 
     @invariant()
     def a_model_with_a_link_is_in_the_bucket(self) -> None:
-        for model in self.world.models.rows.values():
+        for model in self.world.all_models():
             assert model.download_key is None or model.model_id in self.world.bucket.files
 
     def teardown(self) -> None:
@@ -276,21 +276,21 @@ class Marketplace(RuleBasedStateMachine):
         for dataset_id in DATASETS:
             self.ask_again(dataset_id)
         self.settle(BUDGET.attempts * (DEADLINE + LONGEST_OPERATION))
-        for node in self.world.nodes.rows.values():
+        for node in self.world.nodes.all():
             given_up = node.status is NodeStatus.FAILED and node.failure
             assert node.wish is Wish.DOWN or node.status is NodeStatus.READY or given_up, node
-        for model in self.world.models.rows.values():
+        for model in self.world.all_models():
             assert not model.retrieval_due, model
             assert model.percent_complete < 100 or model.model_id in self.world.bucket.files
 
     def nothing_is_left(self) -> None:
-        for model in list(self.world.models.rows.values()):
+        for model in self.world.all_models():
             a_node_service(self.world).withdraw(model.model_id, caller=SCIENTIST)
         self.settle(GRACE + 3 * LONGEST_OPERATION)
 
         assert self.world.census.standing(prefix=f"{PREFIX}-") == []
         assert self.world.secrets.passwords == {}
-        assert {node.charged_to for node in self.world.nodes.rows.values()} <= {None}
+        assert {node.charged_to for node in self.world.nodes.all()} <= {None}
         assert not any(self.world.datasets.get(dataset_id).node_address for dataset_id in DATASETS)
 
 

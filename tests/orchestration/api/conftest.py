@@ -30,7 +30,7 @@ def node(world):
         secret_hash=hash_of(NODE_SECRET),
         device_at=NOON,
     )
-    world.nodes.add(node)
+    world.put(node)
     return node
 
 

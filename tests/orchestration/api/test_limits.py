@@ -13,7 +13,7 @@ GENEROUS = {"per_address": "1000/minute", "per_caller": "1000/minute", "losses_p
 
 @pytest.fixture
 def client_with(world):
-    world.models.add(a_model())
+    world.put(a_model())
 
     def make(**rates):
         app = Flask("limited", static_folder=None)
@@ -73,7 +73,7 @@ def test_a_caller_is_limited_wherever_they_call_from(client_with):
 
 def test_reports_for_one_model_are_limited(client_with, world):
     """From however many addresses; another model's reports go on."""
-    world.models.add(a_model(model_id="other"))
+    world.put(a_model(model_id="other"))
     client = client_with(losses_per_model="2/minute")
     seen = [
         statuses(client, 1, "/model_loss", {"model_id": MODEL, "loss": 1}, address=f"10.0.0.{number}")[0]

@@ -2,10 +2,9 @@
 
 import pytest
 
-from orchestration.domain.errors import QuotaExceeded
 from orchestration.domain.node import Wish, node_id_of
 from tests.builders import DATASET, DEVELOPER, MODEL, a_model, a_submission
-from tests.processes import settle
+from tests.processes import QUOTA, settle
 from tests.web import bearer
 
 CREATE = {"dataset_id": DATASET, "model_id": MODEL, "features": ["age", "bmi"], "labels": ["y"]}
@@ -14,7 +13,7 @@ NODE = node_id_of(DATASET)
 
 @pytest.fixture
 def create(post, world):
-    world.models.add(a_submission())
+    world.put(a_submission())
     return lambda **changes: post("/create", CREATE | changes, bearer())
 
 
@@ -68,12 +67,12 @@ def test_a_request_that_can_not_be_met_ends_the_polling(create, world, changes, 
 def test_somebody_elses_model_is_forbidden(create, post, world):
     """The owner came from the body once; now the token names the user."""
     create()
-    before = dict(world.models.rows)
+    before = world.dynamodb.items("model_table")
     answer = post("/create", CREATE | {"owner_name": "ada", "user_id": "ada"}, bearer("devi"))
 
     assert answer.status_code == 403
     assert "error" in answer.json
-    assert world.models.rows == before
+    assert world.dynamodb.items("model_table") == before
 
 
 def test_a_withdrawn_model_is_a_conflict(create, world):
@@ -97,7 +96,7 @@ def test_aws_away_is_a_502(create, world):
 
 def test_the_owner_retires_a_node(delete, world):
     """It goes down; the answer comes at once."""
-    world.nodes.ask(DATASET, world.clock())
+    world.nodes.ask(DATASET, world.clock(), "ada")
     answer = delete({"dataset_id": DATASET})
 
     assert answer.status_code == 202
@@ -115,8 +114,8 @@ def test_retiring_what_is_not_there_is_no_error(delete):
 
 def test_a_node_with_unfinished_models_is_a_conflict_unless_forced(delete, world):
     """409 names the models; `force` takes it down all the same."""
-    world.models.add(a_model())
-    world.nodes.ask(DATASET, world.clock())
+    world.put(a_model())
+    world.nodes.ask(DATASET, world.clock(), "ada")
     refused = delete({"dataset_id": DATASET})
     wish = world.nodes.get(NODE).wish
     forced = delete({"dataset_id": DATASET, "force": True})
@@ -130,7 +129,7 @@ def test_a_node_with_unfinished_models_is_a_conflict_unless_forced(delete, world
 @pytest.mark.parametrize("username", ["ada", "mallory"])
 def test_only_the_owner_retires(delete, world, username):
     """403 for anybody else."""
-    world.nodes.ask(DATASET, world.clock())
+    world.nodes.ask(DATASET, world.clock(), "ada")
     answer = delete({"dataset_id": DATASET, "force": True}, username)
 
     assert answer.status_code == 403
@@ -139,7 +138,7 @@ def test_only_the_owner_retires(delete, world, username):
 
 def test_the_owner_withdraws_a_model(delete, world):
     """200 and a sentence."""
-    world.models.add(a_model())
+    world.put(a_model())
     answer = delete({"model_id": MODEL}, "ada")
 
     assert answer.status_code == 200
@@ -149,21 +148,18 @@ def test_the_owner_withdraws_a_model(delete, world):
 
 def test_nobody_else_withdraws_it(delete, world):
     """Not the dataset's owner either."""
-    world.models.add(a_model())
+    world.put(a_model())
 
     assert delete({"model_id": MODEL}).status_code == 403
     assert world.models.get(MODEL).is_active
 
 
-def test_a_spent_quota_is_429_with_retry_after(create, world, monkeypatch):
+def test_a_spent_quota_is_429_with_retry_after(create, world):
     """The library stops at `error`; whoever reads the status knows when to come back."""
-    monkeypatch.setattr(world.nodes, "claim", _no_room)
+    counter = {"node_id": "quota:all", "awake": QUOTA.in_all}
+    world.dynamodb.put_item(TableName="node_table", Item=counter)
     answer = create()
 
     assert answer.status_code == 429
     assert answer.headers["Retry-After"] == "60"
-    assert answer.json == {"error": "No room."}
-
-
-def _no_room(*_):
-    raise QuotaExceeded("No room.")
+    assert answer.json == {"error": "No more than 5 nodes may be awake, and all together have as many."}

@@ -19,9 +19,7 @@ def due(world):
     """A complete model on a node that is up."""
     node_id = node_id_of(DATASET)
     world.stacks.stacks[(node_id, 1)] = FakeStack(node_id, 1, "arn", StackPhase.USABLE)
-    world.models.add(
-        a_model(is_active=False, percent_complete=100, retrieval_due=True, hosted_as="Net-1-Ada")
-    )
+    world.put(a_model(is_active=False, percent_complete=100, retrieval_due=True, hosted_as="Net-1-Ada"))
     world.secrets.ensure(NODE)
     return world
 
@@ -48,7 +46,7 @@ def test_no_secret_is_asked_for_while_nothing_is_due(world):
     wire = Wire()
     a_retrieval(world.through(wire)).retrieve_due(NODE, ADDRESS)
 
-    assert wire.calls == ["models.to_retrieve"]
+    assert wire.calls == ["dynamodb.query model_table"]
 
 
 def test_a_model_stays_due_while_the_secret_can_not_be_read(due, retrieval):
@@ -57,7 +55,7 @@ def test_a_model_stays_due_while_the_secret_can_not_be_read(due, retrieval):
     retrieval.retrieve_due(NODE, ADDRESS)
 
     assert due.models.get(MODEL).retrieval_due
-    assert "Secrets Manager" in due.models.causes[MODEL]
+    assert "Secrets Manager" in due.item("model_table", MODEL)["retrieval_error"]
     assert due.bucket.files == {}
 
 
@@ -67,12 +65,12 @@ def test_the_word_that_it_is_there_comes_last(due):
     a_retrieval(due.through(wire)).retrieve_due(NODE, ADDRESS)
 
     assert wire.calls == [
-        "models.to_retrieve",
+        "dynamodb.query model_table",
         "secrets.credential",
         "server.trained_model",
         "bucket.store",
-        "models.retrieved",
-        "audit.record",
+        "dynamodb.update_item model_table",
+        "dynamodb.put_item audit_table",
     ]
 
 
@@ -81,13 +79,13 @@ def test_a_model_withdrawn_while_it_is_retrieved_gets_no_link(due):
     wire = Wire(3, lambda: due.models.withdraw(due.models.get(MODEL), 0.0))
     a_retrieval(due.through(wire)).retrieve_due(NODE, ADDRESS)
 
-    assert due.models.links == {}
+    assert "download_link" not in due.item("model_table", MODEL)
     assert due.models.get(MODEL).download_key is None
 
 
 def test_a_key_that_is_out_is_kept(due, retrieval):
     """Retrieving again must not break a link that somebody holds."""
-    due.models.add(a_model(is_active=False, percent_complete=100, retrieval_due=True, download_key="k0"))
+    due.put(a_model(is_active=False, percent_complete=100, retrieval_due=True, download_key="k0"))
     retrieval.retrieve_due(NODE, ADDRESS)
 
     assert due.models.get(MODEL).download_key == "k0"
@@ -95,7 +93,7 @@ def test_a_key_that_is_out_is_kept(due, retrieval):
 
 def test_keys_of_two_models_differ(due, retrieval):
     """A link says nothing about others."""
-    due.models.add(a_model(model_id="other", is_active=False, retrieval_due=True))
+    due.put(a_model(model_id="other", is_active=False, retrieval_due=True))
     retrieval.retrieve_due(NODE, ADDRESS)
     keys = {due.models.get(model_id).download_key for model_id in (MODEL, "other")}
 
@@ -106,7 +104,7 @@ def test_keys_of_two_models_differ(due, retrieval):
 class TestDownload:
     @pytest.fixture
     def downloads(self, world):
-        world.models.add(a_model(is_active=False, percent_complete=100, download_key="the key"))
+        world.put(a_model(is_active=False, percent_complete=100, download_key="the key"))
         return DownloadService(world.models, world.bucket.fresh_url, "https://link.test/{}/{}".format)
 
     def test_the_holder_of_the_key_is_sent_to_the_file(self, downloads):
@@ -121,7 +119,7 @@ class TestDownload:
 
     def test_a_model_that_is_not_retrieved_has_no_file(self, downloads, world):
         """Not even for the empty key."""
-        world.models.add(a_model(model_id="due", retrieval_due=True))
+        world.put(a_model(model_id="due", retrieval_due=True))
 
         with pytest.raises(NotFound):
             downloads.url("due", "")

@@ -16,7 +16,7 @@ NODE = node_id_of(DATASET)
 @pytest.fixture
 def training_model(world, training):
     """A model of ten cycles on a node of the original kind, which has said two words."""
-    world.models.add(a_submission())
+    world.put(a_submission())
     a_node_service(world).request(a_request(), caller=SCIENTIST)
     settle(world, sweeps=4)
     assert world.nodes.get(NODE).status is NodeStatus.READY
@@ -87,7 +87,7 @@ def test_a_node_that_does_not_say_is_asked_again_later(training_model, logs, mon
 
 def test_a_word_that_comes_late_after_all_sets_the_percentage_right(training_model, training):
     """Found closed without it, the cycle could not say how far the model is."""
-    training_model.models.add(replace(training_model.models.get(MODEL), history=()))
+    training_model.put(replace(training_model.models.get(MODEL), history=()))
     training_model.server.checkpoints[MODEL] = 11
     training_model.clock.tick(SILENT_AFTER + 1)
     a_reconciler(training_model).sweep()

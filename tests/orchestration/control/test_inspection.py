@@ -16,7 +16,7 @@ NODE = node_id_of(DATASET)
 @pytest.fixture
 def awake(world):
     """A node that is up; all is well."""
-    world.models.add(a_submission())
+    world.put(a_submission())
     a_node_service(world).request(a_request(), caller=SCIENTIST)
     settle(world, sweeps=4)
     return world
@@ -56,7 +56,7 @@ def test_a_retired_node_leaves_its_database_and_nothing_else(awake, inspected):
 def test_what_is_left_of_a_life_that_is_over_is_found_and_mended(awake, inspected):
     """Its stack and its secret."""
     gone = {"generation": 2, "status": NodeStatus.ABSENT, "wish": Wish.DOWN, "stack_id": None}
-    awake.nodes.add(replace(awake.nodes.get(NODE), **gone))
+    awake.put(replace(awake.nodes.get(NODE), **gone))
     found = inspected(mend=True)
     settle(awake, sweeps=3)
 
@@ -69,7 +69,7 @@ def test_what_is_left_of_a_life_that_is_over_is_found_and_mended(awake, inspecte
 
 def test_what_no_record_knows_is_a_human_s_to_judge(awake, inspected):
     """A table restored from a backup, say."""
-    awake.nodes.rows.clear()
+    awake.remove("node_table")
 
     assert inspected(mend=True) == {
         ("stack", "no record knows it"): False,
@@ -84,7 +84,7 @@ def test_a_record_whose_stack_is_gone_is_found_and_mended(awake, inspected, know
     """Whether CloudFormation still remembers the stack or not."""
     awake.stacks.stacks[NODE, 1].phase = StackPhase.ABSENT
     if not known:
-        awake.nodes.add(replace(awake.nodes.get(NODE), stack_id=None))
+        awake.put(replace(awake.nodes.get(NODE), stack_id=None))
     found = inspected(mend=True)
 
     assert found == {("record", "ready, and its stack is gone"): True}
@@ -93,7 +93,7 @@ def test_a_record_whose_stack_is_gone_is_found_and_mended(awake, inspected, know
 
 def test_a_launch_that_is_under_way_is_not_astray(awake, inspected):
     """Its stack is to come."""
-    awake.nodes.add(a_node("another", wish=Wish.UP, status=NodeStatus.DEPLOYING, generation=1))
+    awake.put(a_node("another", wish=Wish.UP, status=NodeStatus.DEPLOYING, generation=1))
 
     assert inspected() == {}
 
@@ -102,9 +102,9 @@ def test_a_node_that_goes_meanwhile_is_not_astray(awake, inspected, monkeypatch)
     """What the list of records said is looked up anew."""
     awake.stacks.stacks[NODE, 1].phase = StackPhase.ABSENT
     old = [awake.nodes.get(NODE)]
-    awake.nodes.add(replace(old[0], status=NodeStatus.ABSENT))
+    awake.put(replace(old[0], status=NodeStatus.ABSENT))
     awake.secrets.passwords.clear()
-    monkeypatch.setattr(awake.nodes, "all", lambda: old)
+    monkeypatch.setattr(type(awake.nodes), "all", lambda _: old)
 
     assert inspected() == {}
 
@@ -122,7 +122,7 @@ def test_the_database_of_a_dataset_that_is_gone_goes_too(awake, inspected):
     """Nothing will ever be trained on it again."""
     a_node_service(awake).retire(DATASET, caller=DEVELOPER, force=True)
     settle(awake)
-    del awake.datasets.rows[DATASET]
+    awake.remove("dataset_table", DATASET)
     found = inspected(mend=True)
 
     assert found == {("database", f"its dataset {DATASET!r} is gone"): True}

@@ -14,7 +14,7 @@ NODE = node_id_of(DATASET)
 @pytest.fixture
 def asked(world):
     """A world whose data scientist can ask for a node."""
-    world.models.add(a_submission())
+    world.put(a_submission())
     return world
 
 

@@ -38,9 +38,9 @@ NODE = node_id_of(DATASET)
 def a_world() -> World:
     """A marketplace with one bought dataset and one submitted model."""
     world = World()
-    world.datasets.add(a_dataset())
-    world.users.add(a_user())
-    world.models.add(a_submission())
+    world.put(a_dataset())
+    world.put(a_user())
+    world.put(a_submission())
     return world
 
 
@@ -66,7 +66,7 @@ def a_world_that_is_done() -> World:
 def complete(world: World) -> World:
     """The node has said 100 per cent."""
     done = {"is_active": False, "percent_complete": 100, "retrieval_due": True}
-    world.models.add(replace(world.models.get(MODEL), **done))
+    world.put(replace(world.models.get(MODEL), **done))
     return world
 
 
@@ -119,8 +119,7 @@ def up(world: World) -> dict[str, object]:
         "most at once": world.stacks.most_at_once,
         "it is this generation's": standing[0].generation == node.generation,
         "address": node.address == standing[0].address,
-        "node_URL": {row.node_address for row in world.models.rows.values() if row.is_training}
-        == {node.address},
+        "node_URL": {row.node_address for row in world.all_models() if row.is_training} == {node.address},
         "nodeURL": world.datasets.get(DATASET).node_address == node.address,
         "secrets": list(world.secrets.passwords),
         "idle": node.idle_since,
@@ -147,7 +146,7 @@ def left_over(world: World) -> dict[str, object]:
     left = {
         "stacks": world.stacks.standing(NODE),
         "secrets": world.secrets.passwords,
-        "node_URL": [row.model_id for row in world.models.rows.values() if row.node_address],
+        "node_URL": [row.model_id for row in world.all_models() if row.node_address],
         "nodeURL": world.datasets.get(DATASET).node_address,
         "status": "" if node.status is NodeStatus.ABSENT else node.status,
         "secret hash": node.secret_hash,
@@ -200,7 +199,7 @@ def test_a_retirement_that_dies_anywhere_is_finished_by_the_next_reconciler(afte
     world = settle(interrupted(bring_home, a_world_that_is_done(), after))
 
     assert world.bucket.files == {MODEL: b"trained"}
-    assert world.models.links.keys() == {MODEL}
+    assert "download_link" in world.item("model_table", MODEL)
     assert left_over(world) == {}
 
 
@@ -225,7 +224,7 @@ def withdraws(world: World) -> None:
 
 
 def creates_another(world: World) -> None:
-    world.models.add(a_submission(model_id="another"))
+    world.put(a_submission(model_id="another"))
     with suppress(Conflict, AccessDenied):
         a_node_service(world).request(a_request(model_id="another"), caller=SCIENTIST)
 
@@ -282,7 +281,8 @@ class TestSteps:
         wire = Wire()
         a_reconciler(world.through(wire)).sweep()
 
-        assert not {call for call in wire.calls if call.split(".")[1] in ("change", "publish_node", "claim")}
+        assert wire.calls
+        assert not [call for call in wire.calls if "update_item" in call or "write" in call]
 
     def test_a_deletion_that_is_refused_is_tried_again_and_its_cause_is_kept(self):
         """Termination protection, say: nothing is reported as gone that stands."""
@@ -317,7 +317,7 @@ class TestSteps:
         wire = Wire()
         a_reconciler(world.through(wire)).sweep()
 
-        cleared = max(wire.calls.index(f"{table}.unpublish_node") for table in ("datasets", "models"))
+        cleared = max(wire.calls.index(f"dynamodb.update_item {name}_table") for name in ("dataset", "model"))
         assert cleared < wire.calls.index("stacks.delete")
 
     def test_a_secret_is_void_once_its_node_is_gone(self):
@@ -346,7 +346,7 @@ class TestSteps:
     def test_a_model_that_does_not_train_is_not_shown_the_node(self):
         """node_URL is for models that a client may connect for."""
         world = a_world()
-        world.models.add(a_submission(model_id="left behind"))
+        world.put(a_submission(model_id="left behind"))
         bring_up(world)
         settle(world, sweeps=2)
 
@@ -356,16 +356,11 @@ class TestSteps:
     def test_a_model_that_the_marketplace_deleted_does_not_keep_the_others_waiting(self):
         """An index may show an item that is gone; the next model is shown its node all the same."""
         world = a_world()
-        world.models.add(a_model(model_id="deleted meanwhile"))
-        gone = world.models.on_dataset
-
-        def stale(dataset_id):
-            rows = [*gone(dataset_id)][::-1]
-            world.models.rows.pop("deleted meanwhile", None)
-            return rows
-
-        world.models.on_dataset = stale
-        bring_up(world)
+        world.put(a_model(model_id="deleted meanwhile"))
+        creates(world)
+        with world.dynamodb.lagging():
+            world.remove("model_table", "deleted meanwhile")
+            bring_up(world)
         settle(world, sweeps=1)
 
         assert up(world) == all_is_well(world)
@@ -373,7 +368,7 @@ class TestSteps:
     def test_a_dataset_that_the_marketplace_deleted_does_not_keep_its_node_alive(self):
         """Its models are withdrawn; the node goes down although nobody can be told."""
         world = a_world_with_a_node()
-        del world.datasets.rows[DATASET]
+        world.remove("dataset_table", DATASET)
         world.models.withdraw(world.models.get(MODEL), 0.0)
         settle(world)
 
@@ -394,7 +389,7 @@ class TestResistance:
         assert how[:4] == [Deletion.PLAIN, Deletion.PLAIN, Deletion.RETAINING, Deletion.BY_FORCE]
         assert set(how[4:]) == {Deletion.BY_FORCE}
         assert world.nodes.get(NODE).status is NodeStatus.RETIRING
-        assert ("service", "node.left behind: Service", f"dataset:{DATASET}") in world.audit.told()
+        assert ("service", "node.left behind: Service", f"dataset:{DATASET}") in world.told()
 
     def test_the_next_generation_starts_beside_one_that_stays(self, logs):
         """A data scientist doesn't wait for what no deletion removes; the sweep goes on trying."""
@@ -411,7 +406,7 @@ class TestResistance:
         assert beside.status is NodeStatus.READY
         assert beside.generation > 1
         assert [stack.generation for stack in world.stacks.standing(NODE)] == [beside.generation]
-        assert any("node.quarantine" in action for _, action, _ in world.audit.told())
+        assert any("node.quarantine" in action for _, action, _ in world.told())
         assert {entry["event"] for entry in logs} >= {"node.alarm", "stack.stray"}
 
     def test_a_sound_stack_whose_deletion_is_refused_serves_again_when_it_is_wanted(self):
@@ -528,7 +523,7 @@ class TestResistance:
 
 def test_a_stack_that_is_in_nobodys_hands_is_waited_for(world, lifecycle):
     """CloudFormation may say words we don't know; nothing is done to such a stack."""
-    world.nodes.ask(DATASET, world.clock())
+    world.nodes.ask(DATASET, world.clock(), "ada")
     lifecycle.advance(world.nodes.get(NODE))
     world.stacks.stacks[(NODE, 1)].phase = StackPhase.UNKNOWN
     node = lifecycle.advance(world.nodes.get(NODE))
@@ -540,10 +535,9 @@ def test_a_stack_that_is_in_nobodys_hands_is_waited_for(world, lifecycle):
 def test_cloudformation_away_leaves_everything_as_it_is():
     """What can't be looked at isn't touched."""
     world = a_world_with_a_node()
-    before = dict(world.nodes.rows)
+    before = world.nodes.get(NODE)
     world.stacks.away = True
     with pytest.raises(Upstream):
         a_node_service(world).request(a_request(), caller=SCIENTIST)
 
-    asked = replace(before[NODE], asked_at=world.clock.now)
-    assert world.nodes.rows == {NODE: asked}
+    assert list(world.nodes.all()) == [replace(before, asked_at=world.clock.now)]

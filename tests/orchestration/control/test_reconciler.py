@@ -30,7 +30,7 @@ DONE = {"is_active": False, "percent_complete": 100, "retrieval_due": True}
 @pytest.fixture
 def awake(world):
     """A node that is up, with one model in training on it."""
-    world.models.add(a_submission())
+    world.put(a_submission())
     a_node_service(world).request(a_request(), caller=SCIENTIST)
     settle(world, sweeps=4)
     assert world.nodes.get(NODE).status is NodeStatus.READY
@@ -39,12 +39,13 @@ def awake(world):
 
 def test_a_complete_model_is_brought_home(awake, reconciler):
     """The file is in the bucket, the owner has a link, nothing is due any more."""
-    awake.models.add(a_model(**DONE))
+    awake.put(a_model(**DONE))
     reconciler.sweep()
     model = awake.models.get(MODEL)
 
     assert awake.bucket.files == {MODEL: b"trained"}
-    assert awake.models.links == {MODEL: f"https://link.test/{MODEL}/{model.download_key}"}
+    link = f"https://link.test/{MODEL}/{model.download_key}"
+    assert awake.item("model_table", MODEL)["download_link"] == link
     assert not model.retrieval_due
 
 
@@ -53,13 +54,13 @@ def test_a_complete_model_is_brought_home(awake, reconciler):
 )
 def test_a_retrieval_that_fails_is_tried_again_until_it_works(awake, reconciler, trouble):
     """A model was left at 100 % with no file once; the cause is kept while it isn't safe."""
-    awake.models.add(a_model(**DONE))
+    awake.put(a_model(**DONE))
     awake.server.troubles[MODEL] = [trouble] * 6
     causes = []
     while awake.server.troubles[MODEL]:
         reconciler.sweep()
         awake.clock.tick(GRACE)
-        causes.append(awake.models.causes[MODEL])
+        causes.append(awake.item("model_table", MODEL)["retrieval_error"])
     node = awake.nodes.get(NODE)
     awake.clock.tick(LONGEST_PAUSE)
     reconciler.sweep()
@@ -68,12 +69,12 @@ def test_a_retrieval_that_fails_is_tried_again_until_it_works(awake, reconciler,
     assert set(causes) == {str(trouble)}
     assert (node.status, node.wish) == (NodeStatus.READY, Wish.UP)
     assert awake.bucket.files == {MODEL: b"trained"}
-    assert awake.models.causes == {}
+    assert "retrieval_error" not in awake.item("model_table", MODEL)
 
 
 def test_a_node_goes_only_when_its_model_is_safe(awake, reconciler):
     """However long the bucket is away."""
-    awake.models.add(a_model(**DONE))
+    awake.put(a_model(**DONE))
     awake.bucket.away = True
     for _ in range(10):
         reconciler.sweep()
@@ -89,7 +90,7 @@ def test_a_node_goes_only_when_its_model_is_safe(awake, reconciler):
 
 def test_a_silent_node_keeps_its_unretrieved_model(awake, reconciler):
     """It is asked only when it answers; until then nothing is given up."""
-    awake.models.add(a_model(**DONE))
+    awake.put(a_model(**DONE))
     awake.server.silent = True
     settle(awake)
     awake.server.silent = False
@@ -102,8 +103,8 @@ def test_a_silent_node_keeps_its_unretrieved_model(awake, reconciler):
 
 def test_one_model_in_trouble_does_not_keep_the_others_on_its_node(awake, reconciler):
     """Each is retrieved on its own."""
-    awake.models.add(a_model(model_id="a bad one", **DONE))
-    awake.models.add(a_model(**DONE))
+    awake.put(a_model(model_id="a bad one", **DONE))
+    awake.put(a_model(**DONE))
     awake.server.troubles["a bad one"] = [UnusableModel("It can't be read.")] * 5
     reconciler.sweep()
 
@@ -113,9 +114,9 @@ def test_one_model_in_trouble_does_not_keep_the_others_on_its_node(awake, reconc
 @pytest.mark.parametrize("trouble", [Upstream("away"), ValueError("a malformed item"), KeyError("x")])
 def test_one_node_in_trouble_does_not_keep_the_others_waiting(world, logs, trouble, monkeypatch):
     """Expected or not: it is logged, and the sweep goes on."""
-    world.nodes.add(a_node("bad", wish=Wish.UP))
-    world.datasets.add(a_dataset(dataset_id="good"))
-    world.nodes.add(a_node("good", wish=Wish.UP))
+    world.put(a_node("bad", wish=Wish.UP))
+    world.put(a_dataset(dataset_id="good"))
+    world.put(a_node("good", wish=Wish.UP))
     describe = world.stacks.describe
 
     def faulty(node):
@@ -134,9 +135,9 @@ def test_one_node_in_trouble_does_not_keep_the_others_waiting(world, logs, troub
 
 def test_a_table_that_does_not_answer_is_asked_again_next_time(awake, reconciler, logs):
     """A sweep ends quietly, and the one after it goes on."""
-    awake.nodes.away = True
+    awake.dynamodb.throttle = lambda operation: operation == "scan"
     reconciler.sweep()
-    awake.nodes.away = False
+    awake.dynamodb.throttle = 0.0
     reconciler.sweep()
 
     assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == ["sweep.interrupted"]
@@ -192,7 +193,7 @@ def test_the_grace_begins_anew_when_somebody_needs_the_node_in_between(awake, re
     awake.models.withdraw(awake.models.get(MODEL), awake.clock())
     reconciler.sweep()
     awake.clock.tick(GRACE - 1)
-    awake.models.add(a_model(model_id="next"))
+    awake.put(a_model(model_id="next"))
     reconciler.sweep()
     awake.models.withdraw(awake.models.get("next"), awake.clock())
     awake.clock.tick(GRACE)
@@ -206,14 +207,14 @@ def test_asking_for_the_node_ends_its_idleness(awake, reconciler):
     """/create counts before the index shows its model."""
     awake.models.withdraw(awake.models.get(MODEL), awake.clock())
     reconciler.sweep()
-    awake.nodes.ask(DATASET, awake.clock())
+    awake.nodes.ask(DATASET, awake.clock(), "ada")
 
     assert awake.nodes.get(NODE).idle_since == 0.0
 
 
 def test_a_submission_that_create_never_accepted_holds_no_node(awake):
     """A failed /create leaves such an item behind, for ever."""
-    awake.models.add(a_submission(model_id="left behind"))
+    awake.put(a_submission(model_id="left behind"))
     awake.models.withdraw(awake.models.get(MODEL), awake.clock())
     settle(awake)
 
@@ -222,7 +223,7 @@ def test_a_submission_that_create_never_accepted_holds_no_node(awake):
 
 def test_a_forced_retirement_brings_home_what_is_due_first(awake):
     """What a node holds is fetched before its stack goes."""
-    awake.models.add(a_model(**DONE))
+    awake.put(a_model(**DONE))
     awake.nodes.let_go(awake.nodes.get(NODE))
     settle(awake)
 
@@ -232,7 +233,7 @@ def test_a_forced_retirement_brings_home_what_is_due_first(awake):
 
 def test_what_a_silent_node_took_along_is_fetched_by_its_next_life(awake):
     """Nobody can ask for a complete model any more; so its node is woken once a day until it is home."""
-    awake.models.add(a_model(**DONE))
+    awake.put(a_model(**DONE))
     awake.server.silent = True
     awake.nodes.let_go(awake.nodes.get(NODE), wake_at=awake.clock() + DAY)
     settle(awake)
@@ -249,7 +250,7 @@ def test_what_a_silent_node_took_along_is_fetched_by_its_next_life(awake):
 
 def test_a_complete_model_whose_node_was_given_up_is_fetched_a_day_later(awake):
     """Its owner can't ask for it any more, and nobody else knows."""
-    awake.models.add(a_model(**DONE))
+    awake.put(a_model(**DONE))
     awake.server.silent = True
     awake.stacks.failure = "Service: no capacity."
     settle(awake, sweeps=100)
@@ -335,7 +336,7 @@ class TestStaleModels:
 
 def test_a_node_that_was_never_ready_is_not_counted_down(world):
     """The model of a slow starter may be on its way."""
-    world.models.add(a_submission())
+    world.put(a_submission())
     a_node_service(world).request(a_request(), caller=SCIENTIST)
     world.models.withdraw(world.models.get(MODEL), world.clock())
     world.stacks.hangs = True
@@ -355,7 +356,7 @@ def test_a_steady_node_is_not_looked_at_in_every_pass(awake):
     quiet.strays.next_turn.update(reconciler.strays.next_turn)
     quiet.sweep()
 
-    assert wire.calls == ["models.datasets_due", "nodes.all", "stacks.all"]
+    assert wire.calls == ["dynamodb.scan model_table", "dynamodb.scan node_table", "stacks.all"]
 
 
 class TestStrays:
@@ -364,9 +365,7 @@ class TestStrays:
     @pytest.fixture
     def stray(self, awake):
         """Generation 1 stands though the record says that generation 3 has come and gone."""
-        awake.nodes.add(
-            replace(awake.nodes.get(NODE), generation=3, status=NodeStatus.ABSENT, wish=Wish.DOWN)
-        )
+        awake.put(replace(awake.nodes.get(NODE), generation=3, status=NodeStatus.ABSENT, wish=Wish.DOWN))
         return awake
 
     def test_one_that_is_left_over_is_taken_down(self, stray, logs):
@@ -386,7 +385,7 @@ class TestStrays:
 
     def test_one_that_no_record_knows_is_told_about_and_left_alone(self, awake, logs):
         """A table restored from a backup is no reason to take down what works."""
-        awake.nodes.rows.clear()
+        awake.remove("node_table")
         settle(awake, sweeps=5)
 
         assert len(awake.stacks.standing(NODE)) == 1
@@ -415,13 +414,13 @@ class TestStrays:
 
 def test_two_reconcilers_side_by_side_do_no_harm(awake):
     """Any number of it may run."""
-    awake.models.add(a_model(**DONE))
+    awake.put(a_model(**DONE))
     for _ in range(12):
         a_reconciler(awake).sweep()
         a_reconciler(awake).sweep()
         awake.clock.tick(GRACE)
 
-    assert awake.models.links.keys() == {MODEL}
+    assert "download_link" in awake.item("model_table", MODEL)
     assert awake.stacks.launched == [(NODE, 1)]
     assert awake.stacks.standing(NODE) == []
 
@@ -429,7 +428,7 @@ def test_two_reconcilers_side_by_side_do_no_harm(awake):
 def test_it_runs_until_it_is_told_to_stop(awake, reconciler):
     """One sweep for each wait that ends without the word."""
     waits = iter([False, False, True])
-    awake.models.add(a_model(**DONE))
+    awake.put(a_model(**DONE))
     reconciler.run(lambda _seconds: next(waits))
 
     assert awake.bucket.files == {MODEL: b"trained"}

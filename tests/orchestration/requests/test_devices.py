@@ -17,7 +17,7 @@ def work(catalogue):
 
 def test_the_first_contact_marks_the_dataset_once(work, world):
     """The marketplace shows it only after that."""
-    world.datasets.add(a_dataset(is_set_up=False))
+    world.put(a_dataset(is_set_up=False))
     first, second = work(), work()
 
     assert first == Work(f"{DATASET} is properly configured", is_first_contact=True)
@@ -39,16 +39,16 @@ def test_the_first_contact_marks_the_dataset_once(work, world):
 )
 def test_while_no_node_is_up_a_phone_waits(work, world, node):
     """Nobody is sent to a node that isn't there or goes away."""
-    world.models.add(a_model())
+    world.put(a_model())
     if node:
-        world.nodes.add(node)
+        world.put(node)
 
     assert work() == Work("no node available yet")
 
 
 def test_models_that_train_are_listed_with_the_node(work, world):
     """Neither complete nor withdrawn ones, nor what /create never accepted, nor another dataset's."""
-    world.nodes.add(a_node(**UP))
+    world.put(a_node(**UP))
     training = [a_model(), a_model(model_id="second", percent_complete=99)]
     others = [
         a_model(model_id="complete", percent_complete=100, is_active=False),
@@ -58,21 +58,21 @@ def test_models_that_train_are_listed_with_the_node(work, world):
         a_model(model_id="elsewhere", dataset_id="steps"),
     ]
     for model in (*training, *others):
-        world.models.add(model)
+        world.put(model)
 
     assert work() == Work(address="node.test", models=tuple(training))
 
 
 def test_a_node_without_models_is_still_an_address(work, world):
     """An empty list is an answer that the pod reads."""
-    world.nodes.add(a_node(**UP))
+    world.put(a_node(**UP))
 
     assert work() == Work(address="node.test", models=())
 
 
 def test_a_key_that_does_not_open_the_dataset_changes_nothing(catalogue, world):
     """Not even the first contact."""
-    world.datasets.add(a_dataset(is_set_up=False))
+    world.put(a_dataset(is_set_up=False))
 
     with pytest.raises(Unauthenticated):
         catalogue.work(DATASET, api_key="wrong")
@@ -89,7 +89,7 @@ def test_a_phone_causes_no_call_outside_the_tables(world, catalogue):
     """One process must not starve while another call waits for CloudFormation or a node."""
     world.stacks.away = True
     world.server.silent = True
-    world.nodes.add(a_node(**UP))
-    world.models.add(a_model())
+    world.put(a_node(**UP))
+    world.put(a_model())
 
     assert [model.model_id for model in catalogue.work(DATASET, api_key=LEGACY_KEY).models] == [MODEL]

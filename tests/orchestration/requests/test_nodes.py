@@ -37,7 +37,7 @@ OTHER_DATASET = "steps"
 @pytest.fixture
 def submitted(world):
     """The model's item, as artificienlib has just written it."""
-    world.models.add(a_submission())
+    world.put(a_submission())
 
 
 @pytest.fixture
@@ -92,12 +92,13 @@ class TestCreate:
         assert world.models.get(MODEL).features == ("x", "y")
         assert world.models.get(MODEL).labels == ("z",)
 
-    def test_features_are_recorded_once(self, nodes, world):
+    def test_features_are_recorded_once(self, world):
         """The library asks every 30 seconds with the same words; the item is written once."""
+        wire = Wire()
         for _ in range(2):
-            nodes.request(a_request(), caller=SCIENTIST)
+            a_node_service(world.through(wire)).request(a_request(), caller=SCIENTIST)
 
-        assert world.models.writes == [MODEL]
+        assert wire.calls.count("dynamodb.update_item model_table") == 1
 
     def test_when_the_node_is_ready_model_and_dataset_show_where(self, ready):
         """The marketplace reads node_URL, hasNode and nodeURL."""
@@ -108,7 +109,7 @@ class TestCreate:
 
     def test_a_second_model_is_shown_the_node_that_is_up(self, nodes, ready):
         """It needs no launch and no wait."""
-        ready.models.add(a_submission(model_id="second"))
+        ready.put(a_submission(model_id="second"))
         answer = nodes.request(a_request(model_id="second"), caller=SCIENTIST)
 
         assert answer.is_ready
@@ -124,7 +125,7 @@ class TestCreate:
 
     def test_an_id_in_its_own_letter_case_comes_first(self, nodes, world):
         """The library writes the item in the case it sends."""
-        world.models.add(a_submission(model_id="Net-1-ada"))
+        world.put(a_submission(model_id="Net-1-ada"))
         nodes.request(a_request(model_id="Net-1-ada"), caller=SCIENTIST)
 
         assert world.models.get("Net-1-ada").is_accepted
@@ -231,18 +232,18 @@ WHO_MAY_NOT = {
 @pytest.mark.parametrize(("request_", "caller", "error", "words"), WHO_MAY_NOT.values(), ids=WHO_MAY_NOT)
 def test_who_is_not_entitled_is_told_why_and_nothing_changes(world, nodes, request_, caller, error, words):
     """Owner, dataset and purchase are checked before anything is written or launched."""
-    world.datasets.add(a_dataset(dataset_id=OTHER_DATASET))
-    world.models.add(a_submission())
-    world.models.add(a_submission(model_id="orphan", dataset_id="gone"))
-    world.models.add(a_submission(model_id="unpaid", dataset_id=OTHER_DATASET))
-    world.models.add(a_submission(model_id="ghostly", owner=STRANGER.username))
-    world.models.add(a_model(model_id="withdrawn", is_active=False))
-    before = dict(world.models.rows)
+    world.put(a_dataset(dataset_id=OTHER_DATASET))
+    world.put(a_submission())
+    world.put(a_submission(model_id="orphan", dataset_id="gone"))
+    world.put(a_submission(model_id="unpaid", dataset_id=OTHER_DATASET))
+    world.put(a_submission(model_id="ghostly", owner=STRANGER.username))
+    world.put(a_model(model_id="withdrawn", is_active=False))
+    before = world.dynamodb.items("model_table")
 
     with pytest.raises(error, match=words):
         nodes.request(request_, caller=caller)
 
-    assert world.models.rows == before
+    assert world.dynamodb.items("model_table") == before
     assert world.nodes.get(NODE).wish is Wish.DOWN
     assert world.stacks.launched == []
     assert world.secrets.made == 0
@@ -251,7 +252,7 @@ def test_who_is_not_entitled_is_told_why_and_nothing_changes(world, nodes, reque
 @pytest.mark.parametrize("position", range(1, 30))
 def test_two_at_once_launch_once(world, position):
     """Whatever the second request interrupts, one stack, one secret, and the same answer in the end."""
-    world.models.add(a_submission())
+    world.put(a_submission())
     second = a_node_service(world)
     wire = Wire(position, lambda: second.request(a_request(), caller=SCIENTIST))
     first = a_node_service(world.through(wire))
@@ -280,7 +281,7 @@ class TestRetire:
     )
     def test_unfinished_models_hold_it(self, nodes, ready, holding):
         """Training, or complete but not yet safe in the bucket: 409, and nothing changes."""
-        ready.models.add(holding)
+        ready.put(holding)
 
         with pytest.raises(Conflict, match="Unfinished models are on this node: 'net-1-ada'"):
             nodes.retire(DATASET, caller=DEVELOPER, force=False)
@@ -309,7 +310,7 @@ class TestRetire:
     def test_without_a_node_there_is_nothing_to_do(self, nodes, world):
         """Never asked for, or gone already: no error."""
         never = nodes.retire(DATASET, caller=DEVELOPER, force=False)
-        world.nodes.ask(DATASET, world.clock())
+        world.nodes.ask(DATASET, world.clock(), "ada")
         world.nodes.let_go(world.nodes.get(NODE))
         gone = nodes.retire(DATASET, caller=DEVELOPER, force=False)
 
@@ -320,7 +321,7 @@ class TestRetire:
     def test_a_create_in_between_wins(self, world):
         """The node that somebody has just been promised isn't taken away."""
         world.models.withdraw(world.models.get(MODEL), 0.0)
-        world.models.add(a_submission(model_id="next"))
+        world.put(a_submission(model_id="next"))
         create = a_node_service(world)
         world.clock.tick(1)
         wire = Wire(3, lambda: create.request(a_request(model_id="next"), caller=SCIENTIST))
@@ -335,7 +336,7 @@ class TestRetire:
     def test_a_create_at_any_point_of_a_retirement_gets_its_node(self, world, position):
         """Either the owner hears of it, or the node comes up again: nobody waits for ever."""
         world.models.withdraw(world.models.get(MODEL), 0.0)
-        world.models.add(a_submission(model_id="next"))
+        world.put(a_submission(model_id="next"))
         request = a_request(model_id="next")
         create = a_node_service(world)
         world.clock.tick(1)
@@ -354,15 +355,15 @@ class TestRetire:
 class TestWithdraw:
     def test_the_owner_ends_the_training(self, nodes, world):
         """The model is inactive and keeps no claim on its node."""
-        world.models.add(a_model())
+        world.put(a_model())
         nodes.withdraw(MODEL, caller=SCIENTIST)
 
         assert not world.models.get(MODEL).is_active
-        assert world.models.withdrawn_at == {MODEL: world.clock.now}
+        assert world.models.get(MODEL).ended_at == world.clock.now
 
     def test_a_complete_model_loses_its_link_and_is_not_retrieved_any_more(self, nodes, world):
         """Withdrawing takes back what was handed out."""
-        world.models.add(a_model(is_active=False, percent_complete=100, retrieval_due=True, download_key="k"))
+        world.put(a_model(is_active=False, percent_complete=100, retrieval_due=True, download_key="k"))
         nodes.withdraw(MODEL, caller=SCIENTIST)
 
         assert world.models.get(MODEL).download_key is None
@@ -370,7 +371,7 @@ class TestWithdraw:
 
     def test_nobody_else_may(self, nodes, world):
         """Not even the dataset's owner."""
-        world.models.add(a_model())
+        world.put(a_model())
 
         for caller in (STRANGER, DEVELOPER):
             with pytest.raises(AccessDenied):
@@ -384,7 +385,7 @@ class TestWithdraw:
 
     def test_twice_is_as_once(self, nodes, world):
         """A client that lost the answer may send it again."""
-        world.models.add(a_model())
+        world.put(a_model())
         first = nodes.withdraw(MODEL, caller=SCIENTIST)
         second = nodes.withdraw(MODEL, caller=SCIENTIST)
 
@@ -400,8 +401,8 @@ class TestWithdraw:
 
 def test_a_user_who_bought_it_from_a_second_account_is_somebody_else(world, nodes):
     """The caller's own row counts, not that of the model's owner."""
-    world.users.add(a_user(user_id="mallory@example.org", username=STRANGER.username))
-    world.models.add(a_submission())
+    world.put(a_user(user_id="mallory@example.org", username=STRANGER.username))
+    world.put(a_submission())
 
     with pytest.raises(AccessDenied):
         nodes.request(a_request(), caller=STRANGER)
@@ -413,10 +414,10 @@ class TestQuota:
     def _purchases(self, world):
         """One more dataset than a data scientist may have awake, a model of theirs on each."""
         self.datasets = [f"dataset {number}" for number in range(QUOTA.per_buyer + 1)]
-        world.users.add(a_user(purchased=frozenset(self.datasets)))
+        world.put(a_user(purchased=frozenset(self.datasets)))
         for dataset in self.datasets:
-            world.datasets.add(a_dataset(dataset_id=dataset))
-            world.models.add(a_submission(model_id=f"on {dataset}", dataset_id=dataset))
+            world.put(a_dataset(dataset_id=dataset))
+            world.put(a_submission(model_id=f"on {dataset}", dataset_id=dataset))
 
     def ask(self, nodes, dataset):
         wanted = NodeRequest(dataset, f"on {dataset}", ("age",), ("y",))

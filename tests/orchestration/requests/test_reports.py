@@ -10,7 +10,7 @@ from tests.builders import DATASET, LEGACY_KEY, MODEL, a_model, a_node
 
 @pytest.fixture(autouse=True)
 def _model(world):
-    world.models.add(a_model())
+    world.put(a_model())
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ class TestBelief:
     @pytest.mark.parametrize("seen", [0.0, 86_401.0])
     def test_a_dataset_whose_devices_are_silent_gets_no_reports(self, report, world, seen):
         """A device's valid key vouches for a day: who has no app can't report."""
-        world.nodes.add(a_node(device_at=world.clock.now - seen if seen else 0.0))
+        world.put(a_node(device_at=world.clock.now - seen if seen else 0.0))
         with pytest.raises(AccessDenied):
             report(0.5)
 
@@ -82,7 +82,7 @@ class TestBelief:
 
     def test_the_key_can_be_made_compulsory(self, report, world):
         """For the day on which the last pod sends it."""
-        world.nodes.add(a_node())
+        world.put(a_node())
         with pytest.raises(Unauthenticated):
             report(0.5, key_required=True)
 
@@ -95,7 +95,7 @@ class TestBelief:
 
         assert report(0.5) is False
         assert world.models.get(MODEL).tally.devices == 0
-        assert world.models.rejected == {}
+        assert "rejected_reports" not in world.item("model_table", MODEL)
 
     def test_after_that_a_finished_model_takes_no_reports(self, report, world):
         """Nobody trains it any more."""
@@ -107,18 +107,18 @@ class TestBelief:
 
     def test_what_is_not_believed_is_counted(self, report, world):
         """Owner and operator see that somebody tries."""
-        world.nodes.add(a_node())
+        world.put(a_node())
         for _ in range(3):
             with pytest.raises(AccessDenied):
                 report(0.5)
 
-        assert world.models.rejected == {MODEL: 3}
+        assert world.item("model_table", MODEL)["rejected_reports"] == 3
 
 
 class TestVouching:
     def test_a_valid_key_at_info_vouches_for_reports(self, report, world, catalogue):
         """What `/info` notes is what `/model_loss` goes by."""
-        world.nodes.add(a_node())
+        world.put(a_node())
         catalogue.work(DATASET, api_key=LEGACY_KEY)
 
         assert report(0.5) is True
@@ -137,7 +137,7 @@ class TestVouching:
         """Every phone reports; what was true for a day needs no asking."""
         service = processes.a_report_service(world)
         service.record(MODEL, 0.5, -1.0, api_key="")
-        world.nodes.rows.clear()
+        world.remove("node_table")
 
         assert service.record(MODEL, 0.5, -1.0, api_key="") is True
 

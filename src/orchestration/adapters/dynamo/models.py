@@ -26,7 +26,7 @@ ASKED_INTERVAL = 3600.0
 
 FOR_DEVICES = (
     "model_id,owner_name,dataset,version,active_status,percent_complete,features,labels,hosted_as,node_URL,"
-    "progress_at"
+    "progress_at,download_key"
 )
 """What a list of models needs of each: not its history."""
 

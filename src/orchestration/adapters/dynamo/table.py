@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Item = dict[str, Any]
 
+LONGEST_KEY = 2048
+"""Bytes that DynamoDB takes in a partition key."""
+
 
 class ConditionFailed(OrchestrationError):
     """A conditional write found something else than was expected; `item` is what it found, if anything."""
@@ -41,7 +44,12 @@ class Table:
     name: str
 
     def get(self, **key: str) -> Item | None:
-        """Return the item with this key, read consistently, or None."""
+        """Return the item with this key, read consistently, or None.
+
+        DynamoDB refuses a key that is empty or too long; a caller's mistake must not look like its failure.
+        """
+        if not all(0 < len(value.encode()) <= LONGEST_KEY for value in key.values()):
+            return None
         with upstream_errors("DynamoDB"):
             return self.client.get_item(TableName=self.name, Key=key, ConsistentRead=True).get("Item")
 

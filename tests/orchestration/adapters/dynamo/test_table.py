@@ -39,9 +39,10 @@ class TestTable:
     def table(self, table_of):
         return table_of("node_table")
 
-    def test_what_is_not_there_is_none(self, table):
-        """No error."""
-        assert table.get(node_id="n1") is None
+    @pytest.mark.parametrize("key", ["n1", "", "n" * 2049, "ü" * 1025])
+    def test_what_is_not_there_is_none(self, table, key):
+        """No error, also for a key that no item can have."""
+        assert table.get(node_id=key) is None
 
     def test_an_update_answers_with_the_item_as_it_is_then(self, table):
         """All its attributes."""

@@ -225,25 +225,29 @@ class FakeDynamoDB(FakeAwsClient):
         with self._table("query", params, READ | {"KeyConditionExpression"}) as table:
             rows = self._rows(table, params)
             texts, names, values = _expressions(params)
-            terms = list(_terms(parse_condition(texts["KeyConditionExpression"])))
-            for operator, operand, *_ in terms:
-                if operand[0] != "path" or names[operand[1][0]] not in rows.key:
+            partition, rest = None, []
+            for term in _terms(parse_condition(texts["KeyConditionExpression"])):
+                name = names[term[1][1][0]] if term[1][0] == "path" else None
+                if name == rows.key[0] and term[0] == "=":
+                    partition = values[term[2][1]]
+                elif name in rows.key[1:]:
+                    rest.append(term)
+                else:
                     raise Invalid("Query key condition not supported")
-                if names[operand[1][0]] == rows.key[0] and operator != "=":
-                    raise Invalid("Query key condition not supported")
-            given = {names[operand[1][0]]: values[value[1]] for _, operand, value in terms}
-            if rows.key[0] not in given:
+            if partition is None:
                 raise Invalid(f"Query condition missed key schema element: {rows.key[0]}")
-            found = rows.ordered(given[rows.key[0]], params.get("ExclusiveStartKey"))
-            matching = [item for item in found if all(Scope(item, names, values).holds(t) for t in terms)]
-            return self._paged(rows, matching, params)
+            found = rows.ordered(partition, params.get("ExclusiveStartKey"))
+            for term in rest:
+                found = [item for item in found if Scope(item, names, values).holds(term)]
+            return self._paged(rows, found, texts, names, values)
 
     @operation
     def scan(self, **params: Any) -> Answer:
         """Return a page of a table or an index."""
         with self._table("scan", params, READ) as table:
             rows = self._rows(table, params)
-            return self._paged(rows, rows.ordered(after=params.get("ExclusiveStartKey")), params)
+            found = rows.ordered(after=params.get("ExclusiveStartKey"))
+            return self._paged(rows, found, *_expressions(params))
 
     def sent(self, value: Answer, shape: Shape) -> Answer:
         """Return what boto3's resource makes of parameters, or DynamoDB's answer to it."""
@@ -304,8 +308,9 @@ class FakeDynamoDB(FakeAwsClient):
             raise Invalid(f"The table does not have the specified index: {params['IndexName']}")
         return (table.stale or table).indexes[params["IndexName"]]
 
-    def _paged(self, rows: _Rows, found: list[Item], params: Answer) -> Answer:
-        texts, names, values = _expressions(params)
+    def _paged(
+        self, rows: _Rows, found: list[Item], texts: dict[str, str], names: dict[str, str], values: Item
+    ) -> Answer:
         page = found[: self.page]
         answer: Answer = {"LastEvaluatedKey": rows.key_of(page[-1])} if len(page) < len(found) else {}
         if "FilterExpression" in texts:

@@ -18,7 +18,6 @@ from orchestration.domain.cycle import Progress
 from orchestration.domain.entities import Dataset, Model, User
 from orchestration.domain.node import Node
 from tests.builders import dataset_item, model_item, node_item, user_item
-from tests.fakes.aws_client import FakeAwsClient
 from tests.fakes.clock import FakeClock
 from tests.fakes.expressions import Item
 from tests.fakes.outside import FakeBucket, FakeSecrets, FakeTenants
@@ -65,10 +64,6 @@ class _Tapped:
             return result
 
         return call
-
-    def get_paginator(self, operation: str) -> Any:
-        """Return one whose every page is noted."""
-        return FakeAwsClient.get_paginator(self, operation)  # type: ignore[arg-type]
 
 
 class Rivals(Wire):

@@ -19,10 +19,11 @@ from tests.cloud import NODE, Cloud, a_cloud
 from tests.fakes import Crash, Creation, Deletion, Fate, Wire
 from tests.processes import a_node_service, a_reconciler, a_request, a_training_service
 
-PASS = 60.0
-"""Seconds between two passes of the reconciler."""
-LONG_PASS = 200.0
-LONGEST = 900
+PASS, LONG_PASS = 60.0, 300.0
+"""Seconds between two passes of the reconciler: while things go well, and while something takes hours."""
+PATIENCE = 20
+"""Passes after which it is taken to be so."""
+LONGEST = 80
 """Passes, after which a story that hasn't come to its end never will: five hours."""
 
 EVERY = int(os.environ.get("KILL_EVERY", "1"))
@@ -31,11 +32,11 @@ EVERY = int(os.environ.get("KILL_EVERY", "1"))
 
 def sweep_until(world: Cloud, is_over: Callable[[Cloud], bool]) -> None:
     reconciler = a_reconciler(world)
-    for _ in range(LONGEST):
+    for passes in range(LONGEST):
         if is_over(world):
             return
         reconciler.sweep()
-        world.clock.tick(PASS)
+        world.clock.tick(PASS if passes < PATIENCE else LONG_PASS)
     pytest.fail(f"It never came to its end: {world.nodes.get(NODE)}")
 
 
@@ -147,9 +148,9 @@ def killed_at(story: Story, point: int) -> Cloud:
         run(story, world.through(Wire(point, die)))
     run(story, world)
     reconciler = a_reconciler(world)
-    for _ in range(int(2 * INTERVAL // LONG_PASS)):  # what is left over is swept up every hour
+    for _ in range(8):  # what is left over is swept up every hour
         reconciler.sweep()
-        world.clock.tick(LONG_PASS)
+        world.clock.tick(INTERVAL / 4)
     return world
 
 

@@ -1,6 +1,6 @@
 """One DynamoDB table: get, put, conditional update, query, scan; never read, change, write back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -97,19 +97,22 @@ class Table:
 
     def query(self, index: str | None, key: Any, **options: Any) -> Iterator[Item]:
         """Return the items of an index, or of the table itself, page by page, eventually consistent."""
-        pages = self.client.get_paginator("query")
         options |= {"IndexName": index} if index else {}
-        with upstream_errors("DynamoDB"):
-            for page in pages.paginate(TableName=self.name, KeyConditionExpression=key, **options):
-                yield from page["Items"]
+        return self._pages(self.client.query, KeyConditionExpression=key, **options)
 
     def scan(self, index: str | None = None, **options: Any) -> Iterator[Item]:
         """Return every item of the table, consistently, or of an index, which lags behind; page by page."""
         options |= {"IndexName": index} if index else {"ConsistentRead": True}
-        pages = self.client.get_paginator("scan")
+        return self._pages(self.client.scan, **options)
+
+    def _pages(self, operation: Callable[..., Any], **options: Any) -> Iterator[Item]:
         with upstream_errors("DynamoDB"):
-            for page in pages.paginate(TableName=self.name, **options):
+            while True:
+                page = operation(TableName=self.name, **options)
                 yield from page["Items"]
+                if "LastEvaluatedKey" not in page:
+                    return
+                options["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
 
 def _found(error: ClientError) -> Item | None:

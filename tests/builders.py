@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from orchestration.adapters.dynamo.changes import stored
+from orchestration.adapters.dynamo.table import stored
 from orchestration.domain.cycle import NO_REPORTS, ClosedCycle, SealedCycle, Tally
 from orchestration.domain.entities import Caller, Dataset, Model, User
 from orchestration.domain.node import Node, node_id_of

@@ -12,7 +12,6 @@ from typing import Any
 
 from boto3.dynamodb.conditions import ConditionBase, ConditionExpressionBuilder
 from boto3.dynamodb.transform import TransformationInjector
-from boto3.dynamodb.types import TypeSerializer
 from botocore.model import Shape
 
 from orchestration.provisioning.synthesizer import TemplateName, load_template
@@ -185,14 +184,10 @@ class FakeDynamoDB(FakeAwsClient):
     @operation
     def update_item(self, **params: Any) -> Answer:
         """Change an item, or make it."""
-        returned = {"ReturnValues", "ReturnValuesOnConditionCheckFailure"}
-        with self._table("update_item", params, CHANGE | returned) as table:
-            key, old, new = self._changed(table, params)
+        with self._table("update_item", params, CHANGE | {"ReturnValues"}) as table:
+            key, new = self._changed(table, params)
             if new is None:
-                error = self.error(CONDITION_FAILED, "The conditional request failed", "update_item")
-                if old is not None and params.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD":
-                    error.response["Item"] = _sent(old)  # which boto3 leaves as it came
-                raise error
+                raise self.error(CONDITION_FAILED, "The conditional request failed", "update_item")
             table.write(key, new)
             match params.get("ReturnValues", "NONE"):
                 case "NONE":
@@ -276,22 +271,21 @@ class FakeDynamoDB(FakeAwsClient):
         if kind != "Update" or others:
             raise NotImplementedError(part)
         with self._table("transact_write_items", params, CHANGE) as table:
-            key, _, new = self._changed(table, params)
-            return table, key, new
+            return (table, *self._changed(table, params))
 
-    def _changed(self, table: _Table, params: Answer) -> tuple[Key, Item | None, Item | None]:
-        """Return the item before and after an update; None after it where the condition doesn't hold."""
+    def _changed(self, table: _Table, params: Answer) -> tuple[Key, Item | None]:
+        """Return the item after an update, or None where the condition doesn't hold."""
         key = table.key(params["Key"])
         old = table.items.get(key)
         texts, names, values = _expressions(params)
         scope = Scope(old or {}, names, values)
         if "ConditionExpression" in texts and not scope.holds(parse_condition(texts["ConditionExpression"])):
-            return key, old, None
+            return key, None
         made = replace(scope, item=old or dict(zip(table.rows.key, key, strict=True)))
         new = update(made, texts["UpdateExpression"])
         if any(new.get(name) != made.item[name] for name in table.rows.key):
             raise Invalid("Cannot update attribute. This attribute is part of the key")
-        return key, old, self._fit(table, new)
+        return key, self._fit(table, new)
 
     def _fit(self, table: _Table, item: Item) -> Item:
         table.check(item)
@@ -345,10 +339,6 @@ def _terms(condition: Tree) -> Iterator[Tree]:
         yield from _terms(condition[2])
     else:
         yield condition
-
-
-def _sent(item: Item) -> Answer:
-    return {name: TypeSerializer().serialize(value) for name, value in item.items()}
 
 
 def _size(value: Any) -> int:

@@ -264,20 +264,6 @@ class TestCalls:
 
         assert refused(lambda: fake.query(**query, KeyConditionExpression=condition)) == "ValidationException"
 
-    def test_a_failed_condition_shows_the_item_as_it_came(self, client):
-        """Boto3 makes no Python values of it."""
-        client.put_item(TableName=TABLE, Item=KEY | {"number": 1})
-        with pytest.raises(client.exceptions.ConditionalCheckFailedException) as error:
-            change(
-                client,
-                "SET #number = :v",
-                {":v": 2},
-                ConditionExpression=Attr("number").eq(3),
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
-
-        assert error.value.response["Item"] == {"node_id": {"S": "n1"}, "number": {"N": "1"}}
-
     @pytest.mark.parametrize(
         ("table", "more"),
         [("no_table", {}), (TABLE, {"IndexName": "no-index"}), ("model_table", {"ConsistentRead": True})],

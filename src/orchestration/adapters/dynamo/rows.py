@@ -1,4 +1,4 @@
-"""The shapes that items must have before anything in them is believed."""
+"""The shapes of items: an item is checked before anything in it is used."""
 
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ Sample = dict[str, Finite]
 
 
 class Row(BaseModel):
-    """An item, read leniently in what we don't use and strictly in what we do."""
+    """An item. Attributes that this service does not use are ignored, all others are checked."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -54,7 +54,7 @@ class ModelRow(Row):
     history: tuple[ClosedCycle, ...] = ()
 
     def tally(self) -> Tally:
-        """Return the running cycle's counters."""
+        """Return the counters of the running cycle."""
         return Tally(
             cycle=self.closed_cycles,
             devices=self.devices_trained_this_cycle,
@@ -120,7 +120,7 @@ class DatasetRow(Row):
 
 
 def _strings(value: Any) -> Any:
-    """A list or a set: the marketplace has written both. What is no text in it names no dataset."""
+    """Return the strings of a list or a set: the marketplace has written both, and other values in them."""
     return [part for part in value if isinstance(part, str)] if isinstance(value, list | set) else ()
 
 
@@ -133,7 +133,7 @@ class UserRow(Row):
     api_key: Any = None
 
     def entity(self) -> User:
-        """Return the domain's user; a masked hint is not a key."""
+        """Return the domain's user. A hint in place of the key is not a key."""
         key = self.api_key if isinstance(self.api_key, str) and self.api_key else None
         legacy = None if key is None or is_hint(key) else key
         return User(self.user_id, self.username, self.datasets_purchased, legacy)

@@ -1,14 +1,19 @@
-"""The tables of datasets and users, and the marketplace's attributes."""
+"""The tables of datasets, users, API keys and the audit log, and the marketplace's attributes."""
+
+import logging
 
 import pytest
+import structlog
 
-from orchestration.adapters.dynamo import DynamoDatasets, DynamoUsers
-from orchestration.domain.credentials import ELLIPSIS
-from orchestration.domain.errors import Conflict, NotFound
+from orchestration.adapters.dynamo import DynamoApiKeys, DynamoAuditLog, DynamoDatasets, DynamoUsers
+from orchestration.domain.credentials import ELLIPSIS, StoredKey
+from orchestration.domain.errors import Conflict, NotFound, Upstream
+from orchestration.domain.ports import AuditEntry
 from tests.builders import (
     DATASET,
     DEVELOPER,
     LEGACY_KEY,
+    NOON,
     SCIENTIST,
     a_dataset,
     a_developer,
@@ -16,6 +21,7 @@ from tests.builders import (
     dataset_item,
     user_item,
 )
+from tests.fakes import FakeClock
 
 
 class TestDatasets:
@@ -195,3 +201,104 @@ class TestItems:
         DynamoUsers(table).mask_legacy_key(a_developer(), f"art_{ELLIPSIS}")
 
         assert table.get(user_id="devi@example.org") == user_item(a_developer(), api_key=f"art_{ELLIPSIS}")
+
+
+KEY = StoredKey("hash", "devi", NOON + 0.5)
+
+
+class TestApiKeys:
+    @pytest.fixture
+    def keys(self, table_of):
+        return DynamoApiKeys(table_of("key_table"))
+
+    @pytest.mark.parametrize("key", [KEY, StoredKey("other", "devi", 0.0, expires_at=NOON)])
+    def test_a_key_is_found_by_its_hash(self, keys, key):
+        """As it was put."""
+        keys.put(key)
+
+        assert keys.find(key.key_hash) == key
+        assert keys.find("unknown") is None
+
+    def test_putting_again_gives_a_key_its_end(self, keys):
+        """The hash stays, the expiry is new."""
+        keys.put(KEY)
+        ending = StoredKey(KEY.key_hash, KEY.owner, KEY.created_at, expires_at=NOON + 60)
+        keys.put(ending)
+
+        assert keys.find(KEY.key_hash) == ending
+
+    def test_keys_are_listed_by_their_owner(self, keys):
+        """Nobody else's."""
+        for key in (KEY, StoredKey("second", "devi", NOON), StoredKey("third", "ada", NOON)):
+            keys.put(key)
+
+        assert {key.key_hash for key in keys.of("devi")} == {"hash", "second"}
+        assert keys.of("nobody") == []
+
+    def test_its_last_use_is_noted(self, keys):
+        """And stays, when the key is given its end."""
+        keys.put(KEY)
+        keys.used(KEY, NOON + 7)
+
+        assert keys.find(KEY.key_hash).last_used_at == NOON + 7
+
+    def test_the_use_of_a_key_that_is_gone_makes_no_new_one(self, keys):
+        """DynamoDB removes expired keys by itself."""
+        keys.used(KEY, NOON)
+
+        assert keys.find(KEY.key_hash) is None
+
+
+ENTRY = AuditEntry("ada", "model.withdraw", "model:net", "ok")
+
+
+class TestAuditLog:
+    @pytest.fixture
+    def table(self, table_of):
+        return table_of("audit_table")
+
+    @pytest.fixture
+    def heard(self, logs):
+        """The logs, as talkative as in production."""
+        usual = structlog.get_config()
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+        yield logs
+        structlog.configure(**usual)
+
+    def test_entries_are_told_in_their_order_with_their_time(self, table):
+        """Two in the same millisecond are two."""
+        clock = FakeClock(NOON)
+        audit = DynamoAuditLog(table, clock, days=1)
+        audit.record(ENTRY)
+        audit.record(ENTRY)
+        clock.tick(1)
+        audit.record(AuditEntry("bob", "node.retire", "dataset:x", "403 no"))
+        audit.record(AuditEntry("service", "model.retrieve", "model:net", "ok"))
+        told = list(audit.of("model:net"))
+
+        assert [entry.action for _, entry in told] == ["model.withdraw", "model.withdraw", "model.retrieve"]
+        assert told[0] == ("2023-11-14T22:13:20.000+00:00", ENTRY)
+
+    def test_an_entry_expires(self, table):
+        """DynamoDB removes it by itself."""
+        DynamoAuditLog(table, FakeClock(NOON), days=2).record(ENTRY)
+
+        assert [item["expires_at"] for item in table.scan()] == [NOON + 2 * 86_400]
+
+    def test_it_is_a_log_line_too(self, table, heard):
+        """For whoever searches the logs."""
+        DynamoAuditLog(table, FakeClock(NOON), days=1).record(ENTRY)
+
+        assert heard[0]["event"] == "audit"
+        assert (heard[0]["actor"], heard[0]["subject"], heard[0]["result"]) == ("ada", "model:net", "ok")
+
+    def test_what_can_not_be_noted_was_done_all_the_same(self, table, logs, monkeypatch):
+        """A table that is away doesn't undo a withdrawal, or make it a 502."""
+
+        def away(*_):
+            raise Upstream("DynamoDB did not answer.")
+
+        monkeypatch.setattr(type(table), "put", away)
+        DynamoAuditLog(table, FakeClock(NOON), days=1).record(ENTRY)
+
+        assert logs[-1]["event"] == "audit.not_written"

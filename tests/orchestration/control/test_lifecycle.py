@@ -253,6 +253,46 @@ def test_two_processes_that_meet_anywhere_leave_no_stack_behind(begin, first, ot
     assert world.stacks.most_at_once <= 1
 
 
+class TestSleeper:
+    """A process that is paused in the middle of a step, while others go through a whole generation."""
+
+    def test_it_does_not_show_the_address_of_an_earlier_stack(self):
+        """It has probed the node of generation 1; by now generation 2 is deploying."""
+        world = a_world()
+        creates(world)
+        wire = WhenCalled("server.answers", lambda: self.begin_next_generation(world))
+        sleeper = a_reconciler(world.through(wire))
+        while not wire.is_over:
+            sleeper.sweep()
+        node = world.nodes.get(NODE)
+
+        assert (node.generation, node.status, node.address) == (2, NodeStatus.DEPLOYING, None)
+
+    def begin_next_generation(self, world):
+        gives_up(world)
+        while world.nodes.get(NODE).status is not NodeStatus.ABSENT:
+            a_reconciler(world).sweep()
+        creates(world)
+        while world.nodes.get(NODE).status is not NodeStatus.DEPLOYING:
+            a_reconciler(world).sweep()
+
+
+class WhenCalled(Wire):
+    """Does something right after the first call with this name."""
+
+    def __init__(self, name: str, then: Callable[[], None]) -> None:
+        super().__init__()
+        self._name = name
+        self._do = then
+        self.is_over = False
+
+    def passed(self, call: str) -> None:
+        super().passed(call)
+        if call == self._name and not self.is_over:
+            self.is_over = True
+            self._do()
+
+
 class TestSteps:
     def test_nothing_is_asked_of_cloudformation_for_a_node_that_is_gone(self, world, lifecycle):
         """A sweep over a thousand datasets costs calls for those that are awake only."""

@@ -128,7 +128,7 @@ class DynamoModels:
         means |= {"acc_this_cycle": tally.acc} if tally.acc_devices else {}
         try:
             if means:
-                self._update(model_id, EXISTS & unless_newer, put=means, quietly=True)
+                self._update(model_id, unless_newer, put=means, quietly=True)
         except ConditionFailed:
             log.debug("mean.superseded", model_id=model_id, devices=tally.devices)
 

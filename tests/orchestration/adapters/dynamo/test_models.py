@@ -1,5 +1,6 @@
 """The model table, and the attributes that the marketplace reads."""
 
+from contextlib import suppress
 from dataclasses import asdict, replace
 
 import pytest
@@ -20,6 +21,8 @@ from tests.builders import (
     model_item,
     submitted_item,
 )
+from tests.fakes import Crash, Wire
+from tests.fakes.world import tapped
 
 ADDRESS = "node.test"
 DONE = {"is_active": False, "percent_complete": 100, "retrieval_due": True}
@@ -40,6 +43,22 @@ def models(table):
 def put(table):
     """Write the item of a model."""
     return lambda model: table.put(model_item(model))
+
+
+def interrupted(table, after, then):
+    """Return the models as a process sees them that is interrupted right after its n-th call to DynamoDB."""
+    return DynamoModels(replace(table, client=tapped(table.client, "dynamodb", Wire(after, then))))
+
+
+def close_and_die(table, progress):
+    """Seal a cycle in a process that dies before it settles it."""
+
+    def die():
+        raise Crash
+
+    models = interrupted(table, 2, die)
+    with suppress(Crash):
+        models.close_cycle(models.get(MODEL), progress, NOON)
 
 
 def report(models, loss, acc=-1.0, model_id=MODEL):
@@ -446,13 +465,11 @@ class TestItems:
         assert shown["node_URL"] == ADDRESS
         assert "node_URL" not in table.get(model_id=MODEL)
 
-    def test_a_closing_that_died_half_way_is_settled_later_and_once(self, table, models, monkeypatch):
+    def test_a_closing_that_died_half_way_is_settled_later_and_once(self, table, models):
         """The counters are sealed in one write; the history follows, by whoever comes next."""
         table.put(submitted_item())
         report(models, 0.25)
-        with monkeypatch.context() as patch:
-            patch.setattr(DynamoModels, "settle", lambda *_: None)
-            models.close_cycle(models.get(MODEL), Progress(10), NOON)
+        close_and_die(table, Progress(10))
         sealed = models.get(MODEL)
         report(models, 0.75)
         models.settle(sealed)
@@ -466,12 +483,55 @@ class TestItems:
         assert float(table.get(model_id=MODEL)["loss_this_cycle"]) == 0.75
         assert not [name for name in table.get(model_id=MODEL) if name.startswith("sealed")]
 
-    def test_no_next_cycle_closes_over_one_that_is_not_settled(self, table, models, monkeypatch):
+    def test_a_cycle_that_others_have_settled_takes_no_later_one_away(self, table, models):
+        """A process read the model when cycle 1 was sealed; by now cycle 2 is."""
+        table.put(submitted_item())
+        close_and_die(table, Progress(10))
+        seen = models.get(MODEL)
+        models.settle(seen)
+        close_and_die(table, Progress(20))
+        models.settle(seen)
+
+        assert models.get(MODEL).sealed.cycle == 2
+
+    def test_a_mean_does_not_replace_that_of_a_later_report(self, table, models):
+        """Two reports at once: the second is counted and shown before the first is shown."""
+        table.put(submitted_item())
+        report(interrupted(table, 3, lambda: report(models, 0.75)), 0.25)
+
+        assert float(table.get(model_id=MODEL)["loss_this_cycle"]) == 0.5
+
+    def test_a_mean_does_not_replace_that_of_the_next_cycle(self, table, models):
+        """Its cycle closes before it is shown, and the next one has as many reports."""
+
+        def go_on():
+            models.close_cycle(models.get(MODEL), Progress(10), NOON)
+            report(models, 4.0)
+
+        table.put(submitted_item())
+        report(interrupted(table, 3, go_on), 0.25)
+
+        assert float(table.get(model_id=MODEL)["loss_this_cycle"]) == 4.0
+
+    def test_the_mean_of_a_closed_cycle_does_not_replace_that_of_the_next(self, table, models):
+        """Both close, and the first one's mean is written last."""
+
+        def go_on():
+            report(models, 4.0)
+            models.close_cycle(models.get(MODEL), Progress(20), NOON)
+
+        table.put(submitted_item())
+        report(models, 0.25)
+        slow = interrupted(table, 2, go_on)
+        slow.close_cycle(models.get(MODEL), Progress(10), NOON)
+
+        assert float(table.get(model_id=MODEL)["loss_this_cycle"]) == 4.0
+        assert [cycle.loss for cycle in models.get(MODEL).history] == [0.25, 4.0]
+
+    def test_no_next_cycle_closes_over_one_that_is_not_settled(self, table, models):
         """Its means would be lost."""
         table.put(submitted_item())
-        with monkeypatch.context() as patch:
-            patch.setattr(DynamoModels, "settle", lambda *_: None)
-            models.close_cycle(models.get(MODEL), Progress(10), NOON)
+        close_and_die(table, Progress(10))
 
         assert models.close_cycle(models.get(MODEL), Progress(20), NOON) is False
 

@@ -170,6 +170,12 @@ class TestWake:
         assert nodes.wake(self.ASLEEP, NOON + 60, "bob", NOON + 120) is False
         assert nodes.get(FULL.node_id) == now
 
+    def test_a_node_that_was_given_up_is_woken(self, put, nodes):
+        """It is still wished up, and nothing goes on."""
+        put(replace(FULL, status=NodeStatus.FAILED))
+
+        assert nodes.wake(replace(FULL, status=NodeStatus.FAILED), NOON + 60, "bob", NOON + 120) is True
+
     def test_of_two_devices_at_once_one_wakes_it(self, put, nodes):
         """Whoever is second finds it awake."""
         put(self.ASLEEP)
@@ -225,7 +231,7 @@ class TestSeen:
     def test_an_earlier_time_changes_nothing(self, put, nodes, what):
         """Two processes may write in either order."""
         put(FULL)
-        for when in (NOON - 3600, getattr(FULL, what)):
+        for when in (getattr(FULL, what), NOON - 3600):
             see(nodes, what, when)
 
         assert nodes.get(FULL.node_id) == FULL
@@ -271,6 +277,14 @@ def test_what_is_not_wished_for_is_not_claimed(nodes):
     """Its owner has given it up meanwhile."""
     seen = nodes.ask(DATASET, NOON, "ada")
     nodes.let_go(seen)
+
+    assert nodes.claim(seen, NOON, QUOTA) is None
+
+
+def test_what_its_owner_has_given_up_is_not_claimed(nodes):
+    """Also by a process that knows it."""
+    nodes.let_go(nodes.ask(DATASET, NOON, "ada"))
+    (seen,) = nodes.all()
 
     assert nodes.claim(seen, NOON, QUOTA) is None
 
@@ -409,6 +423,13 @@ class TestQuota:
         assert awake(nodes, 2).charged_to == "ada"
         with pytest.raises(QuotaExceeded):
             awake(nodes, 3)
+
+    def test_what_is_gone_makes_room_for_all(self, nodes):
+        """Whoever it was charged to."""
+        first, *_ = [awake(nodes, number, buyer) for number, buyer in enumerate(("ada", "bob", "eve"))]
+        nodes.release(first, {"reason": ""})
+
+        assert awake(nodes, 3, "dan").charged_to == "dan"
 
     def test_counters_are_no_nodes(self, nodes):
         """They stand in the same table."""

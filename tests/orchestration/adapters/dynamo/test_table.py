@@ -9,6 +9,7 @@ from botocore.stub import Stubber
 
 from orchestration.adapters.dynamo.table import ConditionFailed, Table, TransactionFailed, stored
 from orchestration.domain.errors import Upstream
+from tests.fakes import FakeClock, FakeDynamoDB
 
 KEY = {"node_id": "n1"}
 IMPATIENT = Config(connect_timeout=0.2, read_timeout=0.2, retries={"total_max_attempts": 1})
@@ -107,6 +108,16 @@ class TestTable:
 
         assert list(found) == [{"retrieval_due": "steps"}]
         assert len(list(table.scan())) == 2
+
+    def test_what_was_just_written_is_read(self):
+        """Also while indexes and other reads lag behind."""
+        client = FakeDynamoDB(FakeClock())
+        table = Table(client, "node_table")
+        with client.lagging():
+            table.put(KEY)
+
+            assert table.get(**KEY) == KEY
+            assert list(table.scan()) == [KEY]
 
     @pytest.mark.parametrize("text", ["ü" * 100, " ", "\x00", "a\nb", "🙂"])
     def test_a_key_is_free_text(self, table, text):

@@ -473,9 +473,11 @@ class TestItems:
         sealed = models.get(MODEL)
         report(models, 0.75)
         models.settle(sealed)
-        models.settle(sealed)
+        wire = Wire()
+        DynamoModels(replace(table, client=tapped(table.client, "dynamodb", wire))).settle(sealed)
         settled = models.get(MODEL)
 
+        assert wire.calls == [], "settled twice"
         assert sealed.sealed is not None
         assert settled.sealed is None
         assert settled.history == (a_closed_cycle(loss=0.25, devices=1, median_loss=0.25),)

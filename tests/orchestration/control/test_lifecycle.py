@@ -254,7 +254,7 @@ def test_two_processes_that_meet_anywhere_leave_no_stack_behind(begin, first, ot
 
 
 class TestSleeper:
-    """A process that is paused in the middle of a step, while others go through a whole generation."""
+    """A process that is paused in the middle of a step, while others go on."""
 
     def test_it_does_not_show_the_address_of_an_earlier_stack(self):
         """It has probed the node of generation 1; by now generation 2 is deploying."""
@@ -267,6 +267,35 @@ class TestSleeper:
         node = world.nodes.get(NODE)
 
         assert (node.generation, node.status, node.address) == (2, NodeStatus.DEPLOYING, None)
+
+    def test_it_does_not_say_of_a_ready_node_that_it_is_silent(self):
+        """It has probed the node too early; by now another process has seen the node answer."""
+        world = a_world()
+        creates(world)
+        world.server.silent = True
+        wire = WhenCalled("server.answers", lambda: self.answer_at_last(world))
+        sleeper = a_reconciler(world.through(wire))
+        while not wire.is_over:
+            sleeper.sweep()
+        node = world.nodes.get(NODE)
+
+        assert (node.status, node.reason) == (NodeStatus.READY, "")
+
+    def test_it_does_not_delete_what_was_asked_for_again(self):
+        """It has read that the node is not wanted; by now somebody wants it."""
+        world = a_world_with_a_node()
+        a_node_service(world).retire(DATASET, caller=DEVELOPER, force=True)
+        wire = WhenCalled("dynamodb.query model_table", lambda: creates(world))
+        a_reconciler(world.through(wire)).sweep()
+        node = world.nodes.get(NODE)
+
+        assert wire.is_over
+        assert (node.wish, node.status, world.stacks.deleted) == (Wish.UP, NodeStatus.READY, [])
+
+    def answer_at_last(self, world):
+        world.server.silent = False
+        while world.nodes.get(NODE).status is not NodeStatus.READY:
+            a_reconciler(world).sweep()
 
     def begin_next_generation(self, world):
         gives_up(world)

@@ -34,6 +34,7 @@ class Cloud(World):
     fates: deque[Fate] = field(default_factory=deque)
     fate: Fate = field(default_factory=Fate)
     seed: int = 0
+    validate: bool = True
     sleep: Callable[[float], None] = lambda _seconds: None
 
     def __post_init__(self) -> None:

@@ -24,6 +24,7 @@ COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 }
 ORDERED = ("S", "N", "B")
 KINDS = {bool: "BOOL", type(None): "NULL", str: "S", Decimal: "N", bytes: "B", dict: "M", list: "L"}
+ATOMS = frozenset({bool, type(None), str, Decimal, bytes})
 MISSING = object()
 
 WRONG_TYPE = "An operand in the update expression has an incorrect data type"
@@ -66,15 +67,13 @@ def kept(value: Any) -> Any:
 
 
 def copied(value: Any) -> Any:
-    """Return a copy that shares nothing that can change."""
-    match value:
-        case dict():
-            return {name: copied(part) for name, part in value.items()}
-        case list():
-            return [copied(part) for part in value]
-        case set():
-            return set(value)
-    return value
+    """Return a copy of a kept value that shares nothing that can change."""
+    kind = type(value)
+    if kind is dict:
+        return {name: part if type(part) in ATOMS else copied(part) for name, part in value.items()}
+    if kind is list:
+        return [part if type(part) in ATOMS else copied(part) for part in value]
+    return set(value) if kind is set else value
 
 
 @cache

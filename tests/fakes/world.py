@@ -95,7 +95,11 @@ ITEMS: dict[type, tuple[str, Callable[[Any], Item]]] = {
 
 @dataclass
 class World:
-    """Everything outside the service at once: the service's own adapters on tables in memory, and fakes."""
+    """Everything outside the service at once: the service's own adapters on tables in memory, and fakes.
+
+    `validate`: botocore's model checks each call, which takes longer than the call. The adapters' own tests
+    do that for every kind of call they make.
+    """
 
     secrets: FakeSecrets = field(default_factory=FakeSecrets)
     tenants: FakeTenants = field(default_factory=FakeTenants)
@@ -103,7 +107,7 @@ class World:
     bucket: FakeBucket = field(default_factory=FakeBucket)
     server: Any = None
     clock: FakeClock = field(default_factory=FakeClock)
-    validate: bool = True
+    validate: bool = False
     page: int = PAGE
 
     def __post_init__(self) -> None:

@@ -91,22 +91,25 @@ class Table:
 
     def query(self, index: str | None, key: ConditionBase, **options: Any) -> Iterator[Item]:
         """Yield the items of a partition of an index, or of the table, eventually consistent."""
+        options |= {"TableName": self.name, "KeyConditionExpression": key}
         options |= {"IndexName": index} if index else {}
-        return self._pages(self.client.query, KeyConditionExpression=key, **options)
+        return _items(lambda start: self.client.query(**options, **start))
 
     def scan(self, index: str | None = None, **options: Any) -> Iterator[Item]:
         """Yield all items of the table, read consistently, or of an index, eventually consistent."""
+        options |= {"TableName": self.name}
         options |= {"IndexName": index} if index else {"ConsistentRead": True}
-        return self._pages(self.client.scan, **options)
+        return _items(lambda start: self.client.scan(**options, **start))
 
-    def _pages(self, operation: Callable[..., Any], **options: Any) -> Iterator[Item]:
-        with upstream_errors("DynamoDB"):
-            while True:
-                page = operation(TableName=self.name, **options)
-                yield from page["Items"]
-                if "LastEvaluatedKey" not in page:
-                    return
-                options["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
+def _items(page_from: Callable[[Mapping[str, Any]], Any]) -> Iterator[Item]:
+    start: Mapping[str, Any] | None = {}
+    with upstream_errors("DynamoDB"):
+        while start is not None:
+            page = page_from(start)
+            yield from page["Items"]
+            last = page.get("LastEvaluatedKey")
+            start = {"ExclusiveStartKey": last} if last else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from flask.typing import ResponseReturnValue
 
 from orchestration.api.auth import API_KEY_HEADER, anybody, node_required
 from orchestration.api.context import services
-from orchestration.api.payloads import LossPayload, ProgressPayload, parsed
+from orchestration.api.payloads import LossPayload, ProgressPayload, UploadPayload, parsed
 from orchestration.domain.cycle import Progress
 
 bp = Blueprint("training", __name__)
@@ -28,10 +28,19 @@ def record_loss() -> ResponseReturnValue:
 def record_progress() -> ResponseReturnValue:
     """Close a cycle of a model, on the word of the node that hosts it.
 
-    0 per cent closes none: with it a node asks whether an upload is of a model that is known here.
+    0 per cent closes none: nodes that don't know `/model_upload` ask with it.
     """
     body = parsed(request, ProgressPayload)
     progress = Progress(body.percent_complete, body.cycle, body.version)
     if services().training.record_progress(body.model_id, progress, node=g.node):
         return jsonify(status=f"Model {body.model_id} is {body.percent_complete} % complete.")
     return jsonify(status=f"Nothing new about model {body.model_id}.")
+
+
+@bp.post("/model_upload")
+@node_required
+def check_upload() -> ResponseReturnValue:
+    """Answer whether the node may host a model; a node asks before it keeps an upload."""
+    body = parsed(request, UploadPayload)
+    services().training.hosted_model(body.model_id, body.version, node=g.node)
+    return jsonify(status=f"Model {body.model_id} may be uploaded to this node.")

@@ -32,14 +32,19 @@ class TrainingService:
             raise Unauthenticated("Only a node that this service has launched may report progress.")
         return node
 
-    @retry(retry=retry_if_exception_type(Contended), stop=stop_after_attempt(5), reraise=True)
-    def record_progress(self, model_id: str, progress: Progress, *, node: Node) -> bool:
-        """Close a cycle; False when the word is not news. Raises NotFound, AccessDenied, Contended."""
+    def hosted_model(self, model_id: str, version: str | None, *, node: Node) -> Model:
+        """Return a model the node may host; version None matches any. Raises NotFound, AccessDenied."""
         model = self.models.get(model_id)
         if node_id_of(model.dataset_id) != node.node_id:
             raise AccessDenied("This model is on another node.")
-        if progress.version not in (None, model.version):
+        if version not in (None, model.version):
             raise NotFound(f"Model {model_id!r} has no such version.")
+        return model
+
+    @retry(retry=retry_if_exception_type(Contended), stop=stop_after_attempt(5), reraise=True)
+    def record_progress(self, model_id: str, progress: Progress, *, node: Node) -> bool:
+        """Close a cycle; False when the word is not news. Raises NotFound, AccessDenied, Contended."""
+        model = self.hosted_model(model_id, progress.version, node=node)
         self.models.settle(model)
         if not self._is_news(model, progress):
             return False

@@ -1,4 +1,4 @@
-"""POST /model_loss and /model_progress, to the letter."""
+"""POST /model_loss, /model_progress and /model_upload, to the letter."""
 
 import pytest
 
@@ -87,12 +87,36 @@ def test_our_nodes_word_carries_its_cycle(progress, world):
     ],
     ids=lambda value: str(value),
 )
-def test_a_node_may_ask_whether_a_model_is_known(progress, world, asked, status):
-    """Before it keeps an upload, with 0 per cent: by the status it knows, and nothing is changed."""
+def test_a_node_of_an_older_image_asks_with_0_per_cent_whether_it_may_host_a_model(
+    progress, world, asked, status
+):
+    """The status is the answer, and nothing is changed."""
     world.models.add(a_model(model_id="other", dataset_id="steps"))
     answer = progress(0, **({"version": "1"} | asked))
 
     assert answer.status_code == status
+    assert world.models.get(MODEL) == a_model()
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ({}, 200),
+        ({"version": "2"}, 404),
+        ({"model_id": "nobody's"}, 404),
+        ({"model_id": "other"}, 403),
+        ({"model_id": ""}, 400),
+        ({"version": None}, 400),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_node_asks_whether_it_may_host_a_model(post, node, world, asked, status):
+    """A model of its own dataset, in the version that was submitted; nothing is changed."""
+    world.models.add(a_model(model_id="other", dataset_id="steps"))
+    answer = post("/model_upload", {"model_id": MODEL, "version": "1"} | asked, basic(node.node_id))
+
+    assert answer.status_code == status
+    assert ("status" if status == 200 else "error") in answer.json
     assert world.models.get(MODEL) == a_model()
 
 

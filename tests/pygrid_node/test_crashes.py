@@ -142,14 +142,14 @@ def expected(frame):
     indirect=["database_url"],
 )
 def test_a_node_that_is_killed_again_and_again_trains_the_same_model(
-    database_url, node_id, tmp_path, master, frame, count, kills
+    database_url, node_id, tmp_path, orchestrator, frame, count, kills
 ):
     """Every checkpoint is the same to the last bit, so no accepted diff was lost and none averaged twice.
 
     On PostgreSQL two processes serve one database, and either may be killed.
     """
     environment = {"PLACE_LIFETIME": "0.2", "DATABASE_URL": database_url, "NODE_ID": node_id}
-    processes = [NodeProcess(tmp_path, master.location, **environment) for _ in range(count)]
+    processes = [NodeProcess(tmp_path, orchestrator.location, **environment) for _ in range(count)]
     killer = Killer(processes, kills, random.Random(SEED))
     for process in processes:
         process.start()
@@ -166,4 +166,4 @@ def test_a_node_that_is_killed_again_and_again_trains_the_same_model(
         for array, wanted in zip(arrays, want, strict=True):
             assert np.array_equal(array, wanted), f"checkpoint {number + 1}"
     assert again == [{"status": "success"}] * PHONES * CYCLES
-    assert {call["cycle"] for call in master.calls} >= set(range(1, CYCLES))
+    assert {call["cycle"] for call in orchestrator.calls} >= set(range(1, CYCLES))

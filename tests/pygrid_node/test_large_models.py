@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from pygrid_node.storage.blobs import PART
 from pygrid_wire import decode_state, encode_state
 from tests.node_process import NodeProcess
+from tests.pygrid_node.helpers import wait_for
 
 pytestmark = pytest.mark.moto
 
@@ -21,16 +21,9 @@ BODY = encode_state([MODEL])
 NAME = "fixture-linear"
 
 
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
 @pytest.fixture
-def process(tmp_path, master):
-    process = NodeProcess(tmp_path, master.location)
+def process(tmp_path, orchestrator):
+    process = NodeProcess(tmp_path, orchestrator.location)
     process.start()
     wait_for(process.answers)
     yield process
@@ -46,7 +39,7 @@ def large(recorded):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_large_model_takes_a_small_multiple_of_its_size(process, client_of, large):
-    """Upload, download, two reports and their average: never five times the model more than at rest."""
+    """Upload, download, two reports and their average take less than seven times the model."""
     node = client_of(process.address)
     at_rest = memory(process, "VmRSS")
     node.frames(json.dumps(large))
@@ -59,7 +52,7 @@ def test_a_large_model_takes_a_small_multiple_of_its_size(process, client_of, la
     [averaged] = decode_state(node.checkpoint(NAME).content)
 
     assert np.abs(averaged - (MODEL - np.mean(DIFFS, axis=0, dtype=np.float64))).max() < 1e-7
-    assert memory(process, "VmHWM") - at_rest < 5 * len(BODY)
+    assert memory(process, "VmHWM") - at_rest < 7 * len(BODY)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

@@ -12,23 +12,17 @@ import structlog
 
 from pygrid_node.__main__ import main
 from tests.node_process import ROOT, NodeProcess, answers, free_port
+from tests.pygrid_node.helpers import wait_for
 
 pytestmark = pytest.mark.moto
 
 DIFF = (ROOT / "tests" / "data" / "pygrid" / "linear" / "diff-1.bin").read_bytes()
 
 
-def wait_for(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
 @pytest.fixture
-def process(tmp_path, master):
+def process(tmp_path, orchestrator):
     """A node's process, not yet started."""
-    process = NodeProcess(tmp_path, master.location)
+    process = NodeProcess(tmp_path, orchestrator.location)
     yield process
     process.kill()
 
@@ -45,7 +39,7 @@ def start_process(process, client_of):
     return start
 
 
-def test_a_node_that_was_killed_goes_on_where_it_was(process, start_process, master, recorded):
+def test_a_node_that_was_killed_goes_on_where_it_was(process, start_process, orchestrator, recorded):
     """SIGKILL after two of three diffs, then with progress untaken: nothing lost, nothing twice."""
     _, node = start_process()
     node.upload(recorded())
@@ -55,15 +49,15 @@ def test_a_node_that_was_killed_goes_on_where_it_was(process, start_process, mas
     process.kill()
 
     start_process()
-    master.statuses = [503] * 100_000
+    orchestrator.statuses = [503] * 100_000
     workers[2].report(DIFF)
-    wait_for(lambda: node.checkpoint("fixture-linear", 2).ok and master.headers)
+    wait_for(lambda: node.checkpoint("fixture-linear", 2).ok and orchestrator.headers)
     process.kill()
-    master.statuses = []
+    orchestrator.statuses = []
 
     start_process()
-    wait_for(lambda: master.calls)
-    assert master.calls == [{"percent_complete": 50, "model_id": "fixture-linear", "cycle": 1}]
+    wait_for(lambda: orchestrator.calls)
+    assert orchestrator.calls == [{"percent_complete": 50, "model_id": "fixture-linear", "cycle": 1}]
     assert node.worker("fixture-linear").accepted["status"] == "accepted"
     assert not node.checkpoint("fixture-linear", 3).ok
 
@@ -81,16 +75,16 @@ def test_a_node_ends_soon_and_well_on_sigterm(process, start_process, recorded):
 
     assert life.returncode == 0
     assert time.monotonic() - started < 10
-    assert '"event": "listening"' in output
+    assert '"event": "node.started"' in output
     assert "p/w" not in output
     assert "p%2Fw" not in output
 
 
-def test_a_node_serves_until_it_is_told_to_stop(monkeypatch, tmp_path, master):
+def test_a_node_serves_until_it_is_told_to_stop(monkeypatch, tmp_path, orchestrator):
     """The entry point itself, in this process: SIGTERM ends it with status 0."""
     port = free_port()
     environment = {"NODE_ID": "n", "DATABASE_URL": f"sqlite:///{tmp_path}/", "BIND_HOST": "127.0.0.1"}
-    for name, value in (environment | {"MASTER_NODE_URL": master.location, "PORT": str(port)}).items():
+    for name, value in (environment | {"MASTER_NODE_URL": orchestrator.location, "PORT": str(port)}).items():
         monkeypatch.setenv(name, value)
     statuses = []
 

@@ -61,9 +61,9 @@ BETTER = {
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory, master_of_module, recorded, running_node):
+def scene(tmp_path_factory, orchestrator_of_module, recorded, running_node):
     """A node as it was for the recording, and what the placeholders in the requests stand for."""
-    node = running_node(tmp_path_factory.mktemp("errors"), master_of_module)
+    node = running_node(tmp_path_factory.mktemp("errors"), orchestrator_of_module)
     for name, changes in {
         "fixture-errors": {},
         "fixture-errors-done": {"max_diffs": 1, "num_cycles": 1},

@@ -1,7 +1,6 @@
 """The three recorded processes, whole: upload, six workers in two cycles, two progress calls."""
 
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,19 +9,12 @@ import pytest
 
 from pygrid_wire import decode_state
 from pygrid_wire import syft_pb2 as pb
+from tests.pygrid_node.helpers import wait_for
 
 pytestmark = pytest.mark.moto
 
 DATA = Path(__file__).parents[1] / "data" / "pygrid"
 RECORDED = ["linear", "mlp", "linear-noavg"]
-
-
-def wait_for(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-    return value
 
 
 def train(node, process, workers, over):
@@ -33,14 +25,14 @@ def train(node, process, workers, over):
 
 
 @pytest.mark.parametrize("process", RECORDED)
-def test_a_recorded_process_ends_in_the_recorded_checkpoints(node, master, process):
+def test_a_recorded_process_ends_in_the_recorded_checkpoints(node, orchestrator, process):
     """`new = old - mean(diffs)`, to 1e-6 of what the original calculated; 50 and 100 % are told."""
     expected = json.loads((DATA / process / "expected.json").read_text())
     frame = (DATA / process / "upload.request.json").read_text()
     answer = node.frames(frame)[0]
     train(node, process, (1, 2, 3), over="http")
     train(node, process, (4, 5, 6), over="ws")
-    wait_for(lambda: len(master.calls) == 2)
+    wait_for(lambda: len(orchestrator.calls) == 2)
 
     assert answer == json.loads((DATA / process / "upload.response.json").read_text())
     for number in (1, 2, 3):
@@ -48,7 +40,7 @@ def test_a_recorded_process_ends_in_the_recorded_checkpoints(node, master, proce
         for array, want in zip(arrays, expected[f"checkpoint_{number}"], strict=True):
             assert np.abs(array - np.array(want)).max() <= 1e-6
     assert node.checkpoint(f"fixture-{process}").content == node.checkpoint(f"fixture-{process}", 3).content
-    assert master.calls == [
+    assert orchestrator.calls == [
         {"percent_complete": 50, "model_id": f"fixture-{process}", "cycle": 1},
         {"percent_complete": 100, "model_id": f"fixture-{process}", "cycle": 2},
     ]
@@ -107,7 +99,7 @@ def test_a_worker_gets_the_uploaded_model_and_each_form_of_the_plan(node, record
     assert plans["list"].content == plans["else"].content
 
 
-def test_a_worker_of_a_former_cycle_gets_nothing_of_the_next(node, recorded, master):
+def test_a_worker_of_a_former_cycle_gets_nothing_of_the_next(node, recorded, orchestrator):
     """Its key was for a cycle that is over; its late report is refused, as PyGrid refuses: with an error.
 
     Over HTTP the status is 200 all the same: clients know no other for a report.
@@ -116,7 +108,7 @@ def test_a_worker_of_a_former_cycle_gets_nothing_of_the_next(node, recorded, mas
     late, early = node.worker("fixture-linear"), node.worker("fixture-linear")
     diff = (DATA / "linear" / "diff-1.bin").read_bytes()
     early.report(diff)
-    wait_for(lambda: master.calls)
+    wait_for(lambda: orchestrator.calls)
     query = late.proof | {"model_id": late.accepted["model_id"]}
 
     assert node.http("GET", "/model-centric/get-model", params=query).json() == {"error": "Cycle not found!"}

@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import os
-import time
 from collections import defaultdict
 
 import aiohttp
@@ -12,6 +11,7 @@ import pytest
 
 from pygrid_wire import decode_state, encode_state
 from tests.node_process import NodeProcess
+from tests.pygrid_node.helpers import wait_for
 from tests.pygrid_node.phones import Line, Phone
 
 pytestmark = pytest.mark.moto
@@ -109,23 +109,16 @@ async def torture(address, uploads, book):
         return {(model, number): await line.trained(model, number) for model, number in query}
 
 
-def wait_for(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-
-
 @pytest.fixture
-def process(tmp_path, master):
+def process(tmp_path, orchestrator):
     """A node's process, where places lapse soon."""
-    process = NodeProcess(tmp_path, master.location, PLACE_LIFETIME="0.3")
+    process = NodeProcess(tmp_path, orchestrator.location, PLACE_LIFETIME="0.3")
     process.start()
     yield process
     process.kill()
 
 
-def test_every_cycle_ends_with_the_mean_of_the_good_diffs(process, master, recorded):
+def test_every_cycle_ends_with_the_mean_of_the_good_diffs(process, orchestrator, recorded):
     """Garbage, wrong shapes, NaN, repeated and late reports, devices that vanish; several models at once."""
     uploads = []
     for model, (recorded_process, rules) in MODELS.items():
@@ -134,7 +127,7 @@ def test_every_cycle_ends_with_the_mean_of_the_good_diffs(process, master, recor
         uploads.append(recorded(recorded_process, **named, **changes))
     book = Book()
     checkpoints = asyncio.run(torture(process.address, uploads, book))
-    wait_for(lambda: len(master.calls) == CYCLES * len(MODELS))
+    wait_for(lambda: len(orchestrator.calls) == CYCLES * len(MODELS))
 
     assert min(book.tried[kind] for kind in BAD) > 0
     for model, (_, rules) in MODELS.items():
@@ -146,5 +139,5 @@ def test_every_cycle_ends_with_the_mean_of_the_good_diffs(process, master, recor
                 mean = np.mean([diff[index] for diff in diffs], axis=0, dtype=np.float64)
                 assert np.abs(old - mean - new).max() <= 1e-5
     assert not book.counted
-    told = [(call["model_id"], call["cycle"]) for call in master.calls]
+    told = [(call["model_id"], call["cycle"]) for call in orchestrator.calls]
     assert sorted(told) == sorted((model, number + 1) for model in MODELS for number in range(CYCLES))

@@ -1,4 +1,4 @@
-"""A database of an older version is brought up to date, whole or not at all, and keeps what is in it."""
+"""A database of an older version is migrated in one transaction and keeps its rows."""
 
 import importlib
 from pathlib import Path
@@ -15,14 +15,13 @@ from sqlalchemy import create_engine, inspect, make_url, text
 from pygrid_node.settings import Settings
 from pygrid_node.storage import migrations
 from pygrid_node.storage.cycles import CycleStore
-from pygrid_node.storage.database import Database
-from pygrid_node.storage.models import ProcessStore
-from pygrid_node.storage.postgresql import with_driver
+from pygrid_node.storage.database import Database, with_driver
+from pygrid_node.storage.models import ModelStore
 from pygrid_node.storage.schema import metadata
 
 pytestmark = pytest.mark.moto
 
-PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+PROJECT = Path(__file__).parents[3] / "pyproject.toml"
 ROWS = {
     "processes": {
         "id": 1,
@@ -49,13 +48,13 @@ ROWS = {
 
 @pytest.fixture
 def url(database_url, node_id):
-    """A fresh database."""
+    """A new database."""
     return Settings(node_id=node_id, database_url=database_url, master_node_url="h:1").database
 
 
 @pytest.fixture
 def engine(url):
-    """A way to a database beside the node's."""
+    """A connection to the database beside the node's."""
     engine = create_engine(with_driver(make_url(url)))
     yield engine
     engine.dispose()
@@ -63,7 +62,7 @@ def engine(url):
 
 @pytest.fixture
 def old(engine):
-    """A database as the version before migrations made it, with a cycle that runs."""
+    """A database as the version before migrations created it, with an open cycle."""
     first = importlib.import_module("pygrid_node.storage.migrations.versions.r0001_first_tables")
     with engine.begin() as connection:
         with Operations.context(MigrationContext.configure(connection)):
@@ -79,8 +78,8 @@ def revisions(engine):
 
 
 @pytest.mark.parametrize("before", ["nothing", "old"])
-def test_the_steps_lead_to_the_tables_that_the_node_uses(request, url, engine, before):
-    """From nothing, and from a database without a version; a second start changes nothing."""
+def test_the_migrations_lead_to_the_tables_of_the_schema(request, url, engine, before):
+    """From an empty database and from one without a revision; a second start changes nothing."""
     if before == "old":
         request.getfixturevalue("old")
     for _ in range(2):
@@ -92,22 +91,22 @@ def test_the_steps_lead_to_the_tables_that_the_node_uses(request, url, engine, b
     assert len(revisions(engine)) == 1
 
 
-def test_a_database_without_a_version_is_kept(old, url):
-    """Its model, its plans, and the diff that was accepted into the cycle that runs."""
+def test_a_database_without_a_revision_keeps_its_rows(old, url):
+    """Its model, its plans, and the diff of the open cycle."""
     database = Database(url)
-    processes, cycles = ProcessStore(database), CycleStore(database)
-    process, cycle = processes.find("old"), cycles.open_cycle(1)
-    kept = [processes.checkpoint(1).read(), processes.plan(1, "tfjs")[1]]
-    diffs = [cycles.diff(number) for number in cycles.diff_ids(cycle.id)]
+    models, cycles = ModelStore(database), CycleStore(database)
+    model, cycle = models.find("old"), cycles.open_cycle(1)
+    kept = [models.checkpoint(1).read(), models.plan(1, "tfjs")[1]]
+    diffs = list(cycles.diffs(cycle))
     database.close()
 
-    assert (process.id, process.plans, cycle.counted) == (1, {"training_plan": 1}, 1)
+    assert (model.id, model.plans, cycle.counted) == (1, {"training_plan": 1}, 1)
     assert kept == [b"a state", b"j"]
     assert diffs == [b"a diff"]
 
 
-def test_a_step_that_fails_leaves_the_database_as_it_was(old, url, engine, monkeypatch):
-    """The version before it can go on."""
+def test_a_migration_that_fails_leaves_the_database_unchanged(old, url, engine, monkeypatch):
+    """The previous version can still use it."""
 
     def fail(*_args):
         raise OSError("the power went")
@@ -120,7 +119,7 @@ def test_a_step_that_fails_leaves_the_database_as_it_was(old, url, engine, monke
 
 
 def test_a_database_of_a_newer_version_is_refused(url, engine):
-    """What its columns mean this version can't know."""
+    """This version does not know its columns."""
     Database(url).close()
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
@@ -128,8 +127,8 @@ def test_a_database_of_a_newer_version_is_refused(url, engine):
         Database(url)
 
 
-def test_a_new_step_is_made_as_the_docstring_says(tmp_path):
-    """The template comes after the newest step and can be run."""
+def test_a_new_migration_is_created_as_the_docstring_says(tmp_path):
+    """It follows the newest migration and can be run."""
     config = Config(toml_file=PROJECT)
     config.set_main_option("version_locations", f"{migrations.__path__[0]}/versions:{tmp_path}")
     config.set_main_option("path_separator", ":")

@@ -1,4 +1,4 @@
-"""Long messages say the same as short ones, and their bytes are there once."""
+"""Long messages are parsed like short ones, without copies of their long strings."""
 
 import base64
 import json
@@ -6,12 +6,11 @@ import json
 import pytest
 
 from pygrid_node.errors import InvalidRequest
-from pygrid_node.long_strings import parse_json
-from pygrid_node.longtext import LongText
+from pygrid_node.long_strings import LongString, parse_json
 
 BODY = bytes(range(256)) * 8192
 HEX, BASE64 = BODY.hex(), base64.b64encode(BODY).decode()
-BLANK = " " * 2**20  # makes a frame a long one
+BLANK = " " * 2**20  # makes a frame long
 
 
 def frame(value, **options):
@@ -29,15 +28,15 @@ def frame(value, **options):
     ],
     ids=["short", "long", "escaped", "not ASCII", "many quotes"],
 )
-def test_what_is_no_encoded_body_is_read_as_ever(value):
-    """However long, and wherever it stands."""
+def test_strings_that_are_not_encoded_bytes_are_parsed_as_usual(value):
+    """Of any length, at any place."""
     for options in ({}, {"ensure_ascii": False}):
         assert parse_json(frame(value, **options)) == value
     assert parse_json(bytes(frame(value))) == value
 
 
-def test_a_model_is_left_in_the_frame_until_it_is_wanted():
-    """And the frame is given back when nothing more is in it."""
+def test_a_model_stays_in_the_frame_until_it_is_decoded():
+    """The frame is freed with the last long string."""
     data = {"model": HEX, "plans": {"training_plan": HEX}, "averaging_plan": HEX, "name": "n" * 70_000}
     message = frame({"type": "t", "data": data})
     parsed = parse_json(message)["data"]
@@ -73,23 +72,23 @@ def test_a_diff_is_decoded(text):
         ("from_base64", "A" * 786_428 + "AA==" * 400),
     ],
 )
-def test_what_is_badly_encoded_is_refused(method, text):
-    """As strictly as when it is short: no padding in the middle, nothing skipped."""
+def test_a_badly_encoded_string_is_refused(method, text):
+    """As strictly as a short one: no padding in the middle, no character skipped."""
     parsed = parse_json(frame({"diff": text}))["diff"]
-    assert isinstance(parsed, LongText)
+    assert isinstance(parsed, LongString)
     with pytest.raises(ValueError):  # noqa: PT011 - any, for a caller that has a sentence of its own
         getattr(parsed, method)()
 
 
 @pytest.mark.parametrize("ending", ['"', '"}', '\\"}', ""])
-def test_a_long_frame_that_is_no_object_is_refused(ending):
-    """In the parser's words, or with a sentence."""
+def test_a_long_frame_that_is_not_an_object_is_refused(ending):
+    """With the text of Python's parser, or a sentence."""
     start = '"' if ending == '"' else '{"model": "'
     with pytest.raises(InvalidRequest):
         parse_json(bytearray((start + HEX + (ending if ending != '"}' else '"')).encode()))
 
 
-def test_a_long_message_that_is_nested_without_end_is_refused():
-    """Not with a fault of the node."""
+def test_a_deeply_nested_long_message_is_refused():
+    """It is not a fault of the node."""
     with pytest.raises(InvalidRequest):
         parse_json(bytearray(b"[" * 2**20 + b'"' + b"a" * 70_000))

@@ -1,12 +1,18 @@
-"""An upload is kept whole or not at all."""
+"""Uploads and diffs are checked before anything is stored."""
 
 import math
+import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pygrid_node.errors import InvalidRequest
-from pygrid_node.server_config import MOST, ServerConfig
 from pygrid_node.uploads import read_upload
+from pygrid_wire import decode_state, encode_state
+from pygrid_wire import syft_pb2 as pb
+
+DATA = Path(__file__).parents[1] / "data" / "pygrid" / "linear"
 
 COUNT = "needs to be a whole number of at least 1"
 AMOUNT = "needs to be a positive number"
@@ -78,57 +84,16 @@ WRONG = {
 
 @pytest.mark.parametrize(("changes", "sentence"), WRONG.values(), ids=WRONG.keys())
 def test_a_wrong_upload_is_refused_with_a_sentence(recorded, changes, sentence):
-    """Everything is checked before anything is kept."""
+    """The sentence names the field."""
     with pytest.raises(InvalidRequest) as refusal:
         read_upload(recorded(**changes)["data"])
 
     assert str(refusal.value) == sentence
 
 
-def test_a_number_may_come_as_a_float():
-    """JavaScript has no whole numbers."""
-    config = ServerConfig.parse({"max_diffs": 3.0, "num_cycles": 2, "cycle_length": 600})
-
-    assert (config.max_diffs, config.requires_speed_test) == (3, False)
-
-
-LIMITS = ["min_workers", "max_workers", "min_diffs", "max_diffs"]
-
-
-@pytest.mark.parametrize(
-    ("limits", "wanted", "needed"),
-    [
-        ((1, 5, None, 3), 3, 1),  # as recorded
-        ((5, 5, None, 1), 1, 1),  # artificienlib's: every diff ends a cycle, however many workers it asks for
-        ((4, 5, None, 5), 5, 4),
-        ((4, 5, 2, 5), 5, 2),
-        ((4, 5, 0, 5), 5, 1),
-        ((1, 5, None, 9), 5, 1),  # nobody is left who could report a sixth
-        ((None, None, None, 3), 3, 1),
-        ((2, 4, None, None), 4, 2),
-        ((None, None, None, None), MOST, 1),  # until its time is over
-    ],
-)
-def test_limits_say_how_many_diffs_a_cycle_wants_and_needs(limits, wanted, needed):
-    """`wanted` end a cycle at once, `needed` when its time is over."""
-    given = {"num_cycles": 1, "cycle_length": 1} | dict(zip(LIMITS, limits, strict=True))
-    config = ServerConfig.parse(given)
-
-    assert (config.wanted, config.needed, config.max_workers) == (wanted, needed, limits[1])
-
-
-def test_a_plan_for_all_diffs_is_never_run_with_less():
-    """It has inputs for `max_diffs` of them; the time alone ends no cycle."""
-    given = {"num_cycles": 1, "cycle_length": 1, "max_diffs": 3}
-    config = ServerConfig.parse(given).with_all_diffs()
-
-    assert (config.wanted, config.needed, config.diffs_at_once) == (3, 3, 3)
-    assert ServerConfig.parse(given | {"iterative_plan": True}).diffs_at_once is None
-
-
 @pytest.mark.moto
 def test_a_refused_upload_leaves_the_name_free(node, recorded):
-    """artificienlib tries once more on its own; only after a success is the name taken."""
+    """artificienlib tries once more by itself; the name is taken only after a success."""
     answers = [
         node.upload(recorded(model="ffff")),
         node.upload(recorded(averaging_plan=None)),
@@ -141,17 +106,8 @@ def test_a_refused_upload_leaves_the_name_free(node, recorded):
 
 
 @pytest.mark.moto
-def test_a_fault_of_the_node_is_an_error_without_details(node, recorded):
-    """Half of a surrogate pair is a string to JSON, and none to a database; no trace goes out."""
-    answer = node.upload(recorded(client_config__name="\ud800"))
-
-    assert answer == {"error": "Internal error of the node."}
-    assert node.retrieve(params={"name": "x"}).status_code == 404
-
-
-@pytest.mark.moto
-def test_without_a_version_the_newest_upload_is_meant(node, recorded):
-    """Versions are words; the last one that came is the newest."""
+def test_without_a_version_the_newest_upload_is_used(node, recorded):
+    """Versions are texts; the newest upload is the one that arrived last."""
     for version in ("0.2", "0.1"):
         node.upload(recorded(client_config__version=version))
     worker = node.worker("fixture-linear")
@@ -159,3 +115,72 @@ def test_without_a_version_the_newest_upload_is_meant(node, recorded):
 
     assert worker.accepted["version"] == "0.1"
     assert answer["version"] == "0.1"
+
+
+GOOD = (DATA / "diff-1.bin").read_bytes()
+WEIGHT, BIAS = decode_state(GOOD)
+PICKLE = pb.State(tensors=[pb.StateTensor(torch_tensor=pb.TorchTensor(contents_bin=b"\x80\x02."))] * 2)
+
+BAD = {
+    "not base64": ("%%%", "base64"),
+    "base64 with junk in it": ("Cg8a\nBwjC", "base64"),
+    "not ASCII": ("é", "base64"),
+    "empty": (b"", "no tensors"),
+    "garbage": (b"garbage not protobuf", "not a state"),
+    "cut off": (GOOD[:-1], "can't be read"),
+    "a pickle": (PICKLE.SerializeToString(), "pickle"),
+    "a tensor less": (encode_state([WEIGHT]), "1 tensors"),
+    "another shape": (encode_state([WEIGHT.T, BIAS]), r"float32\[3, 1\] instead of float32\[1, 3\]"),
+    "another dtype": (encode_state([WEIGHT.astype("f8"), BIAS]), "float64"),
+    "not a number": (encode_state([WEIGHT * np.nan, BIAS]), "finite"),
+    "infinite": (encode_state([WEIGHT, BIAS * 0 - np.float32(np.inf)]), "finite"),
+}
+
+
+@pytest.fixture
+def worker(node, recorded):
+    """A worker in a cycle that ends with one diff."""
+    node.upload(recorded(server_config__max_diffs=1, server_config__num_cycles=1))
+    return node.worker("fixture-linear")
+
+
+@pytest.mark.moto
+def test_an_invalid_diff_is_refused_and_the_cycle_ends_with_a_valid_one(node, worker, orchestrator):
+    """The worker may report again, and the checkpoint contains the valid diff only."""
+    for what, (diff, complaint) in BAD.items():
+        answer = worker.report(diff)
+        assert re.search(complaint, answer["error"]), what
+    assert not node.checkpoint("fixture-linear", 2).ok
+
+    assert worker.report(GOOD) == {"status": "success"}
+    assert worker.report(GOOD) == {"status": "success"}
+    while not node.checkpoint("fixture-linear", 2).ok:
+        pass
+    old, new = (decode_state(node.checkpoint("fixture-linear", number).content)[0] for number in (1, 2))
+    assert np.array_equal(new, (old.astype("f8") - WEIGHT).astype("f4"))
+
+
+@pytest.mark.moto
+def test_a_worker_that_reports_twice_counts_once(node, recorded):
+    """Its later reports are answered with success and change nothing."""
+    node.upload(recorded())
+    worker = node.worker("fixture-linear")
+    for _ in range(5):
+        assert worker.report(GOOD) == {"status": "success"}
+
+    assert node.worker("fixture-linear").accepted["status"] == "accepted"
+    assert not node.checkpoint("fixture-linear", 2).ok
+
+
+@pytest.mark.moto
+def test_a_sum_that_overflows_leaves_the_model_unchanged(node, recorded):
+    """Finite diffs can overflow float32; the cycle ends and the model stays usable."""
+    node.upload(recorded(server_config__max_diffs=1, server_config__num_cycles=2))
+    huge = np.full((1, 3), -3e38, np.float32)
+    node.worker("fixture-linear").report(encode_state([huge, BIAS]))
+    node.worker("fixture-linear").report(encode_state([huge, BIAS]))
+    while not node.checkpoint("fixture-linear", 3).ok:
+        pass
+
+    second, third = (decode_state(node.checkpoint("fixture-linear", number).content) for number in (2, 3))
+    assert all(np.array_equal(old, new) for old, new in zip(second, third, strict=True))

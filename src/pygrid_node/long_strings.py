@@ -93,16 +93,16 @@ class _Source:
 
 def _parse_long(frame: Frame) -> Any:
     """Replace each long string by a short one that cannot be guessed, and parse the rest."""
-    places = _long_strings(frame)
-    if not places:
+    spans = _long_strings(frame)
+    if not spans:
         return json.loads(frame)
-    source, nonce = _Source(frame, len(places)), secrets.token_hex(16)
-    texts = {f"{nonce}-{number}": LongString(source, *place) for number, place in enumerate(places)}
+    source, nonce = _Source(frame, len(spans)), secrets.token_hex(16)
+    texts = {f"{nonce}-{number}": LongString(source, *span) for number, span in enumerate(spans)}
     pieces, end = [], 0
     with memoryview(frame) as view:
-        for name, place in zip(texts, places, strict=True):
-            pieces += [bytes(view[end : place[0]]), name.encode()]
-            end = place[1]
+        for name, span in zip(texts, spans, strict=True):
+            pieces += [bytes(view[end : span[0]]), name.encode()]
+            end = span[1]
         pieces.append(bytes(view[end:]))
     return _restored(json.loads(b"".join(pieces)), texts)
 

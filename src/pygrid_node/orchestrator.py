@@ -95,8 +95,7 @@ class ProgressSender:
             while True:
                 await self._changed.wait()
                 self._changed.clear()
-                # A model whose message is being sent now is left alone: when its task ends, this loop runs
-                # again.
+                # When the task of a model that is busy now ends, this loop runs again.
                 busy = set(self._tasks)
                 try:
                     messages = await asyncio.to_thread(self._outbox.oldest_of_each_model)

@@ -1,4 +1,4 @@
-"""Models of many parts, through a real process: their numbers, and what they take of memory."""
+"""Models of many parts, in a real process: their numbers, and their memory."""
 
 import json
 import sys
@@ -32,7 +32,7 @@ def process(tmp_path, orchestrator):
 
 @pytest.fixture
 def large(recorded):
-    """The upload of a model of 20 MB, whose cycle ends with two diffs."""
+    """An upload of 20 MB; its cycles end with two diffs."""
     changes = {"model": BODY.hex(), "averaging_plan": "", "server_config__max_diffs": 2}
     return recorded(**changes, server_config__min_workers=1, server_config__max_workers=4)
 
@@ -57,7 +57,7 @@ def test_a_large_model_takes_a_small_multiple_of_its_size(process, client_of, la
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_large_model_is_sent_with_its_length(node, large, method):
-    """On a connection that is good for more; HEAD sends no body."""
+    """HEAD sends no body."""
     node.upload(large)
     query = {"name": NAME, "checkpoint": 1}
     answer = node.retrieve(method, params=query)
@@ -68,8 +68,8 @@ def test_a_large_model_is_sent_with_its_length(node, large, method):
     assert answer.content == (BODY if method == "GET" else b"")
 
 
-def test_a_worker_that_goes_while_it_is_sent_a_model_does_no_harm(node, large):
-    """Its connection ends, and the node goes on."""
+def test_a_worker_may_disconnect_during_a_download(node, large):
+    """Other downloads are complete."""
     node.upload(large)
     query = {"name": NAME, "checkpoint": 1}
     for _ in range(3):
@@ -81,7 +81,7 @@ def test_a_worker_that_goes_while_it_is_sent_a_model_does_no_harm(node, large):
 
 
 def memory(process, entry):
-    """Bytes of `VmRSS` now, or of `VmHWM`, the most that it ever was."""
+    """Return bytes of `VmRSS`, the memory in use, or of `VmHWM`, its maximum so far."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     [line] = [line for line in lines if line.startswith(f"{entry}:")]
     return int(line.split()[1]) * 1024

@@ -29,7 +29,7 @@ def frame(value, **options):
     ids=["short", "long", "escaped", "not ASCII", "many quotes"],
 )
 def test_strings_that_are_not_encoded_bytes_are_parsed_as_usual(value):
-    """Of any length, at any place."""
+    """Of any length, under any key."""
     for options in ({}, {"ensure_ascii": False}):
         assert parse_json(frame(value, **options)) == value
     assert parse_json(bytes(frame(value))) == value

@@ -33,11 +33,11 @@ WRONG = {
     "max_workers is 0": ({"server_config__max_workers": 0}, f"'max_workers' {COUNT}"),
     "min_workers is negative": ({"server_config__min_workers": -1}, f"'min_workers' {AMOUNT}"),
     "min_workers is true": ({"server_config__min_workers": True}, f"'min_workers' {AMOUNT}"),
-    "more workers at least than at most": (
+    "min_workers above max_workers": (
         {"server_config__min_workers": 6},
         "'min_workers' needs to be at most 'max_workers'",
     ),
-    "more diffs at least than at most": (
+    "min_diffs above max_diffs": (
         {"server_config__min_diffs": 4},
         "'min_diffs' needs to be at most 'max_diffs' and 'max_workers'",
     ),
@@ -45,7 +45,7 @@ WRONG = {
         {"server_config__min_diffs": 0.5},
         "'min_diffs' needs to be a whole number of at least 0",
     ),
-    "workers rest for a text": (
+    "do_not_reuse_workers_until_cycle is text": (
         {"server_config__do_not_reuse_workers_until_cycle": "never"},
         f"'do_not_reuse_workers_until_cycle' {AMOUNT}",
     ),
@@ -53,15 +53,15 @@ WRONG = {
         {"server_config__pool_selection": "best"},
         "'pool_selection' needs to be one of random, iterate",
     ),
-    "cycle_length is longer than any life": (
+    "cycle_length is too large": (
         {"server_config__cycle_length": 1e300},
         "'cycle_length' needs to be at most 2147483647 seconds",
     ),
-    "a plan for all diffs, of which there may be any number": (
+    "a plan for all diffs without max_diffs": (
         {"server_config__iterative_plan": False, "server_config__max_diffs": None},
         "'max_diffs' is required: the averaging plan takes all diffs at once",
     ),
-    "a plan for all diffs, of which there may be less": (
+    "a plan for all diffs with min_diffs below max_diffs": (
         {"server_config__iterative_plan": False, "server_config__min_diffs": 2},
         "'min_diffs' needs to be 'max_diffs': the averaging plan takes all diffs at once",
     ),
@@ -71,11 +71,11 @@ WRONG = {
         {"client_config__lr": math.nan},
         "'client_config' holds a number that is not finite",
     ),
-    "authentication by a service": (
+    "authentication by an endpoint": (
         {"server_config__authentication": {"endpoint": "http://x"}},
         "'authentication' needs a 'secret' or a 'pub_key'",
     ),
-    "authentication by a service besides": (
+    "authentication by a secret and an endpoint": (
         {"server_config__authentication": {"secret": "s", "endpoint": "http://x"}},
         "'authentication' by an 'endpoint' is not supported by this node",
     ),

@@ -30,7 +30,7 @@ def floats(*numbers, dims):
 @pytest.mark.parametrize("name", RECORDED)
 @pytest.mark.parametrize("checkpoint", [1, 2, 3])
 def test_recorded_checkpoints_are_read_as_recorded(name, checkpoint):
-    """Every number of a state is the float32 that the original wrote."""
+    """Every number is the float32 that PyGrid wrote."""
     expected = json.loads((DATA / name / "expected.json").read_text())
     body = (DATA / name / f"model.checkpoint-{checkpoint}.bin").read_bytes()
 
@@ -68,7 +68,7 @@ def test_a_state_is_written_in_the_form_that_clients_read():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (2, 3)])
 def test_every_dtype_with_a_field_comes_back_as_it_was(dtype, shape):
-    """Shape, dtype and numbers are kept, also of a scalar and of an empty tensor."""
+    """Shape, dtype and numbers stay the same, also of a scalar and of an empty tensor."""
     array = (np.arange(np.prod(shape, dtype=int)) % 2).reshape(shape).astype(dtype)
     [again] = decode_state(encode_state([array]))
 
@@ -87,7 +87,7 @@ def test_bfloat16_is_calculated_as_float32_and_rounded_when_it_changes():
 
 
 def test_whole_numbers_are_rounded_when_they_change():
-    """A step of 0.6 moves an integer by one, not by none."""
+    """A step of 0.6 changes an integer by one."""
     assert Tensor("int32", np.array([1])).with_values(np.array([1.6])).values.tolist() == [2]
 
 
@@ -147,7 +147,7 @@ def with_placeholders(count):
     ],
 )
 def test_what_is_no_usable_state_is_refused(body):
-    """Nothing but `MalformedState` comes out of bytes that a stranger sent."""
+    """Any bytes give a state or `MalformedState`."""
     with pytest.raises(MalformedState):
         decode_state(body)
 
@@ -164,7 +164,7 @@ def test_floats_that_are_not_packed_are_refused():
 
 
 def test_an_array_without_a_field_is_not_written():
-    """Complex numbers have no place in the format."""
+    """The format has no field for complex numbers."""
     with pytest.raises(MalformedState, match="complex64"):
         encode_state([np.ones(1, np.complex64)])
 
@@ -199,7 +199,7 @@ def test_every_state_is_read_as_protobuf_reads_it(tensors):
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_large_tensors_are_views_of_the_body(kind):
-    """The one copy of a model is the one that came in."""
+    """A received model is not copied."""
     body = kind(encode_state([LARGE, LARGE[0, :3]]))
     large, small = decode_tensors(body)
 
@@ -209,7 +209,7 @@ def test_large_tensors_are_views_of_the_body(kind):
 
 
 def test_a_large_parameter_is_a_view_of_the_body():
-    """The other form in which torch's parameters come."""
+    """Also in the other form of torch's parameters."""
     state = pb.State.FromString(encode_state([LARGE]))
     tensor = pb.TorchTensor()
     tensor.CopyFrom(state.tensors[0].torch_tensor)
@@ -222,7 +222,7 @@ def test_a_large_parameter_is_a_view_of_the_body():
 
 
 def test_numbers_in_two_pieces_are_put_together():
-    """Protobuf allows it; nothing is cut out then."""
+    """Protobuf allows it; such numbers are not cut out."""
     state = pb.State.FromString(encode_state([LARGE]))
     contents = state.tensors[0].torch_tensor.contents_data.contents_float32
     whole = contents[0]
@@ -268,13 +268,13 @@ def test_a_pickle_beside_numbers_is_refused():
     ids=["cut by one", "half", "endless number", "groups", "length beyond the end", "half a 64", "half a 32"],
 )
 def test_what_is_no_state_is_refused(spoil):
-    """Protobuf has the last word."""
+    """Protobuf decides."""
     with pytest.raises(MalformedState):
         decode_tensors(spoil(encode_state([LARGE])))
 
 
 def test_fixed_size_fields_are_stepped_over_and_refused_as_unknown():
-    """A state has none."""
+    """A state has no such fields."""
     body = encode_state([LARGE])
     with pytest.raises(MalformedState, match="unknown"):
         decode_tensors(body + b"\x79" + b"8" * 8 + b"\x7d" + b"4" * 4)

@@ -1,7 +1,7 @@
 """The connection to SQLite or PostgreSQL, and what one transaction guarantees.
 
 SQLite is for one machine: many readers, one writer at a time. PostgreSQL is a cluster that nodes share and
-that pauses while nobody is connected to it.
+that pauses while it has no connections.
 """
 
 import sqlite3

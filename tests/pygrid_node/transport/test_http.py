@@ -1,11 +1,11 @@
 """HTTP: pages, speed test, CORS, limits, errors, and the credential for trained models."""
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
-
-from pygrid_node.storage.models import ModelStore
 
 pytestmark = pytest.mark.moto
 
@@ -87,14 +87,13 @@ def test_a_body_above_the_limit_is_refused(start_node):
     ] * 2
 
 
-def test_a_fault_of_the_node_is_a_500_in_json(node, monkeypatch):
-    """The traceback is in the log, not in the answer."""
-
-    def fault(*_args):
-        raise RuntimeError("details")
-
-    monkeypatch.setattr(ModelStore, "find", fault)
-    answer = node.checkpoint("any")
+def test_a_fault_of_the_node_is_a_500_in_json(node, recorded, tmp_path):
+    """The traceback is in the log, not in the answer; here the model's row is damaged."""
+    node.upload(recorded())
+    with contextlib.closing(sqlite3.connect(tmp_path / "database" / "fixturenodedb")) as database:
+        database.execute("UPDATE processes SET client_config = '{'")
+        database.commit()
+    answer = node.checkpoint("fixture-linear")
 
     assert (answer.status_code, answer.json()) == (500, {"error": "Internal error of the node."})
 

@@ -29,13 +29,13 @@ _ENCODED = frozenset({"model", "averaging_plan", "diff"})
 _PLANS = "plans"
 
 
-def parse_json(text: str | Frame) -> dict[str, Any]:
-    """Parse the JSON object in a frame or body. Raises `InvalidRequest` with the text of Python's parser.
+def parse_json(frame: Frame) -> dict[str, Any]:
+    """Parse the JSON object in a frame. Raises `InvalidRequest` with the text of Python's parser.
 
     In a frame of `LONG_FRAME` bytes or more, a long string of encoded bytes becomes a `LongString`.
     """
     try:
-        value = json.loads(text) if isinstance(text, str) or len(text) < LONG_FRAME else _parse_long(text)
+        value = json.loads(frame) if len(frame) < LONG_FRAME else _parse_long(frame)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(str(error)) from error
     if not isinstance(value, dict):

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
@@ -15,6 +16,7 @@ from pygrid_node.storage.cycles import CycleStore, Outbox
 from pygrid_node.storage.database import Database
 from pygrid_node.storage.models import ModelStore
 from pygrid_node.uploads import read_upload
+from pygrid_wire import decode_state, encode_state
 
 DIFF = (Path(__file__).parents[2] / "data" / "pygrid" / "linear" / "diff-1.bin").read_bytes()
 
@@ -22,14 +24,14 @@ DIFF = (Path(__file__).parents[2] / "data" / "pygrid" / "linear" / "diff-1.bin")
 class Scene:
     """The stores of a node with a model whose first cycle has the one diff that it wants."""
 
-    def __init__(self, url, upload):
+    def __init__(self, url, upload, diff=DIFF):
         self.database = Database(url)
         self.models, self.cycles = ModelStore(self.database), CycleStore(self.database)
         self.outbox = Outbox(self.database)
         self.closer = CycleCloser(self.models, self.cycles, clock=lambda: 1000.0)
         self.models.add(read_upload(upload), now=0.0)
         self.cycle = self.cycles.open_cycle(1)
-        assert self.cycles.count_diff(self.assign("w"), DIFF, now=1.0)
+        assert self.cycles.count_diff(self.assign("w"), diff, now=1.0)
 
     def assign(self, worker_id):
         worker = Worker(worker_id, 1)
@@ -167,3 +169,15 @@ def test_more_diffs_than_wanted_are_refused(scene):
 
     assert scene.cycles.cycle(scene.cycle.id).counted == 1
     assert not scene.cycles.leases(Worker("late", 1), 1)[0].is_counted
+
+
+def test_a_model_of_several_parts_is_averaged(tmp_path, recorded):
+    """Model and diffs are stored in parts of 1 MB, and read one after the other."""
+    old, step = (np.random.default_rng(seed).normal(size=600_000).astype(np.float32) for seed in (1, 2))
+    upload = recorded(model=encode_state([old]).hex(), averaging_plan="", server_config__max_diffs=1)["data"]
+    scene = Scene(f"sqlite:///{tmp_path}/db", upload, encode_state([step]))
+    scene.close()
+    [new] = decode_state(scene.models.checkpoint(1, 2).read())
+    scene.database.close()
+
+    assert np.array_equal(new, (old - step.astype(np.float64)).astype(np.float32))

@@ -263,8 +263,9 @@ def test_a_reading_transaction_sees_one_state(replicas, full):
 def test_a_nul_is_not_part_of_a_name(replicas, recorded):
     """PostgreSQL cannot store it: requests for such a name find nothing, uploads are refused."""
     first = replicas[0]
-    with pytest.raises(WorkerNotFound):
-        first.cycles.worker("w\0")
+    for find in (first.cycles.worker, first.cycles.assignments):
+        with pytest.raises(WorkerNotFound):
+            find("w\0")
     for name, version in (("fixture\0", None), ("fixture-linear", "0.1\0")):
         with pytest.raises(ModelNotFound):
             first.models.find(name, version)

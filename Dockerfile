@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 # Two images. The service, which is built without a target: web and reconciler are the same image with another
-# command; no Node.js, no CDK, no compiler inside; the stacks come along as the snapshots that are checked in.
+# command; no Node.js, no CDK, no compiler inside; instead of the stacks, it has the snapshots of their templates.
 # And the node, with `--target node`: what NODE_IMAGE names, unless that is the original PyGrid.
 
 # uv installs what a lock lists into an environment without pip. Only that environment is copied into the images: an

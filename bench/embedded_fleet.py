@@ -1,13 +1,13 @@
-"""Sixty nodes up and down for real: the service on an embedded AWS, each node a process with its own address.
+"""Launches and retires sixty real nodes on the local platform, each a process with its own address.
 
     python bench/embedded_fleet.py [--nodes 60] [--directory DIRECTORY]
 
-Sixty data scientists ask for a node of sixty datasets at once, as artificienlib does, until each has its
-address and the node itself answers there. Then half of them withdraw their models, so that their nodes have
-nothing to train, and the other half's nodes are retired by the owner. Processes, stacks, secrets and open
-ports are counted before, at the peak and after; the status is 1 if anything is left.
+Sixty data scientists request the nodes of sixty datasets at once, as artificienlib does, until each node is
+ready and answers. Then half of them withdraw their models, so that their nodes have nothing to train, and the
+owner of the datasets retires the other half's nodes. Processes, stacks, secrets and open ports are counted
+before, at the peak and after. The exit status is 1 if anything is left.
 
-All of it shares this machine's cores: the times are those of processes that start side by side.
+All processes share the cores of this machine, so the times are those of sixty nodes that start at once.
 """
 
 import argparse
@@ -24,36 +24,35 @@ from pathlib import Path
 import psutil
 
 from local_platform import seeds
-from local_platform.logins import add_people
-from local_platform.network import NODE_PORT, answers, direct
+from local_platform.network import NODE_PORT, answers, direct_session
 from local_platform.platform import Options, Platform
 from orchestration.provisioning.orchestration_helper import GENERATION_TAG, NODE_TAG
 
-PAUSE = 1.0  # seconds between two calls of /create; the service takes 120 a minute
-PATIENCE = 600.0
+POLL_INTERVAL = 1.0  # seconds between two calls of /create; the service accepts 120 a minute
+DEADLINE = 600.0
 
 
 @dataclass(frozen=True)
 class Customer:
-    """A data scientist with one dataset and one model."""
+    """A data scientist with one purchased dataset and one model."""
 
-    person: seeds.Person
+    person: seeds.User
     dataset_id: str
     token: str
 
     @property
     def model_id(self) -> str:
-        """Name the model as artificienlib would."""
+        """The id that artificienlib gives the model."""
         return seeds.model_id(self.person.username)
 
 
 @dataclass(frozen=True)
 class Census:
-    """What there is at some moment; memory in MB."""
+    """Counts at one moment; memory in MB."""
 
     processes: int
     launches: int
-    """How often the nodes that stand were launched."""
+    """How many times the existing nodes were launched."""
     stacks: int
     secrets: int
     ports: int
@@ -61,29 +60,29 @@ class Census:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing of any node is there."""
+        """Whether nothing of any node exists."""
         return not any((self.processes, self.stacks, self.secrets, self.ports))
 
 
 def main() -> int:
-    """Bring the platform up, the nodes up and down, and print what was counted."""
-    parser = argparse.ArgumentParser(description="Nodes up and down on an embedded AWS.")
+    """Start the platform, launch and retire the nodes, and print the counts."""
+    parser = argparse.ArgumentParser(description="Launches and retires nodes on the local platform.")
     parser.add_argument("--nodes", type=int, default=60)
-    parser.add_argument("--directory", type=Path, help="where logs are kept; by default they go as well")
+    parser.add_argument("--directory", type=Path, help="directory of the logs; by default a temporary one")
     options = parser.parse_args()
     number = options.nodes
     with (
-        tempfile.TemporaryDirectory() as passing,
-        Platform(Options(options.directory or Path(passing), port=0, aws_port=0)) as platform,
+        tempfile.TemporaryDirectory() as temporary,
+        Platform(Options(options.directory or Path(temporary), port=0, aws_port=0)) as platform,
     ):
-        customers = settle(platform, number)
+        customers = sign_up(platform, number)
         before = census(platform, ())
-        began = time.monotonic()
+        started = time.monotonic()
         with ThreadPoolExecutor(number) as pool:
             nodes = list(pool.map(lambda customer: node_of(platform, customer), customers))
         peak = census(platform, [address for address, _ in nodes])
-        all_up = time.monotonic() - began
-        send_home(platform, customers)
+        all_up = time.monotonic() - started
+        retire_all(platform, customers)
         gone, after = wait_until_gone(platform, [address for address, _ in nodes])
     print_all(before, peak, after)
     seconds = [waited for _, waited in nodes]
@@ -93,45 +92,47 @@ def main() -> int:
     return 0 if before.is_empty and after.is_empty and peak.processes == number else 1
 
 
-def settle(platform: Platform, number: int) -> list[Customer]:
-    """Let so many data scientists sign up, buy a dataset each, and submit a model."""
+def sign_up(platform: Platform, number: int) -> list[Customer]:
+    """Create so many data scientists, each with a purchased dataset and a submitted model."""
     tables = platform.aws.resource("dynamodb")
     people = [
-        seeds.Person(f"scientist{n}", f"{platform.scientist.password}{n}", "data scientist")
+        seeds.User(f"scientist{n}", f"{platform.scientist.password}{n}", "data scientist")
         for n in range(number)
     ]
-    add_people(platform.aws, platform.environment["USER_POOL_ID"], people)
+    seeds.add_users(platform.aws, platform.environment["USER_POOL_ID"], people)
     customers = [Customer(person, f"Dataset {person.username}", platform.token(person)) for person in people]
     for customer in customers:
         name, bought = customer.dataset_id, [customer.dataset_id]
-        dataset = seeds.dataset(platform.developer) | {"dataset_id": name}
+        dataset = seeds.dataset_item(platform.developer) | {"dataset_id": name}
         tables.Table("dataset_table").put_item(Item=dataset)
-        tables.Table("user_table").put_item(Item=seeds.user(customer.person, bought))
-        tables.Table("model_table").put_item(Item=seeds.model(customer.person) | {"dataset": name})
+        tables.Table("user_table").put_item(Item=seeds.user_item(customer.person, bought))
+        tables.Table("model_table").put_item(
+            Item=seeds.model_item(customer.person.username) | {"dataset": name}
+        )
     return customers
 
 
 def node_of(platform: Platform, customer: Customer) -> tuple[str, float]:
-    """Ask for the node until it is ready; return its address, and the seconds that took."""
-    began = time.monotonic()
+    """Call /create until the node is ready; return its address and the seconds it took."""
+    started = time.monotonic()
     body = {
         "dataset_id": customer.dataset_id,
         "model_id": customer.model_id,
         "features": list(seeds.FEATURES),
         "labels": list(seeds.LABELS),
     }
-    while time.monotonic() < began + PATIENCE:
-        told = post(platform, "/create", body, customer.token)
-        if "nodeURL" in told:
-            assert answers(f"http://{told['nodeURL']}:{NODE_PORT}/data-centric/identity/")
-            return told["nodeURL"], time.monotonic() - began
-        assert "error" not in told, told
-        time.sleep(PAUSE)
-    raise TimeoutError(f"{customer.dataset_id} has no node after {PATIENCE:.0f} s: {told}")
+    while time.monotonic() < started + DEADLINE:
+        answer = post(platform, "/create", body, customer.token)
+        if "nodeURL" in answer:
+            assert answers(f"http://{answer['nodeURL']}:{NODE_PORT}/data-centric/identity/")
+            return answer["nodeURL"], time.monotonic() - started
+        assert "error" not in answer, answer
+        time.sleep(POLL_INTERVAL)
+    raise TimeoutError(f"{customer.dataset_id} has no node after {DEADLINE:.0f} s: {answer}")
 
 
-def send_home(platform: Platform, customers: list[Customer]) -> None:
-    """End it for everybody: half by their models' owners, half by the owner of the datasets."""
+def retire_all(platform: Platform, customers: list[Customer]) -> None:
+    """Have all nodes retired: half by withdrawn models, half by the owner of the datasets."""
     token = platform.token(platform.developer)
     half = len(customers) // 2
     for customer in customers[:half]:
@@ -141,24 +142,23 @@ def send_home(platform: Platform, customers: list[Customer]) -> None:
 
 
 def post(platform: Platform, route: str, body: dict[str, object], token: str) -> dict[str, str]:
-    """Call the service as somebody."""
-    with direct() as session:
+    """Call the service with an access token."""
+    with direct_session() as session:
         headers = {"Authorization": f"Bearer {token}"}
         answer = session.post(platform.url + route, json=body, headers=headers, timeout=60)
-        told: dict[str, str] = answer.json()
-        return told
+        return dict(answer.json())
 
 
 def wait_until_gone(platform: Platform, addresses: list[str]) -> tuple[float, Census]:
-    """Look until nothing is left, or patience is over."""
-    began = time.monotonic()
-    while not (left := census(platform, addresses)).is_empty and time.monotonic() < began + PATIENCE:
+    """Wait until nothing is left, or until the deadline; return the seconds and the last counts."""
+    started = time.monotonic()
+    while not (left := census(platform, addresses)).is_empty and time.monotonic() < started + DEADLINE:
         time.sleep(0.2)
-    return time.monotonic() - began, left
+    return time.monotonic() - started, left
 
 
 def census(platform: Platform, addresses: Iterable[str]) -> Census:
-    """Count what there is of nodes now."""
+    """Count what exists of nodes now."""
     processes = node_processes()
     pages = platform.aws.client("cloudformation").get_paginator("describe_stacks").paginate()
     stacks = [tags_of(stack) for page in pages for stack in page["Stacks"] if NODE_TAG in tags_of(stack)]
@@ -174,7 +174,7 @@ def census(platform: Platform, addresses: Iterable[str]) -> Census:
 
 
 def node_processes() -> list[int]:
-    """Return the memory (bytes) of each node's process among our descendants."""
+    """Return the memory in bytes of each node's process among our descendants."""
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
@@ -186,24 +186,24 @@ def node_processes() -> list[int]:
 
 
 def tags_of(described: dict[str, list[dict[str, str]]]) -> dict[str, str]:
-    """Return its tags."""
+    """Return the tags of a stack or secret."""
     return {tag["Key"]: tag["Value"] for tag in described.get("Tags", ())}
 
 
 def is_open(address: str) -> bool:
-    """Whether somebody listens there."""
+    """Return whether a program listens there."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((address, NODE_PORT)) == 0
 
 
 def print_all(before: Census, peak: Census, after: Census) -> None:
-    """Print what was counted, side by side."""
+    """Print the counts side by side."""
     rows: list[tuple[str, Callable[[Census], object]]] = [
         ("node processes", lambda census: census.processes),
         ("their memory, MB", lambda census: round(census.memory)),
         ("stacks", lambda census: census.stacks),
-        ("of so many launches", lambda census: census.launches),
+        ("their launches", lambda census: census.launches),
         ("secrets", lambda census: census.secrets),
         ("open ports", lambda census: census.ports),
     ]

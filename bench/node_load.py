@@ -1,10 +1,10 @@
-"""What a node bears: workers that go through all steps of a cycle, against the real process on this machine.
+"""The load that a node carries: workers go through all steps of a cycle, against a real node on this machine.
 
     python bench/node_load.py [--workers 1000] [--model-kb 100] [--database postgresql://u:p@h/] [--quick]
 
-First the given load, then how it grows: from a tenth of the workers, and from 10 kB to 100 MB of model. The
-node starts anew for each line. Beside it, in the same run, the physical limit: NumPy's mean of the same
-arrays. What counts is the ratio; client and node share the machine, so the rates are those of both together.
+The table starts with a tenth of the workers and with all of them; then models grow from 10 kB to 100 MB. Each
+line is measured on a new node. For comparison, each line has the time that NumPy takes for the mean of the
+same arrays, and the ratio to it. Client and node share the machine, so the rates are those of both together.
 """
 
 import argparse
@@ -27,9 +27,9 @@ import numpy as np
 from pygrid_wire import encode_state
 from pygrid_wire import syft_pb2 as pb
 
-AT_ONCE = 100  # workers that have a request under way
-DISTINCT = 4  # diffs; the workers take turns with them
-# Model in kB, and workers: fewer for large ones, so that the default run ends in two minutes.
+CONCURRENT = 100  # requests in flight
+DISTINCT = 4  # different diffs, which the workers share
+# Model in kB, and number of workers: fewer for large models, so that the default run takes two minutes.
 SIZES = ((10, 200), (100, 200), (1_000, 100), (10_000, 10), (100_000, 2))
 QUICK = ((10, 50), (1_000, 10))
 HEADER = (
@@ -48,7 +48,7 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Load:
-    """One line of the table; the model in kB."""
+    """The load of one line; the model in kB."""
 
     workers: int
     model_kb: int
@@ -56,7 +56,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured: seconds, and bytes of memory."""
+    """Measured values: seconds, and bytes of memory."""
 
     steps: float
     averaging: float
@@ -67,10 +67,10 @@ class Figures:
 
 
 class Node:
-    """The real process, with a database of its own."""
+    """A real node with its own database."""
 
     def __init__(self, directory: str, database: str | None) -> None:
-        """Start it, and wait until it listens."""
+        """Start the process on a free port."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -86,34 +86,34 @@ class Node:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """URL of the node."""
         return f"http://127.0.0.1:{self.port}"
 
     def memory(self, entry: str) -> int:
-        """Bytes of `VmRSS` now, or of `VmHWM`, the most that it ever was."""
+        """Return bytes of `VmRSS`, the current memory, or of `VmHWM`, the peak."""
         for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
             if line.startswith(f"{entry}:"):
                 return int(line.split()[1]) * 1024
         return 0
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the process."""
         self._process.terminate()
         self._process.wait()
 
 
 class Clients:
-    """The uploader, and workers over HTTP."""
+    """The data scientist who uploads the model, and the workers."""
 
     def __init__(self, node: Node, session: aiohttp.ClientSession, name: str) -> None:
-        """Talk to `node` about the model of this name."""
+        """Use the model of this name on the node."""
         self._node = node
         self._session = session
         self._name = name
         self.cycle_requests: list[float] = []
 
     async def wait_until_it_listens(self) -> None:
-        """Ask until there is an answer."""
+        """Wait until the node answers."""
         while True:
             try:
                 async with self._session.get(self._node.url):
@@ -122,7 +122,7 @@ class Clients:
                 await asyncio.sleep(0.05)
 
     async def upload(self, model: bytes, workers: int) -> None:
-        """One frame of hexadecimal digits; the cycle ends with the last worker's report."""
+        """Upload the model in one WebSocket message; the cycle closes with the last worker's report."""
         data = {
             "model": model.hex(),
             "plans": {"training_plan": training_plan().hex()},
@@ -137,22 +137,22 @@ class Clients:
         assert answer["data"] == {"status": "success"}, answer
 
     async def work(self, diff: bytes) -> None:
-        """One worker: all five steps; `diff` is base64."""
+        """Go through all five steps of a worker. `diff` is base64."""
         named = {"model_name": self._name, "model_version": "1"}
         worker = {"worker_id": (await self._post("authenticate", json.dumps(named)))["worker_id"]}
-        began = time.perf_counter()
+        started = time.perf_counter()
         request = {**worker, "model": self._name, "version": "1"}
-        place = await self._post("cycle-request", json.dumps(request))
-        self.cycle_requests.append(time.perf_counter() - began)
-        proof = {**worker, "request_key": place["request_key"]}
-        await self._get("get-model", {**proof, "model_id": place["model_id"]})
-        plan = {"plan_id": place["plans"]["training_plan"], "receive_operations_as": "list"}
+        cycle = await self._post("cycle-request", json.dumps(request))
+        self.cycle_requests.append(time.perf_counter() - started)
+        proof = {**worker, "request_key": cycle["request_key"]}
+        await self._get("get-model", {**proof, "model_id": cycle["model_id"]})
+        plan = {"plan_id": cycle["plans"]["training_plan"], "receive_operations_as": "list"}
         await self._get("get-plan", {**proof, **plan})
         head = json.dumps({**proof, "diff": ""})[:-2].encode()
         assert await self._post("report", head + diff + b'"}') == {"status": "success"}
 
     async def wait_for_checkpoint(self) -> None:
-        """Ask until the cycle's average is there."""
+        """Wait until the node has averaged the cycle."""
         query = {"name": self._name, "version": "1", "checkpoint": "2"}
         url = f"{self._node.url}/model-centric/retrieve-model"
         while True:
@@ -173,7 +173,7 @@ class Clients:
 
 
 def training_plan() -> bytes:
-    """A plan that a node takes: what it says is for the workers."""
+    """Return a plan that a node accepts. Only workers would execute it."""
     plan = pb.Plan(name="training_plan")
     plan.role.actions.add().command = "torch.add"
     plan.roles["tfjs"].actions.add().command = "torch.add"
@@ -181,7 +181,7 @@ def training_plan() -> bytes:
 
 
 async def measure(load: Load, database: str | None) -> Figures:
-    """Run one load against a node of its own."""
+    """Measure one load on a new node."""
     random = np.random.default_rng(0)
     size = load.model_kb * 250  # float32 numbers
     model = random.normal(0, 0.05, size).astype(np.float32)
@@ -190,12 +190,12 @@ async def measure(load: Load, database: str | None) -> Figures:
     with tempfile.TemporaryDirectory() as directory:
         node = Node(directory, database)
         try:
-            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=AT_ONCE)) as session:
+            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONCURRENT)) as session:
                 clients = Clients(node, session, f"bench-{os.urandom(4).hex()}")
                 await clients.wait_until_it_listens()
                 idle = node.memory("VmRSS")
                 await clients.upload(encode_state([model]), load.workers)
-                began = time.perf_counter()
+                started = time.perf_counter()
                 turns = (bodies[number % len(bodies)] for number in range(load.workers))
                 await asyncio.gather(*(clients.work(body) for body in turns))
                 reported = time.perf_counter()
@@ -206,22 +206,22 @@ async def measure(load: Load, database: str | None) -> Figures:
             node.stop()
     physical = numpy_mean(diffs, load.workers)
     return Figures(
-        reported - began, averaged - reported, sorted(clients.cycle_requests), idle, peak, physical
+        reported - started, averaged - reported, sorted(clients.cycle_requests), idle, peak, physical
     )
 
 
 def numpy_mean(diffs: list[np.ndarray], count: int) -> float:
-    """Return the seconds that NumPy takes to average so many arrays in float64."""
-    began = time.perf_counter()
+    """Return the seconds that NumPy takes for the mean of so many arrays in float64."""
+    started = time.perf_counter()
     total = np.zeros(diffs[0].shape)
     for number in range(count):
         total += diffs[number % len(diffs)]
     total /= count
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
 def line(load: Load, figures: Figures) -> str:
-    """Return a row of the table."""
+    """Return a line of the table."""
     times = figures.cycle_requests
     p50, p99 = (times[int(share * (len(times) - 1))] * 1e3 for share in (0.5, 0.99))
     whole = figures.steps + figures.averaging
@@ -241,7 +241,7 @@ def line(load: Load, figures: Figures) -> str:
 
 
 def row(cells: Iterable[str]) -> str:
-    """Return the cells in columns."""
+    """Return the cells, aligned to columns."""
     return "".join(f"{cell:>12}" for cell in cells)
 
 

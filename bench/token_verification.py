@@ -1,9 +1,9 @@
-"""What verifying an access token costs with the key cached, beside the library's bare decode.
+"""The time to verify an access token with a cached key, compared with the library's decoding alone.
 
     python bench/token_verification.py
 
-Both have the key at hand and take turns in one run, so that a change of the machine's speed hits both. What
-counts is the ratio of the medians.
+Both have the key and alternate in one run, so that a change of the machine's speed affects both. The result
+is the ratio of the medians.
 """
 
 import statistics
@@ -13,9 +13,9 @@ from collections.abc import Callable
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jose import jwk, jwt
+from orchestration.adapters.jwks import KeySet
 
 from orchestration.adapters.cognito import CognitoTokens
-from orchestration.adapters.jwks import KeySet
 
 ROUNDS, CALLS = 60, 50
 ISSUER = "https://cognito-idp.us-east-1.amazonaws.com/us-east-1_bench"
@@ -40,13 +40,13 @@ def main() -> None:
         bare.append(timed(lambda: jwt.decode(token, key, algorithms=["RS256"], options=options)))
 
     us, them = statistics.median(ours), statistics.median(bare)
-    print(f"every check of ours  {us:8.1f} us a token")
-    print(f"jose's bare decode   {them:8.1f} us a token")
+    print(f"all our checks       {us:8.1f} us a token")
+    print(f"jose's decode alone  {them:8.1f} us a token")
     print(f"ratio                {us / them:8.2f}")
 
 
 def claims(now: float) -> dict[str, object]:
-    """Return what Cognito puts into an access token."""
+    """Return the claims of Cognito's access tokens."""
     return {
         "sub": "0f5c9e0e-7c5a-4c11-9a5e-2c3c8f3b9f10",
         "iss": ISSUER,
@@ -64,11 +64,11 @@ def claims(now: float) -> dict[str, object]:
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Return the microseconds that one of many calls took."""
-    began = time.perf_counter()
+    """Return the mean microseconds of a call."""
+    started = time.perf_counter()
     for _ in range(CALLS):
         call()
-    return (time.perf_counter() - began) / CALLS * 1e6
+    return (time.perf_counter() - started) / CALLS * 1e6
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Short ways to entities, and to items as the marketplace and artificienlib write them."""
 
-from decimal import Decimal
+from dataclasses import asdict
 from typing import Any
 
-from orchestration.domain.cycle import ClosedCycle, SealedCycle, Tally
+from orchestration.adapters.dynamo.nodes import ATTRIBUTES
+from orchestration.adapters.dynamo.table import stored
+from orchestration.domain.cycle import NO_REPORTS, ClosedCycle, SealedCycle, Totals
 from orchestration.domain.entities import Caller, Dataset, Model, User
 from orchestration.domain.node import Node, node_id_of
 
@@ -76,10 +78,10 @@ def a_node(dataset_id: str = DATASET, **changes: Any) -> Node:
     return Node(node_id_of(dataset_id), dataset_id, **changes)
 
 
-def a_tally(**changes: Any) -> Tally:
+def some_totals(**changes: Any) -> Totals:
     """Counters of a running cycle."""
     usual: dict[str, Any] = {"cycle": 0, "devices": 0, "loss_sum": 0.0, "acc_sum": 0.0, "acc_devices": 0}
-    return Tally(**usual | changes)
+    return Totals(**usual | changes)
 
 
 def a_closed_cycle(**changes: Any) -> ClosedCycle:
@@ -100,7 +102,7 @@ def a_sealed_cycle(**changes: Any) -> SealedCycle:
     usual: dict[str, Any] = {
         "cycle": 1,
         "percent_complete": 10,
-        "tally": a_tally(devices=2, loss_sum=1.0),
+        "totals": some_totals(devices=2, loss_sum=1.0),
         "sealed_at": NOON,
     }
     return SealedCycle(**usual | changes)
@@ -117,7 +119,7 @@ def model_item(model: Model | None = None, **changes: Any) -> dict[str, Any]:
         "date_submitted": "2023-11-14",
         "owner_name": model.owner,
         "percent_complete": model.percent_complete,
-        "devices_trained_this_cycle": model.tally.devices,
+        "devices_trained_this_cycle": model.totals.devices,
         "loss_this_cycle": -1,
         "acc_this_cycle": -1,
         "features": list(model.features),
@@ -126,9 +128,36 @@ def model_item(model: Model | None = None, **changes: Any) -> dict[str, Any]:
         "node_URL": model.node_address,
         "download_key": model.download_key,
         "retrieval_due": model.dataset_id if model.retrieval_due else None,
-        "progress_at": Decimal(model.progress_at),
+        "progress_at": model.progress_at,
+        "ended_at": model.ended_at or None,
     }
+    if model.totals != NO_REPORTS:
+        item |= _counters(model.totals) | {"closed_cycles": model.totals.cycle}
+    if model.sealed is not None:
+        item |= {"sealed_at": model.sealed.sealed_at}
+        item |= {_sealed(name): value for name, value in _counters(model.sealed.totals).items()}
+    if model.history:
+        item["history"] = [asdict(cycle) for cycle in model.history]
     return _written(item | changes)
+
+
+def _counters(totals: Totals) -> dict[str, Any]:
+    return {
+        "devices_trained_this_cycle": totals.devices,
+        "loss_sum": totals.loss_sum,
+        "acc_sum": totals.acc_sum,
+        "acc_devices": totals.acc_devices,
+        "loss_sample": dict(totals.sample),
+    }
+
+
+def _sealed(name: str) -> str:
+    return f"sealed_{name.removesuffix('_trained_this_cycle')}"
+
+
+def node_item(node: Node) -> dict[str, Any]:
+    """The record of a node, with every field."""
+    return _written({ATTRIBUTES.get(name, name): value for name, value in asdict(node).items()})
 
 
 def submitted_item(**changes: Any) -> dict[str, Any]:
@@ -169,4 +198,4 @@ def user_item(user: User | None = None, **changes: Any) -> dict[str, Any]:
 
 
 def _written(item: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in item.items() if value is not None}
+    return {name: stored(value) for name, value in item.items() if value is not None}

@@ -35,20 +35,18 @@ class Cloud(World):
     fate: Fate = field(default_factory=Fate)
     seed: int = 0
     validate: bool = True
-    cloudformation: Any = None
-    ecs: Any = None
     sleep: Callable[[float], None] = lambda _seconds: None
 
     def __post_init__(self) -> None:
-        if self.cloudformation is None:
-            rng = random.Random(self.seed)
-            self.cloudformation = FakeCloudFormation(
-                self.clock, fate=self._next_fate, rng=rng, validate=self.validate
-            )
-            self.operator.put_up_cluster()
-            self.ecs = FakeEcs(self.cloudformation, validate=self.validate)
-            self.server = FakeNodeServer(self.cloudformation)
-            self.stacks: Any = node_stacks(self.cloudformation, self.ecs, self.clock, self.sleep)
+        super().__post_init__()
+        rng = random.Random(self.seed)
+        self.cloudformation = FakeCloudFormation(
+            self.clock, fate=self._next_fate, rng=rng, validate=self.validate
+        )
+        self.operator.put_up_cluster()
+        self.ecs = FakeEcs(self.cloudformation, validate=self.validate)
+        self.server = FakeNodeServer(self.cloudformation)
+        self.stacks: Any = node_stacks(self.cloudformation, self.ecs, self.clock, self.sleep)
 
     def _next_fate(self, name: str) -> Fate:
         return self.fates.popleft() if self.fates and name.startswith(PREFIX) else self.fate
@@ -64,8 +62,8 @@ class Cloud(World):
         return Census(self.cloudformation.account)
 
     def through(self, wire: Wire) -> "Cloud":
-        """The same world, seen by a process whose every call is noted: to AWS itself where that is faked."""
-        seen = super().through(wire)
+        """As `World.through`; calls to CloudFormation and ECS are noted one by one, too."""
+        seen: Any = super().through(wire)
         clients = (tapped(self.cloudformation, "cloudformation", wire), tapped(self.ecs, "ecs", wire))
         seen.stacks = node_stacks(*clients, self.clock, self.sleep)
         return seen
@@ -89,11 +87,11 @@ def node_stacks(
 def a_cloud(*fates: Fate, dataset_ids: tuple[str, ...] = (DATASET,), **more: Any) -> Cloud:
     """A marketplace with bought datasets and a submitted model each; the first stacks have these fates."""
     cloud = Cloud(fates=deque(fates), **more)
-    cloud.users.add(a_user(purchased=frozenset(dataset_ids)))
-    cloud.users.add(a_developer())
+    cloud.put(a_user(purchased=frozenset(dataset_ids)))
+    cloud.put(a_developer())
     for dataset_id in dataset_ids:
-        cloud.datasets.add(a_dataset(dataset_id=dataset_id))
-    cloud.models.add(a_submission(model_id=MODEL, dataset_id=dataset_ids[0]))
+        cloud.put(a_dataset(dataset_id=dataset_id))
+    cloud.put(a_submission(model_id=MODEL, dataset_id=dataset_ids[0]))
     return cloud
 
 

@@ -10,10 +10,10 @@ import structlog
 from flask import Flask
 
 from orchestration.adapters.dynamo import Table
-from orchestration.provisioning.synthesizer import TemplateName, load_template
 from orchestration.pygrid_orchestration import create_app
 from tests.builders import NOON, a_dataset, a_developer, a_node, a_user
 from tests.fakes import World
+from tests.fakes.table import table_definitions
 from tests.secrecy import Listener, listening
 from tests.web import settings
 
@@ -61,10 +61,10 @@ def world() -> World:
     A device of the app has just called; nobody has asked for a node yet.
     """
     world = World()
-    world.datasets.add(a_dataset())
-    world.nodes.add(a_node(device_at=NOON))
-    world.users.add(a_user())
-    world.users.add(a_developer())
+    world.put(a_dataset())
+    world.put(a_node(device_at=NOON))
+    world.put(a_user())
+    world.put(a_developer())
     return world
 
 
@@ -91,7 +91,7 @@ def aws(monkeypatch) -> Iterator[boto3.Session]:
     from moto import mock_aws
     from moto.dynamodb.models.dynamo_type import DynamoType
 
-    from local_platform.repairs import numbers
+    from local_platform.repairs import dynamodb_numbers as numbers
 
     monkeypatch.setattr(DynamoType, "__add__", numbers.added)
     for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
@@ -109,7 +109,7 @@ def _session() -> boto3.Session:
 
 
 @pytest.fixture
-def table_of(aws) -> Callable[[str], Table]:
+def moto_table_of(aws) -> Callable[[str], Table]:
     """Make a table of the data stack, with its indexes, and return it."""
     client = aws.resource("dynamodb").meta.client
 
@@ -118,16 +118,3 @@ def table_of(aws) -> Callable[[str], Table]:
         return Table(client, name)
 
     return make
-
-
-@cache
-def table_definitions() -> dict[str, dict]:
-    """The tables as the data stack declares them."""
-    template = load_template(TemplateName.DATA)
-    declared = [
-        resource["Properties"]
-        for resource in template["Resources"].values()
-        if resource["Type"] == "AWS::DynamoDB::Table"
-    ]
-    wanted = ("TableName", "KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes", "BillingMode")
-    return {table["TableName"]: {name: table[name] for name in wanted if name in table} for table in declared}

@@ -1,4 +1,4 @@
-"""The node as a real process, which may be ended, killed, and started again on what it left."""
+"""The node as a real process, which may be stopped, killed and started again."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class NodeProcess:
-    """`python -m pygrid_node`; every life has the same database and port. Its output is in the file `log`."""
+    """Runs `python -m pygrid_node`: each start has the same database, port, and output file `log`."""
 
     def __init__(self, directory: Path, master_location: str, **environment: str) -> None:
         self.port = free_port()
@@ -34,12 +34,12 @@ class NodeProcess:
 
     @property
     def pid(self) -> int:
-        """Of the life that runs."""
+        """Process id of the running node."""
         assert self._process is not None
         return self._process.pid
 
     def start(self, **changes: str) -> subprocess.Popen[bytes]:
-        """Begin a life; it is not listening yet."""
+        """Start the node; it does not listen yet."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "pygrid_node"], env=self._environment | changes, stdout=log
@@ -47,18 +47,18 @@ class NodeProcess:
         return self._process
 
     def kill(self) -> None:
-        """SIGKILL, wherever it is."""
+        """Send SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def answers(self) -> bool:
-        """Whether it is listening."""
+        """Return whether it listens."""
         return answers(self.port)
 
 
 def answers(port: int) -> bool:
-    """Whether a node is listening there."""
+    """Return whether a node listens at a port."""
     try:
         return requests.get(f"http://127.0.0.1:{port}/", timeout=1).ok
     except requests.RequestException:
@@ -66,7 +66,7 @@ def answers(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
+    """Return an unused port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -4,38 +4,39 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
+from orchestration.adapters.model_bucket import DownloadLinks
+from orchestration.control.collect import Resync, Retrieval
+from orchestration.control.launch import Launcher
+from orchestration.control.lifecycle import Lifecycle
+from orchestration.control.orphans import SupersededStacks
+from orchestration.control.reconciler import Intervals, Reconciler
+from orchestration.control.records import Records
 from orchestration.domain.decision import Budget, Rules
+from orchestration.domain.demand import IdleTimeout, Waker
 from orchestration.domain.node import Quota
-from orchestration.services.accounts import AccountService
-from orchestration.services.catalogue import CatalogueService
-from orchestration.services.healing import HealingService
-from orchestration.services.launching import Launcher
-from orchestration.services.lifecycle import Lifecycle
-from orchestration.services.nodes import NodeRequest, NodeService
-from orchestration.services.publication import Publication
-from orchestration.services.reconciler import Reconciler, Rhythm
-from orchestration.services.records import Records
-from orchestration.services.reports import ReportRules, ReportService
-from orchestration.services.rest import RestService
-from orchestration.services.retrieval import RetrievalService
-from orchestration.services.strays import StrayService
-from orchestration.services.training import TrainingService
-from orchestration.services.waking import Waker
-from tests.builders import DATASET, MODEL
+from orchestration.domain.progress import ProgressService
+from orchestration.domain.publication import Publication
+from orchestration.requests.accounts import AccountService
+from orchestration.requests.devices import DeviceService, ReportRules
+from orchestration.requests.models import ModelService
+from orchestration.requests.nodes import NodeAnswer, NodeService
+from tests.builders import DATASET, MODEL, SCIENTIST
 from tests.fakes import World
 
 DEADLINE = 600.0
-GRACE = 100.0
-SWEEP = 30.0
+IDLE_TIMEOUT = 100.0
+PASS = 30.0
 DAY = 86_400.0
 OVERLAP = 30 * DAY
 LATE = 600.0
 QUOTA = Quota(per_buyer=3, in_all=5)
 BUDGET = Budget(attempts=3, cool_down=600.0)
 RULES = Rules(DEADLINE, BUDGET)
-RHYTHM = Rhythm(interval=SWEEP, ready=2 * SWEEP)
+INTERVALS = Intervals(passes=PASS, steady=2 * PASS, attention=1.0)
 SILENT_AFTER = 3600.0
 STALE_AFTER = 7 * DAY
+PUBLIC_URL = "http://orchestration.test:5001"
+LINKS = DownloadLinks(PUBLIC_URL, "s" * 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +45,20 @@ class Terms:
 
     rules: Rules = RULES
     quota: Quota = QUOTA
-    rhythm: Rhythm = RHYTHM
-    grace: float = GRACE
+    intervals: Intervals = INTERVALS
+    idle_timeout: float = IDLE_TIMEOUT
 
 
 USUAL = Terms()
 
 
+def a_publication(world: World) -> Publication:
+    """What shows the marketplace where a node is."""
+    return Publication(world.nodes, world.datasets, world.models)
+
+
 def a_lifecycle(world: World, terms: Terms = USUAL) -> Lifecycle:
-    """What walks a node from one phase to the next."""
+    """What takes a node from one phase to the next."""
     records = Records(world.nodes, world.audit)
     return Lifecycle(
         records=records,
@@ -60,8 +66,15 @@ def a_lifecycle(world: World, terms: Terms = USUAL) -> Lifecycle:
         secrets=world.secrets,
         server=world.server,
         models=world.models,
-        launcher=Launcher(records, world.stacks, world.secrets, world.tenants, world.clock, terms.quota),
-        publication=Publication(world.nodes, world.datasets, world.models),
+        launcher=Launcher(
+            records=records,
+            stacks=world.stacks,
+            secrets=world.secrets,
+            node_databases=world.node_databases,
+            clock=world.clock,
+            quota=terms.quota,
+        ),
+        publication=a_publication(world),
         clock=world.clock,
         rules=terms.rules,
     )
@@ -74,23 +87,35 @@ def a_node_service(world: World, terms: Terms = USUAL) -> NodeService:
         datasets=world.datasets,
         users=world.users,
         nodes=world.nodes,
-        lifecycle=a_lifecycle(world, terms),
+        publication=a_publication(world),
+        budget=terms.rules.budget,
+        quota=terms.quota,
         clock=world.clock,
     )
 
 
-def a_report_service(world: World, **rules: Any) -> ReportService:
-    """What a web worker has for devices' reports."""
+def a_device_service(world: World, **rules: Any) -> DeviceService:
+    """What a web worker has for devices."""
     usual = ReportRules(bound=sys.float_info.max, late=LATE, device_seen_within=DAY, key_required=False)
-    accounts = an_account_service(world)
-    return ReportService(
-        world.models, world.datasets, world.nodes, accounts, replace(usual, **rules), world.clock
+    return DeviceService(
+        datasets=world.datasets,
+        models=world.models,
+        nodes=world.nodes,
+        accounts=an_account_service(world),
+        waker=Waker(world.nodes, world.clock),
+        rules=replace(usual, **rules),
+        clock=world.clock,
     )
 
 
-def a_training_service(world: World) -> TrainingService:
-    """What a web worker has for nodes' words."""
-    return TrainingService(world.models, world.nodes, world.clock)
+def a_model_service(world: World) -> ModelService:
+    """What a web worker has for owners of models."""
+    return ModelService(models=world.models, links=LINKS, presign=world.bucket.fresh_url, clock=world.clock)
+
+
+def a_progress_service(world: World) -> ProgressService:
+    """What a web worker has for reports of nodes."""
+    return ProgressService(world.models, world.nodes, world.clock)
 
 
 def an_account_service(world: World) -> AccountService:
@@ -98,16 +123,9 @@ def an_account_service(world: World) -> AccountService:
     return AccountService(world.users, world.keys, world.clock, overlap=OVERLAP)
 
 
-def a_catalogue(world: World) -> CatalogueService:
-    """What a web worker has for phones."""
-    accounts = an_account_service(world)
-    waker = Waker(world.nodes, world.clock)
-    return CatalogueService(world.datasets, world.models, world.nodes, accounts, waker, world.clock)
-
-
-def a_retrieval(world: World) -> RetrievalService:
-    """What brings trained models home."""
-    return RetrievalService(
+def a_retrieval(world: World) -> Retrieval:
+    """What retrieves trained models."""
+    return Retrieval(
         models=world.models,
         server=world.server,
         secrets=world.secrets,
@@ -126,33 +144,52 @@ def a_reconciler(world: World, terms: Terms = USUAL) -> Reconciler:
         models=world.models,
         stacks=world.stacks,
         lifecycle=lifecycle,
-        healing=HealingService(
+        resync=Resync(
             models=world.models,
             server=world.server,
             secrets=world.secrets,
-            training=a_training_service(world),
+            progress=a_progress_service(world),
             clock=world.clock,
             silent_after=SILENT_AFTER,
         ),
         retrieval=a_retrieval(world),
-        rest=RestService(world.nodes, world.models, world.clock, terms.grace, STALE_AFTER),
-        strays=StrayService(lifecycle.records, world.stacks, world.secrets, world.clock),
+        idle_timeout=IdleTimeout(
+            nodes=world.nodes,
+            models=world.models,
+            clock=world.clock,
+            timeout=terms.idle_timeout,
+            stale_after=STALE_AFTER,
+        ),
+        superseded=SupersededStacks(
+            records=lifecycle.records, stacks=world.stacks, secrets=world.secrets, clock=world.clock
+        ),
         waker=Waker(world.nodes, world.clock),
         clock=world.clock,
-        rhythm=terms.rhythm,
+        intervals=terms.intervals,
     )
 
 
-def settle(world: World, sweeps: int = 20) -> World:
+def reconcile(world: World, passes: int = 20) -> World:
     """Let the reconciler pass long enough for anything to come to rest."""
     reconciler = a_reconciler(world)
-    for _ in range(sweeps):
-        reconciler.sweep()
-        world.clock.tick(SWEEP)
+    for _ in range(passes):
+        reconciler.run_pass()
+        world.clock.tick(PASS)
     return world
 
 
-def a_request(**changes: object) -> NodeRequest:
-    """What artificienlib sends to /create."""
-    usual = {"dataset_id": DATASET, "model_id": MODEL, "features": ("age", "bmi"), "labels": ("progression",)}
-    return NodeRequest(**usual | changes)
+def attend(world: World) -> None:
+    """Let the reconciler take one step for every node that was requested."""
+    a_reconciler(world).attend()
+
+
+def request_node(service: NodeService, **changes: Any) -> NodeAnswer:
+    """Request a node as artificienlib does by /create."""
+    usual = {
+        "dataset_id": DATASET,
+        "model_id": MODEL,
+        "features": ("age", "bmi"),
+        "labels": ("progression",),
+        "caller": SCIENTIST,
+    }
+    return service.request(**usual | changes)

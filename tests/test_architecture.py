@@ -23,6 +23,7 @@ CALLERS = {
     "/info": "device",
     "/model_loss": "anybody",
     "/model_progress": "node",
+    "/model_upload": "node",
     "/rotate_link": "user",
     "/download/<free_text:model_id>": "anybody",
 }

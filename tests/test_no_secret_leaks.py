@@ -13,9 +13,10 @@ from flask import Flask, redirect, request
 from orchestration.domain.credentials import new_key
 from tests.builders import LEGACY_KEY, MODEL, a_node
 from tests.fakes import FakeSecrets
+from tests.processes import LINKS
 from tests.secrecy import Listener
 from tests.tokens import signed
-from tests.web import DATABASE_PASSWORD, LINKS, NODE_SECRET, basic, bearer, settings
+from tests.web import DATABASE_PASSWORD, NODE_SECRET, basic, bearer, settings
 
 log = structlog.get_logger()
 

@@ -141,7 +141,7 @@ def test_no_log_of_any_process_holds_a_secret(platform: Platform, made: list[str
     assert len(kept.result()) >= 2
     assert all(len(secret) > 10 for secret in known)
     assert logs.keys() >= {"aws", "service", "reconciler", "agent"}
-    assert "progress_sent" in logs[node_id_of(seeds.DATASET_ID)]
+    assert "progress.sent" in logs[node_id_of(seeds.DATASET_ID)]
     for name, log in logs.items():
         assert not [secret for secret in known if secret in log], name
         assert not CREDENTIAL.search(log), name

@@ -6,21 +6,18 @@ from flask import Flask
 from pydantic import SecretStr
 
 from orchestration.adapters.cognito import CognitoTokens
-from orchestration.adapters.jwks import KeySet
+from orchestration.adapters.jws import KeySet
 from orchestration.api import Services
 from orchestration.api.limits import RateLimits
-from orchestration.api.links import DownloadLinks
-from orchestration.services.retrieval import DownloadService
 from orchestration.settings import Settings
 from tests import processes
 from tests.builders import LEGACY_KEY
 from tests.fakes import World
+from tests.processes import PUBLIC_URL
 from tests.tokens import CLIENT, ISSUER, claims, jwk_of, signed
 
 NODE_SECRET = "what only the node knows"
-PUBLIC_URL = "http://orchestration.test:5001"
 DATABASE_PASSWORD = "opens-every-database"
-LINKS = DownloadLinks(PUBLIC_URL, "s" * 32)
 
 
 def settings(**changes: object) -> Settings:
@@ -58,16 +55,14 @@ class Unlimited(RateLimits):
 
 def services_on(world: World, limits: RateLimits | None = None) -> Services:
     """The use cases on fakes, behind the real verifier of tokens."""
-    keys = KeySet(lambda: {"keys": [jwk_of()]}, local_mode=False)
+    keys = KeySet(lambda: {"keys": [jwk_of()]})
     return Services(
         tokens=CognitoTokens(keys, ISSUER, frozenset({CLIENT}), world.clock),
         nodes=processes.a_node_service(world),
-        training=processes.a_training_service(world),
-        reports=processes.a_report_service(world),
-        catalogue=processes.a_catalogue(world),
+        devices=processes.a_device_service(world),
+        models=processes.a_model_service(world),
         accounts=processes.an_account_service(world),
-        downloads=DownloadService(world.models, world.bucket.fresh_url, LINKS.link),
-        links=LINKS,
+        progress=processes.a_progress_service(world),
         limits=limits or Unlimited(),
         audit=world.audit,
     )

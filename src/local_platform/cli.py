@@ -1,6 +1,7 @@
-"""`artificien local`: everything on this machine.
+"""`artificien local`: AWS, the service and its nodes on this machine.
 
-Each command imports what it needs when it is called: importing scikit-learn and matplotlib takes seconds.
+Each command imports what it needs when it is called: loading moto, scikit-learn and matplotlib takes seconds,
+and the help text must not wait for them.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ DIRECTORY = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     default=".artificien",
     show_default=True,
-    help="Where logs, the nodes' state and local.env are kept.",
+    help="Directory for logs, the nodes' databases and local.env.",
 )
 
 
@@ -22,50 +23,61 @@ def local() -> None:
 
 
 @local.command()
-@click.option("--port", default=5001, show_default=True, help="Of the service; 0 is any free one.")
-@click.option("--aws-port", default=5055, show_default=True, help="Of AWS; 0 is any free one.")
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1), help="Web processes.")
+@click.option("--port", default=5001, show_default=True, help="Port of the service; 0 picks a free one.")
+@click.option("--aws-port", default=5055, show_default=True, help="Port of AWS; 0 picks a free one.")
+@click.option(
+    "--workers",
+    default=2,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Number of web worker processes.",
+)
 @DIRECTORY
 def up(port: int, aws_port: int, workers: int, directory: Path) -> None:
-    """Start it all, and stop it all on Ctrl-C or TERM."""
+    """Start the platform and run it until Ctrl-C or SIGTERM."""
     from local_platform.platform import Options
-    from local_platform.up import stay_up
+    from local_platform.up import run_until_stopped
 
-    stay_up(Options(directory, port, aws_port, workers))
+    run_until_stopped(Options(directory, port, aws_port, workers))
 
 
 @local.command()
-@click.option("--kill", is_flag=True, help="Kill the service and the reconciler in the middle of it.")
+@click.option("--kill", is_flag=True, help="Kill the service and the reconciler during the training.")
 @click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
     default=".artificien/demo",
     show_default=True,
-    help="Where logs, the nodes' state and the picture are kept.",
+    help="Directory for logs, the nodes' databases and loss.png.",
 )
 def demo(*, kill: bool, directory: Path) -> None:
-    """The main job, whole: a model goes out, phones train it, it comes back, its node goes down."""
-    from local_platform.demo.command import play
+    """Train a model on simulated phones, from its submission to its download, and check the result."""
+    from local_platform.demo.story import run_demo
 
-    play(kill=kill, directory=directory)
+    run_demo(directory, kill=kill)
 
 
 @local.command()
 @click.option(
-    "--as", "who", type=click.Choice(["scientist", "developer"]), default="scientist", show_default=True
+    "--as",
+    "role",
+    type=click.Choice(["scientist", "developer"]),
+    default="scientist",
+    show_default=True,
+    help="User to log in.",
 )
 @DIRECTORY
-def token(who: str, directory: Path) -> None:
-    """Print an access token of the data scientist, or of the app developer."""
-    from local_platform.clients import LocalAws
-    from local_platform.home import Home, HomeError
-    from local_platform.logins import LoginError, access_token
+def token(role: str, directory: Path) -> None:
+    """Log in to the running platform and print the access token."""
+    from local_platform import LocalPlatformError
+    from local_platform.clients import LocalAws, access_token
+    from local_platform.home import Home
 
-    prefix = {"scientist": "DS", "developer": "DEVELOPER"}[who]
+    prefix = {"scientist": "DS", "developer": "DEVELOPER"}[role]
     try:
-        found = Home(directory).published()
-        aws = LocalAws(found["AWS_ENDPOINT_URL"], found["AWS_DEFAULT_REGION"])
-        login = found[f"{prefix}_USERNAME"], found[f"{prefix}_PASSWORD"]
-        click.echo(access_token(aws, found["APP_CLIENT_ID"], *login))
-    except (HomeError, LoginError) as error:
+        exports = Home(directory).read_exports()
+        aws = LocalAws(exports["AWS_ENDPOINT_URL"], exports["AWS_DEFAULT_REGION"])
+        username, password = exports[f"{prefix}_USERNAME"], exports[f"{prefix}_PASSWORD"]
+        click.echo(access_token(aws, exports["APP_CLIENT_ID"], username, password))
+    except LocalPlatformError as error:
         raise click.ClickException(str(error)) from error

@@ -1,53 +1,55 @@
-"""boto3 clients of the AWS on this machine, which never see the operator's own profile or credentials."""
+"""boto3 clients of the AWS on this machine. They never use the operator's own profile or credentials."""
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from functools import cache
+from typing import Any, cast
 
 import boto3
 import botocore.session
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.loaders import Loader, create_loader
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from local_platform import LocalPlatformError
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
-"""Anything will do."""
-KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "COVERAGE_PROCESS_CONFIG")
-"""What children see of the operator's environment: no AWS profile, no proxy, no setting of a service."""
+"""moto accepts any credentials."""
 
-_QUICK = Config(proxies={}, connect_timeout=5, read_timeout=60, retries={"total_max_attempts": 2})
+_CONFIG = Config(proxies={}, connect_timeout=5, read_timeout=60, retries={"total_max_attempts": 2})
 
 
 @dataclass(frozen=True, slots=True)
 class LocalAws:
-    """Where the AWS on this machine is."""
+    """URL and region of the AWS on this machine."""
 
     url: str
     region: str
 
     def session(self) -> boto3.Session:
-        """Return a session that reads neither the environment nor files."""
-        nothing = (None, None, None, None)
-        unread = {"profile": nothing, "config_file": (None, None, os.devnull, None)}
-        unread["credentials_file"] = (None, None, os.devnull, None)
+        """Return a session that reads neither the environment nor the operator's configuration files."""
+        ignored = (None, None, None, None)
+        variables = {"profile": ignored, "config_file": (None, None, os.devnull, None)}
+        variables["credentials_file"] = (None, None, os.devnull, None)
+        session = botocore.session.Session(session_vars=variables)
+        session.register_component("data_loader", _loader())
         return boto3.Session(
             aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
             region_name=self.region,
-            botocore_session=botocore.session.Session(session_vars=unread),
+            botocore_session=session,
         )
 
     def client(self, service: str) -> Any:
-        """Return a client, for one thread."""
-        return cast(Any, self.session()).client(service, endpoint_url=self.url, config=_QUICK)
+        """Return a boto3 client."""
+        return cast(Any, self.session()).client(service, endpoint_url=self.url, config=_CONFIG)
 
     def resource(self, service: str) -> Any:
-        """Return boto3's higher interface, for one thread."""
-        return cast(Any, self.session()).resource(service, endpoint_url=self.url, config=_QUICK)
+        """Return a boto3 resource. It isn't thread-safe."""
+        return cast(Any, self.session()).resource(service, endpoint_url=self.url, config=_CONFIG)
 
     def environment(self) -> dict[str, str]:
-        """Return what makes a child's AWS clients come here, and only here."""
+        """Return the environment variables that direct the AWS clients of a child process to this AWS."""
         return CREDENTIALS | {
             "AWS_DEFAULT_REGION": self.region,
             "AWS_REGION": self.region,
@@ -58,6 +60,23 @@ class LocalAws:
         }
 
 
-def kept(environment: "Mapping[str, str]") -> dict[str, str]:
-    """Return the part of the operator's environment that children may see."""
-    return {name: environment[name] for name in KEPT if name in environment} | {"PYTHONUNBUFFERED": "1"}
+@cache
+def _loader() -> Loader:
+    """Return one loader for all sessions, because it keeps the parsed descriptions of AWS's services."""
+    return create_loader()
+
+
+def access_token(aws: LocalAws, client_id: str, username: str, password: str) -> str:
+    """Log in to Cognito and return the access token, valid for an hour. Raises LocalPlatformError."""
+    try:
+        answer: dict[str, Any] = aws.client("cognito-idp").initiate_auth(
+            ClientId=client_id,
+            AuthFlow="USER_PASSWORD_AUTH",
+            AuthParameters={"USERNAME": username, "PASSWORD": password},
+        )
+    except ClientError as error:
+        message = f"{username} can't log in: {error.response['Error']['Message']}"
+        raise LocalPlatformError(message) from error
+    except BotoCoreError as error:
+        raise LocalPlatformError(f"AWS doesn't answer at {aws.url}. Is the platform running?") from error
+    return str(answer["AuthenticationResult"]["AccessToken"])

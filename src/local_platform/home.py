@@ -1,4 +1,4 @@
-"""The directory in which one platform keeps its logs, its nodes' state and its exports."""
+"""The directory of one platform: logs, the nodes' databases, and the file that users source."""
 
 import fcntl
 import os
@@ -10,59 +10,57 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-NAME = "local.env"
-
-
-class HomeError(Exception):
-    """The directory can't be used, or holds no running platform."""
+from local_platform import LocalPlatformError
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """`.artificien`, or wherever `--directory` points. Only what this class names in it is ever removed."""
+    """`.artificien` by default. Only files and directories that this class names are ever removed."""
 
     path: Path
 
     @property
     def logs(self) -> Path:
-        """Output of every process, one file each."""
+        """Directory of the log files, one for each process."""
         return self.path / "logs"
 
     @property
     def nodes(self) -> Path:
-        """SQLite files of the nodes."""
+        """Directory of the nodes' SQLite files."""
         return self.path / "nodes"
 
     @property
     def exports(self) -> Path:
-        """Shell exports; there only while the platform is up."""
-        return self.path / NAME
+        """File of shell exports. It exists only while the platform is up."""
+        return self.path / "local.env"
 
     @contextmanager
-    def occupied(self) -> Iterator[None]:
-        """Keep other platforms out, and begin empty as AWS does. Raises HomeError."""
-        with self._lock() as lock:
+    def locked(self) -> Iterator[None]:
+        """Keep other platforms out of the directory, and remove files of earlier runs.
+
+        Raises LocalPlatformError if another platform uses the directory, or if it can't be written.
+        """
+        with self._open_lock() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise HomeError(
-                    f"Another platform runs in {self.path}. Stop it, or use --directory."
-                ) from error
-            self.withdraw()
+                message = f"Another platform uses {self.path}. Stop it, or choose another --directory."
+                raise LocalPlatformError(message) from error
+            self.remove_exports()
             for folder in (self.logs, self.nodes):
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir(exist_ok=True)
             yield
 
-    def _lock(self) -> IO[str]:
+    def _open_lock(self) -> IO[str]:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             return (self.path / "lock").open("w")
         except OSError as error:
-            raise HomeError(f"{self.path} can't be used: {error.strerror}.") from error
+            raise LocalPlatformError(f"{self.path} can't be used: {error.strerror}.") from error
 
-    def publish(self, environment: Mapping[str, str]) -> None:
-        """Write the exports for the owner's eyes only, whole or not at all."""
+    def write_exports(self, environment: Mapping[str, str]) -> None:
+        """Write the exports atomically, readable by the owner only."""
         lines = [f"export {name}={shlex.quote(value)}\n" for name, value in environment.items()]
         draft = self.exports.with_suffix(".draft")
         draft.unlink(missing_ok=True)
@@ -70,14 +68,15 @@ class Home:
             file.writelines(lines)
         draft.replace(self.exports)
 
-    def withdraw(self) -> None:
-        """Remove the exports: the platform is no longer up."""
+    def remove_exports(self) -> None:
+        """Remove the exports if they exist."""
         self.exports.unlink(missing_ok=True)
 
-    def published(self) -> dict[str, str]:
-        """Read the exports back. Raises HomeError when no platform is up."""
+    def read_exports(self) -> dict[str, str]:
+        """Return the exported variables. Raises LocalPlatformError if no platform is up."""
         try:
             lines = self.exports.read_text().splitlines()
         except FileNotFoundError as error:
-            raise HomeError(f"{self.exports} is missing: start the platform with `make up` first.") from error
+            message = f"{self.exports} is missing. Start the platform with `make up` first."
+            raise LocalPlatformError(message) from error
         return dict(shlex.split(line)[1].split("=", 1) for line in lines)

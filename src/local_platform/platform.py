@@ -1,31 +1,33 @@
-"""Everything on one machine: AWS, the stacks, people and data, the service, the reconciler, the agent."""
+"""Starts and stops the platform: AWS, its stacks and data, the service, the reconciler, the ECS agent."""
 
 import os
 import secrets
 import sys
 import sysconfig
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from local_platform import seeds
-from local_platform.clients import LocalAws, kept
-from local_platform.environments import CLUSTER_STACK, exports, service_environment
+from local_platform import LocalPlatformError, seeds
+from local_platform.clients import CREDENTIALS, LocalAws, access_token
 from local_platform.home import Home
-from local_platform.logins import access_token, make_pool
-from local_platform.network import LOOPBACK, answers, claim_port, direct, free_address
-from local_platform.processes import NotStartedError, Program, Supervisor
+from local_platform.network import LOOPBACK, answers, available_port, direct_session, free_address
+from local_platform.supervisor import Program, Supervisor, inherited
 from orchestration.provisioning.deploy import deploy_cluster, deploy_data
 
-PATIENCE = 60.0
-"""Seconds until a program that gives no answer counts as failed."""
+START_TIMEOUT = 60.0
+"""Seconds until a program that doesn't answer counts as failed."""
+CLUSTER_STACK = "artificien-cluster"
+NODE_IMAGE = "artificien/pygrid-node:local"
+"""Not a real image: the ECS agent runs a command of this machine in its place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What can be chosen; a port of 0 is any free one."""
+    """Options of a platform. A port of 0 stands for any free one."""
 
     directory: Path = Path(".artificien")
     port: int = 5001
@@ -35,100 +37,109 @@ class Options:
 
 
 class Platform:
-    """A context: up inside `with`, gone after it. Processes: `aws`, `service`, `reconciler`, `agent`.
+    """A context manager: the platform runs inside `with`.
 
-    Entering raises HomeError, PortTakenError, NoAddressError, NotStartedError or StackFailed; nothing
-    stays up then.
-    Enter it in the main thread, to which its processes are tied.
+    Its processes are named `aws`, `service`, `reconciler` and `agent`.
+    Entering raises LocalPlatformError or StackFailed, and then leaves nothing running. Enter it in the main
+    thread: the kernel kills the processes when the thread that started them ends.
     """
 
     environment: dict[str, str]
-    """What `local.env` exports."""
+    """The variables in `local.env`."""
     aws: LocalAws
     url: str
-    """Of the service."""
+    """URL of the service."""
 
     def __init__(self, options: Options | None = None) -> None:
-        """Choose where and how; nothing starts yet."""
+        """Prepare a platform without starting it."""
         self.options = options or Options()
         self.home = Home(self.options.directory.absolute())
         self.processes = Supervisor()
-        self.scientist = _person("ada", "data scientist")
-        self.developer = _person("grace", "app developer")
-        self._leaving = ExitStack()
+        self.scientist = _user("ada", "data scientist")
+        self.developer = _user("grace", "app developer")
+        self._exit_stack = ExitStack()
 
     def __enter__(self) -> Self:
-        """Bring everything up; the exports come last."""
-        with ExitStack() as leaving:
-            self._claim(leaving)
-            leaving.enter_context(self.processes)
+        """Start everything; write `local.env` last."""
+        with ExitStack() as stack:
+            stack.enter_context(self.home.locked())
+            self._choose_ports()
+            stack.enter_context(self.processes)
             self._start_aws()
             bucket = self._deploy()
-            people = (self.scientist, self.developer)
-            self._pool = make_pool(self.aws, people)
-            seeds.plant(self.aws, *people, legacy_key=secrets.token_urlsafe(24))
+            users = (self.scientist, self.developer)
+            self._pool = seeds.create_pool(self.aws, users)
+            seeds.write_items(self.aws, *users, legacy_key=secrets.token_urlsafe(24))
             self._start_service(bucket)
             self._start_agent()
-            self.environment = exports(self.aws, self._pool, self.url, people, self._new_api_key())
-            leaving.callback(self.home.withdraw)
-            self.home.publish(self.environment)
-            self._leaving = leaving.pop_all()
+            self.environment = exported_variables(
+                self.aws, self._pool, self._key_set(), self.url, users, self._new_api_key()
+            )
+            stack.callback(self.home.remove_exports)
+            self.home.write_exports(self.environment)
+            self._exit_stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take the exports back, then stop everything, the last one first."""
-        self._leaving.close()
+        """Remove `local.env`, then stop all processes in reverse order of their start."""
+        self._exit_stack.close()
 
-    def token(self, person: seeds.Person) -> str:
-        """Log somebody in and return the access token."""
-        return access_token(self.aws, self._pool.client_id, person.username, person.password)
+    def token(self, user: seeds.User) -> str:
+        """Log a user in and return the access token."""
+        return access_token(self.aws, self._pool.client_id, user.username, user.password)
 
-    def _claim(self, leaving: ExitStack) -> None:
-        leaving.enter_context(self.home.occupied())
-        free_address(())  # a node would find none either, and much later
-        self.url = f"http://{LOOPBACK}:{claim_port(self.options.port, '--port')}"
-        aws_url = f"http://{LOOPBACK}:{claim_port(self.options.aws_port, '--aws-port')}"
+    def _choose_ports(self) -> None:
+        free_address(())  # fail now, and not when the first node is launched
+        self.url = f"http://{LOOPBACK}:{available_port(self.options.port, '--port')}"
+        aws_url = f"http://{LOOPBACK}:{available_port(self.options.aws_port, '--aws-port')}"
         self.aws = LocalAws(aws_url, self.options.region)
 
     def _start_aws(self) -> None:
         port = self.aws.url.rpartition(":")[2]
-        command = (sys.executable, "-m", "local_platform.aws", "--port", port)
-        program = Program("aws", command, kept(os.environ), self._log("aws"), is_replaceable=False)
-        self.processes.start(program)
-        self.processes.wait_for("aws", lambda: answers(f"{self.aws.url}/moto-api/"), PATIENCE)
+        command = (sys.executable, "-m", "local_platform.moto_server", "--port", port)
+        # moto keeps all state in memory, so a restarted one would be an empty AWS.
+        self._start("aws", command, inherited(os.environ), restart=False)
+        self.processes.wait_for("aws", lambda: answers(f"{self.aws.url}/moto-api/"), START_TIMEOUT)
 
     def _deploy(self) -> str:
-        """Put up cluster and data by the code that does it on AWS; return the name of the models' bucket."""
+        """Deploy the cluster and data stacks with the code that does it on AWS; return the bucket's name."""
         client = self.aws.client("cloudformation")
-        deploy_cluster(client, CLUSTER_STACK, deadline=PATIENCE)
-        return deploy_data(client, deadline=PATIENCE)["ModelBucketName"]
+        deploy_cluster(client, CLUSTER_STACK, deadline=START_TIMEOUT)
+        return deploy_data(client, deadline=START_TIMEOUT)["ModelBucketName"]
 
     def _start_service(self, bucket: str) -> None:
-        environment = kept(os.environ) | service_environment(
+        environment = inherited(os.environ) | service_environment(
             self.aws, self._pool, bucket, self.url, self.home.nodes, self.options.workers
         )
         gunicorn = (sys.executable, "-m", "gunicorn", "-c", "python:orchestration.gunicorn_conf")
-        reconciler = str(Path(sysconfig.get_path("scripts"), "artificien"))
-        web = Program("service", (*gunicorn, "orchestration.wsgi:app"), environment, self._log("service"))
-        self.processes.start(web)
-        self.processes.start(
-            Program("reconciler", (reconciler, "reconcile"), environment, self._log("reconciler"))
-        )
-        self.processes.wait_for("service", lambda: answers(self.url), PATIENCE)
+        artificien = str(Path(sysconfig.get_path("scripts"), "artificien"))
+        self._start("service", (*gunicorn, "orchestration.wsgi:app"), environment)
+        self._start("reconciler", (artificien, "reconcile"), environment)
+        self.processes.wait_for("service", lambda: answers(self.url), START_TIMEOUT)
 
     def _start_agent(self) -> None:
-        agent = (sys.executable, "-m", "local_platform.agent", "--aws", self.aws.url)
-        where = ("--region", self.aws.region, "--logs", str(self.home.logs))
-        # It stops its nodes first, each of which may take its time.
-        self.processes.start(
-            Program("agent", (*agent, *where), kept(os.environ), self._log("agent"), patience=20)
-        )
+        agent = (sys.executable, "-m", "local_platform.ecs_agent", "--aws", self.aws.url)
+        command = (*agent, "--region", self.aws.region, "--logs", str(self.home.logs))
+        # It stops its nodes first, each of which has a time-out of its own.
+        self._start("agent", command, inherited(os.environ), stop_timeout=20)
+
+    def _start(
+        self,
+        name: str,
+        command: tuple[str, ...],
+        environment: dict[str, str],
+        *,
+        stop_timeout: float = 5.0,
+        restart: bool = True,
+    ) -> None:
+        log = self.home.logs / f"{name}.log"
+        self.processes.start(Program(name, command, environment, log, stop_timeout, restart))
 
     def _new_api_key(self) -> str:
-        """Have the service make the developer's key, as the marketplace does."""
-        with direct() as session:
+        """Have the service create the developer's API key, as the marketplace does."""
+        with direct_session() as session:
             answer = session.post(
                 f"{self.url}/generate_key",
                 json={"user_id": self.developer.username},
@@ -136,13 +147,73 @@ class Platform:
                 timeout=30,
             )
         if not answer.ok:
-            raise NotStartedError(f"The service made no API key: {answer.status_code} {answer.text}")
+            raise LocalPlatformError(f"POST /generate_key failed: {answer.status_code} {answer.text}")
         return str(answer.json()["api_key"])
 
-    def _log(self, name: str) -> Path:
-        return self.home.logs / f"{name}.log"
+    def _key_set(self) -> str:
+        with direct_session() as session:
+            return session.get(self.aws.url + self._pool.key_set_path(), timeout=10).text
 
 
-def _person(username: str, role: str) -> seeds.Person:
-    """Make somebody with a random password that Cognito's policy takes."""
-    return seeds.Person(username, f"{secrets.token_urlsafe(15)}aA1-", role)
+def _user(username: str, role: str) -> seeds.User:
+    """Return a user with a random password that satisfies Cognito's policy."""
+    return seeds.User(username, f"{secrets.token_urlsafe(15)}aA1-", role)
+
+
+def service_environment(
+    aws: LocalAws, pool: seeds.Pool, bucket: str, url: str, nodes: Path, workers: int
+) -> dict[str, str]:
+    """Return the settings of the service and of gunicorn. `url` is the service's own."""
+    address = url.removeprefix("http://")
+    return {
+        **aws.environment(),
+        "BIND": address,
+        "WEB_CONCURRENCY": str(workers),
+        "LOCAL_MODE": "true",
+        "USER_POOL_ID": pool.pool_id,
+        "APP_CLIENT_IDS": pool.client_id,
+        "JWKS_URL": aws.url + pool.key_set_path(),
+        "MODEL_BUCKET": bucket,
+        "CLUSTER_STACK": CLUSTER_STACK,
+        "NODE_IMAGE": NODE_IMAGE,
+        "NODE_DATABASE_URL": f"sqlite:///{nodes}/",
+        "CALLBACK_ADDRESS": address,
+        "PUBLIC_URL": url,
+        "DOWNLOAD_SECRET": secrets.token_urlsafe(32),
+        # Seconds instead of minutes, because a person watches.
+        "NODE_GRACE": "2",
+        # Sixty nodes launched at once on two cores take two minutes; a shorter deadline would relaunch them.
+        "NODE_DEADLINE": "300",
+        "RECONCILE_INTERVAL": "0.5",
+        "READY_INTERVAL": "1",
+    }
+
+
+def exported_variables(
+    aws: LocalAws, pool: seeds.Pool, key_set: str, url: str, users: Sequence[seeds.User], api_key: str
+) -> dict[str, str]:
+    """Return what the programs of data scientists and devices need.
+
+    `users` are the scientist and the developer, `key_set` is the pool's JSON Web Key Set, `url` the
+    service's.
+    """
+    scientist, developer = users
+    return {
+        "ORCHESTRATION_URL": url,
+        "AWS_ENDPOINT_URL": aws.url,
+        **CREDENTIALS,
+        "AWS_DEFAULT_REGION": aws.region,
+        "USER_POOL_ID": pool.pool_id,
+        "APP_CLIENT_ID": pool.client_id,
+        "DS_USERNAME": scientist.username,
+        "DS_PASSWORD": scientist.password,
+        "DATASET_ID": seeds.DATASET_ID,
+        "API_KEY": api_key,
+        "DEVELOPER_USERNAME": developer.username,
+        "DEVELOPER_PASSWORD": developer.password,
+        "MODEL_ID": seeds.model_id(scientist.username),
+        # artificienlib reads the username from the first; its login library, warrant, the pool's keys from
+        # the second.
+        "JUPYTERHUB_USER": scientist.username,
+        "COGNITO_JWKS": key_set,
+    }

@@ -1,31 +1,35 @@
-"""What stands in the tables when the platform is up: two people, a dataset, a first model.
+"""What a new platform contains: a user pool, two users, a dataset and a model.
 
-Attributes are those that the marketplace and artificienlib write. The dataset describes the diabetes study
-of Efron, Hastie, Johnstone and Tibshirani (2004), "Least Angle Regression": 442 patients, ten measurements,
-and the progression of the disease a year later. Ranges are the study's own.
+Attributes are those that the marketplace and artificienlib write. The dataset describes the diabetes study of
+Efron, Hastie, Johnstone and Tibshirani, "Least Angle Regression" (2004): ten measurements of 442 patients,
+and the progression of their disease a year later. The ranges are the study's.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from local_platform.clients import LocalAws
+if TYPE_CHECKING:
+    from local_platform.clients import LocalAws
 
 DATASET_ID = "Diabetes progression"
-"""With a capital and a space, since app developers type what they like."""
+"""With a capital letter and a space, because app developers choose any name."""
 MODEL_NAME = "first-look"
 VERSION = "1.0"
+AUTH_FLOWS = ["ALLOW_USER_SRP_AUTH", "ALLOW_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"]
+"""SRP for artificienlib and the marketplace; passwords for `artificien local token`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One attribute of the dataset, with the range that the marketplace shows."""
+    """An attribute of the dataset, with the range that the marketplace shows."""
 
     name: str
     kind: str
-    least: str
-    most: str
+    minimum: str
+    maximum: str
     description: str
 
 
@@ -47,8 +51,8 @@ LABELS = (COLUMNS[-1].name,)
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
-    """Somebody with a login."""
+class User:
+    """A user of the marketplace."""
 
     username: str
     password: str
@@ -56,34 +60,71 @@ class Person:
 
     @property
     def email(self) -> str:
-        """Their address, which is the key of their row."""
+        """The user's e-mail address, which is also the key of the item in the user table."""
         return f"{self.username}@example.org"
 
 
-def plant(aws: LocalAws, scientist: Person, developer: Person, legacy_key: str) -> None:
-    """Write all rows; `legacy_key` is the plaintext key of the developer's sign-up."""
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A Cognito user pool and its app client."""
+
+    pool_id: str
+    client_id: str
+
+    def key_set_path(self) -> str:
+        """Return the path of the pool's public keys, relative to the URL of AWS."""
+        return f"/{self.pool_id}/.well-known/jwks.json"
+
+
+def create_pool(aws: "LocalAws", users: Iterable[User]) -> Pool:
+    """Create a user pool with an app client and these users."""
+    cognito = aws.client("cognito-idp")
+    pool_id = cognito.create_user_pool(PoolName="artificien")["UserPool"]["Id"]
+    client = cognito.create_user_pool_client(
+        UserPoolId=pool_id, ClientName="artificienlib", ExplicitAuthFlows=AUTH_FLOWS
+    )
+    add_users(aws, pool_id, users)
+    return Pool(pool_id, client["UserPoolClient"]["ClientId"])
+
+
+def add_users(aws: "LocalAws", pool_id: str, users: Iterable[User]) -> None:
+    """Add confirmed users, who can log in with their passwords at once."""
+    cognito = aws.client("cognito-idp")
+    for user in users:
+        email = {"Name": "email", "Value": user.email}
+        cognito.admin_create_user(UserPoolId=pool_id, Username=user.username, UserAttributes=[email])
+        cognito.admin_set_user_password(
+            UserPoolId=pool_id, Username=user.username, Password=user.password, Permanent=True
+        )
+
+
+def write_items(aws: "LocalAws", scientist: User, developer: User, legacy_key: str) -> None:
+    """Write the items of both users, the dataset and the model.
+
+    `legacy_key` is the API key in plain text that the developer got on signing up.
+    """
     tables = aws.resource("dynamodb")
     users = tables.Table("user_table")
-    users.put_item(Item=user(scientist, purchased=[DATASET_ID]))
-    users.put_item(Item=user(developer, purchased=[]) | {"api_key": legacy_key})
-    tables.Table("dataset_table").put_item(Item=dataset(developer))
-    tables.Table("model_table").put_item(Item=model(scientist))
+    users.put_item(Item=user_item(scientist, purchased=[DATASET_ID]))
+    users.put_item(Item=user_item(developer, purchased=[]) | {"api_key": legacy_key})
+    tables.Table("dataset_table").put_item(Item=dataset_item(developer))
+    tables.Table("model_table").put_item(Item=model_item(scientist.username))
 
 
-def user(person: Person, purchased: list[str]) -> dict[str, Any]:
-    """Return a row of the user table, as a sign-up and a purchase leave it."""
+def user_item(user: User, purchased: list[str]) -> dict[str, Any]:
+    """Return an item of the user table, as the marketplace leaves it after a sign-up and purchases."""
     return {
-        "user_id": person.email,
-        "username": person.username,
-        "user_account_email": person.email,
-        "role": person.role,
+        "user_id": user.email,
+        "username": user.username,
+        "user_account_email": user.email,
+        "role": user.role,
         "has_onboarded": True,
         "datasets_purchased": purchased,
     }
 
 
-def dataset(developer: Person) -> dict[str, Any]:
-    """Return the row of the dataset, bought once, before the first phone and the first node."""
+def dataset_item(developer: User) -> dict[str, Any]:
+    """Return the item of the dataset: purchased once, no device has called yet, no node."""
     return {
         "dataset_id": DATASET_ID,
         "owner_username": developer.username,
@@ -93,8 +134,8 @@ def dataset(developer: Person) -> dict[str, Any]:
         "logo_image_url": "https://example.org/glucose-diary.png",
         "attributes": [column.name for column in COLUMNS],
         "attributeTypes": [column.kind for column in COLUMNS],
-        "attributeRangeMins": [Decimal(column.least) for column in COLUMNS],
-        "attributeRangeMaxes": [Decimal(column.most) for column in COLUMNS],
+        "attributeRangeMins": [Decimal(column.minimum) for column in COLUMNS],
+        "attributeRangeMaxes": [Decimal(column.maximum) for column in COLUMNS],
         "attributeDescriptions": [column.description for column in COLUMNS],
         "predictable_attributes": list(LABELS),
         "num_devices": 442,
@@ -106,15 +147,15 @@ def dataset(developer: Person) -> dict[str, Any]:
     }
 
 
-def model(scientist: Person) -> dict[str, Any]:
-    """Return the row that artificienlib writes before its first `/create`."""
+def model_item(username: str, name: str = MODEL_NAME) -> dict[str, Any]:
+    """Return the item that artificienlib writes before its first `/create`."""
     return {
-        "model_id": model_id(scientist.username),
+        "model_id": model_id(username, name),
         "active_status": 1,
         "version": VERSION,
         "dataset": DATASET_ID,
         "date_submitted": date.today().isoformat(),  # noqa: DTZ011 - as artificienlib does
-        "owner_name": scientist.username,
+        "owner_name": username,
         "percent_complete": 0,
         "devices_trained_this_cycle": 0,
         "loss_this_cycle": -1,
@@ -122,6 +163,6 @@ def model(scientist: Person) -> dict[str, Any]:
     }
 
 
-def model_id(username: str) -> str:
-    """Name the first model as artificienlib would."""
-    return f"{MODEL_NAME}-{VERSION}-{username}"
+def model_id(username: str, name: str = MODEL_NAME) -> str:
+    """Return the id that artificienlib gives a model."""
+    return f"{name}-{VERSION}-{username}"

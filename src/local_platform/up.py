@@ -1,9 +1,11 @@
-"""What `artificien local up` does: bring the platform up, show it, and stay until a signal."""
+"""Runs the platform for `artificien local up`, and prints how to call it."""
 
+import json
 import shlex
 import signal
 import sysconfig
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -12,76 +14,152 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from local_platform.curls import curls
-from local_platform.home import HomeError
-from local_platform.network import NoAddressError, PortTakenError
+from local_platform import LocalPlatformError
+from local_platform.network import NODE_PORT
 from local_platform.platform import Options, Platform
-from local_platform.processes import NotStartedError
 from orchestration.domain.errors import OrchestrationError
 
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+AS_SCIENTIST = '-H "Authorization: Bearer $TOKEN"'
+AS_DEVICE = '-H "api_key: $API_KEY"'
 
 
-def stay_up(options: Options) -> None:
-    """Start it all, and stop it all on a signal. Raises click.ClickException."""
-    for number in ENDINGS:
-        signal.signal(number, _leave)
+def run_until_stopped(options: Options) -> None:
+    """Start the platform, print how to call it, and stop it on a signal. Raises click.ClickException."""
+    stop_on_signals()
     try:
         with Platform(options) as platform:
-            _show(platform, Console())
-            _watch(platform)
-    except (HomeError, PortTakenError, NoAddressError, NotStartedError, OrchestrationError) as error:
+            show(platform, Console())
+            watch(platform)
+    except (LocalPlatformError, OrchestrationError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         click.echo("Stopped.")
 
 
-def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Go, once: a second signal must not cut the cleaning up short."""
-    for number in ENDINGS:
+def stop_on_signals() -> None:
+    """Raise KeyboardInterrupt on the first of the signals, and ignore all later ones."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, _stop)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    for number in STOP_SIGNALS:  # a second Ctrl-C must not interrupt the shutdown
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
-def _watch(platform: Platform) -> None:
-    """Stay until a signal, or until something is gone that can't be started again. Raises NotStartedError."""
+def watch(platform: Platform, interval: float = 0.5) -> NoReturn:
+    """Wait until a program that can't be restarted ends. Raises LocalPlatformError then."""
     while not (lost := platform.processes.lost()):
-        time.sleep(0.5)
-    raise NotStartedError(f"{', '.join(lost)} ended, and what it held is lost. See {platform.home.logs}.")
+        time.sleep(interval)
+    raise LocalPlatformError(
+        f"{', '.join(lost)} ended, and with it all state that it held. See the logs in {platform.home.logs}."
+    )
 
 
-def _show(platform: Platform, console: Console) -> None:
-    table = Table("what", "where", "process")
-    places = {
-        "aws": platform.aws.url,
-        "service": platform.url,
-        "reconciler": "looks at every node twice a second",
-        "agent": "runs a node on an address of its own, port 5000",
-    }
-    for name, pid in platform.processes.running().items():
-        table.add_row(name, places[name], str(pid))
-    console.print(table)
-    _plain(f"Logs are in {_short(platform.home.logs)}.")
-    console.print("\nIn another shell:\n", style="bold")
-    # Whoever ran `make up` has not activated the virtual environment in which the command is.
-    programs = _short(Path(sysconfig.get_path("scripts")))
-    _plain(f'source {_short(platform.home.exports)}; export PATH="{programs}:$PATH"')
-    directory = "" if _is_usual(platform) else f" --directory {shlex.quote(str(_short(platform.home.path)))}"
-    _plain(f"TOKEN=$(artificien local token{directory})\n")
-    for curl in curls():
+def show(platform: Platform, console: Console) -> None:
+    """Print the processes, and commands that can be pasted into another shell."""
+    console.print(_process_table(platform))
+    _print_verbatim(f"Logs: {_relative(platform.home.logs)}/")
+    console.print("\nTo call the service, run in another shell:\n", style="bold")
+    # The shell of a user of `make up` has no virtual environment activated, so the command isn't on its path.
+    scripts = _relative(Path(sysconfig.get_path("scripts")))
+    _print_verbatim(f'source {_relative(platform.home.exports)}; export PATH="{scripts}:$PATH"')
+    token_command = f"artificien local token{_directory_option(platform)}"
+    _print_verbatim(f"TOKEN=$({token_command})\n")
+    for curl in curls(token_command):
         console.print(f"{curl.route}  [dim]{curl.caller}[/dim]")
-        _plain(f"{curl.command}\n")
-    console.print("Ctrl-C stops everything.", style="bold")
+        _print_verbatim(f"{curl.command}\n")
+    console.print("Press Ctrl-C to stop the platform.", style="bold")
 
 
-def _is_usual(platform: Platform) -> bool:
-    return platform.home.path == Options().directory.absolute()
+def _process_table(platform: Platform) -> Table:
+    purpose = {
+        "aws": f"AWS, simulated by moto, at {platform.aws.url}",
+        "service": f"orchestration service at {platform.url}",
+        "reconciler": "launches and retires nodes",
+        "agent": f"ECS agent: runs each node as a process, on port {NODE_PORT} of its own loopback address",
+    }
+    table = Table("process", "pid", "what it does")
+    for name, pid in platform.processes.running().items():
+        table.add_row(name, str(pid), purpose[name])
+    return table
 
 
-def _plain(text: str) -> None:
-    """Write without rich's line breaks, so that it can be pasted."""
+def _directory_option(platform: Platform) -> str:
+    if platform.home.path == Options().directory.absolute():
+        return ""
+    return f" --directory {shlex.quote(str(_relative(platform.home.path)))}"
+
+
+def _print_verbatim(text: str) -> None:
+    """Print without rich's line breaks, which would break a pasted command."""
     click.echo(text)
 
 
-def _short(path: Path) -> Path:
+def _relative(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+@dataclass(frozen=True, slots=True)
+class Curl:
+    """A `curl` command for one route, and who may call that route."""
+
+    route: str
+    caller: str
+    command: str
+
+
+def curls(token_command: str) -> tuple[Curl, ...]:
+    """Return a command for each route, in the order in which a user would try them.
+
+    `token_command` prints an access token.
+    """
+    as_developer = f'-H "Authorization: Bearer $({token_command} --as developer)"'
+    create = _json(
+        dataset_id="$DATASET_ID", model_id="$MODEL_ID", features=["age", "bmi"], labels=["progression"]
+    )
+    return (
+        Curl("GET /", "anyone", "curl $ORCHESTRATION_URL/"),
+        _post("/get_datasets", "data scientist", AS_SCIENTIST, _json(user_id="$DS_USERNAME")),
+        _post("/info", "device", AS_DEVICE, _json(dataset_id="$DATASET_ID")),
+        _post("/create", "data scientist; repeat until the node is ready", AS_SCIENTIST, create),
+        _post("/model_loss", "device", "", _json(model_id="$MODEL_ID", loss=0.5, acc=-1)),
+        _post(
+            "/model_progress",
+            "node; answers 401, as only a node knows the password",
+            "-u some-node:password",
+            _json(model_id="$MODEL_ID", percent_complete=10),
+        ),
+        _post(
+            "/rotate_link",
+            "data scientist; answers 409 until the model is trained",
+            AS_SCIENTIST,
+            _json(model_id="$MODEL_ID"),
+        ),
+        Curl(
+            "GET /download/<model_id>",
+            "anyone with the link; answers 404 for a wrong key",
+            'curl "$ORCHESTRATION_URL/download/$MODEL_ID?key=wrong"',
+        ),
+        _post(
+            "/delete",
+            "data scientist; withdraws the model",
+            AS_SCIENTIST,
+            _json(model_id="$MODEL_ID"),
+        ),
+        _post("/generate_key", "app developer", as_developer, _json(user_id="$DEVELOPER_USERNAME")),
+    )
+
+
+def _post(route: str, caller: str, credential: str, body: str) -> Curl:
+    parts = ("curl", f"$ORCHESTRATION_URL{route}", credential, "-H 'Content-Type: application/json'", body)
+    return Curl(f"POST {route}", caller, " ".join(filter(None, parts)))
+
+
+def _json(**fields: str | float | list[str]) -> str:
+    r"""Return the option for a JSON body, as a double-quoted shell word in which variables are expanded."""
+    text = json.dumps(fields).replace('"', '\\"')
+    return f'-d "{text}"'

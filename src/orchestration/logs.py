@@ -1,4 +1,7 @@
-"""Structured logs: one JSON object a line, on standard output, with the request's path where there is one."""
+"""Structured logs: one JSON object per line on standard output, with the path of the current request.
+
+Events are named `noun.verb_past`: `node.launched`, `model.retrieved`.
+"""
 
 import logging
 import sys
@@ -7,7 +10,7 @@ import structlog
 
 
 def configure_logs(level: str) -> None:
-    """Set up structlog for the whole process; `level` is a name of the logging module."""
+    """Configure structlog for the process; `level` is the name of a level of the logging module."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -6,12 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import boto3
-from botocore.config import Config
 from flask import Flask
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from orchestration import api
+from orchestration import api, aws
 from orchestration.adapters.cognito import CognitoTokens
 from orchestration.adapters.dynamo import (
     DynamoApiKeys,
@@ -22,51 +21,39 @@ from orchestration.adapters.dynamo import (
     DynamoUsers,
     Table,
 )
-from orchestration.adapters.jwks import KeySet, fetcher
-from orchestration.adapters.model_bucket import S3ModelBucket
+from orchestration.adapters.jws import PUBLISHED_KEYS, KeySet, fetcher
+from orchestration.adapters.model_bucket import DownloadLinks, S3ModelBucket
+from orchestration.adapters.node_databases import DataApi, OneDirectory, SharedCluster
 from orchestration.adapters.node_secrets import SecretsManagerNodeSecrets
 from orchestration.adapters.pygrid import PygridServer
-from orchestration.adapters.tenants import OneDirectory, SharedCluster
-from orchestration.adapters.tenants_data_api import DataApi
-from orchestration.api.limits import RateLimits, Rates
-from orchestration.api.links import DownloadLinks
+from orchestration.api.limits import RateLimits
+from orchestration.control.collect import Resync, Retrieval
+from orchestration.control.launch import Launcher
+from orchestration.control.lifecycle import Lifecycle
+from orchestration.control.orphans import Inspection, SupersededStacks
+from orchestration.control.reconciler import Intervals, Reconciler
+from orchestration.control.records import Records
 from orchestration.domain.decision import Budget, Rules
+from orchestration.domain.demand import IdleTimeout, Waker
 from orchestration.domain.node import Quota
-from orchestration.domain.ports import Tenants
+from orchestration.domain.ports import NodeDatabases
+from orchestration.domain.progress import ProgressService
+from orchestration.domain.publication import Publication
 from orchestration.logs import configure_logs
 from orchestration.provisioning.ecs_tasks import EcsTasks
+from orchestration.provisioning.names import DATABASE_PORT
 from orchestration.provisioning.node_shape import NodeShape
 from orchestration.provisioning.orchestration_helper import CloudFormationNodeStacks
-from orchestration.services.accounts import AccountService
-from orchestration.services.catalogue import CatalogueService
-from orchestration.services.healing import HealingService
-from orchestration.services.inspection import Inspection
-from orchestration.services.launching import Launcher
-from orchestration.services.lifecycle import Lifecycle
-from orchestration.services.nodes import NodeService
-from orchestration.services.publication import Publication
-from orchestration.services.reconciler import Reconciler, Rhythm
-from orchestration.services.records import Records
-from orchestration.services.reports import ReportRules, ReportService
-from orchestration.services.rest import RestService
-from orchestration.services.retrieval import DownloadService, RetrievalService
-from orchestration.services.strays import StrayService
-from orchestration.services.training import TrainingService
-from orchestration.services.waking import Waker
+from orchestration.requests.accounts import AccountService
+from orchestration.requests.devices import DeviceService, ReportRules
+from orchestration.requests.models import ModelService
+from orchestration.requests.nodes import NodeService
 from orchestration.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBServiceResource
 
 DAY = 86_400
-
-AWS = Config(
-    connect_timeout=2,
-    read_timeout=10,
-    max_pool_connections=32,
-    retries={"mode": "standard", "total_max_attempts": 4},
-)
-"""Seconds; no request may hang on AWS, and every call backs off with jitter."""
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -95,8 +82,11 @@ class Parts:
 
     settings: Settings
 
+    # The web process
+
     @cached_property
     def services(self) -> api.Services:
+        settings = self.settings
         return api.Services(
             tokens=self.tokens,
             nodes=NodeService(
@@ -104,71 +94,65 @@ class Parts:
                 datasets=self.datasets,
                 users=self.users,
                 nodes=self.nodes,
-                lifecycle=self.lifecycle,
+                publication=self.publication,
+                budget=self.budget,
+                quota=self.quota,
                 clock=time.time,
             ),
-            training=self.training,
-            reports=self.reports,
-            catalogue=CatalogueService(
+            devices=DeviceService(
                 datasets=self.datasets,
                 models=self.models,
                 nodes=self.nodes,
                 accounts=self.accounts,
                 waker=self.waker,
+                rules=ReportRules(
+                    bound=settings.loss_bound,
+                    late=settings.loss_late,
+                    device_seen_within=settings.device_seen_within,
+                    key_required=settings.loss_needs_key,
+                ),
                 clock=time.time,
             ),
+            models=ModelService(
+                models=self.models, links=self.links, presign=self.bucket.fresh_url, clock=time.time
+            ),
             accounts=self.accounts,
-            downloads=DownloadService(self.models, self.bucket.fresh_url, self.links.link),
-            links=self.links,
-            limits=self.limits,
-            audit=self.audit,
-        )
-
-    @cached_property
-    def training(self) -> TrainingService:
-        return TrainingService(models=self.models, nodes=self.nodes, clock=time.time)
-
-    @cached_property
-    def limits(self) -> RateLimits:
-        settings = self.settings
-        return RateLimits(
-            Rates(
+            progress=self.progress,
+            limits=RateLimits(
                 per_address=settings.rate_per_address,
                 per_caller=settings.rate_per_caller,
                 losses_per_model=settings.rate_losses_per_model,
                 storage=settings.rate_storage,
-            )
+            ),
+            audit=self.audit,
         )
 
     @cached_property
-    def reports(self) -> ReportService:
+    def tokens(self) -> CognitoTokens:
         settings = self.settings
-        rules = ReportRules(
-            bound=settings.loss_bound,
-            late=settings.loss_late,
-            device_seen_within=settings.device_seen_within,
-            key_required=settings.loss_needs_key,
-        )
-        return ReportService(self.models, self.datasets, self.nodes, self.accounts, rules, time.time)
+        url = settings.jwks_url or f"{settings.issuer}/.well-known/jwks.json"
+        keys = KeySet(fetcher(url), untrusted=() if settings.local_mode else PUBLISHED_KEYS)
+        return CognitoTokens(keys, settings.issuer, settings.app_client_ids, time.time)
+
+    # The reconciler
 
     @cached_property
     def reconciler(self) -> Reconciler:
         settings = self.settings
-        stale_after = settings.model_stale_days * DAY
         return Reconciler(
             nodes=self.nodes,
             models=self.models,
             stacks=self.stacks,
             lifecycle=self.lifecycle,
-            healing=HealingService(
+            resync=Resync(
                 models=self.models,
                 server=self.server,
                 secrets=self.secrets,
-                training=self.training,
+                progress=self.progress,
                 clock=time.time,
                 silent_after=settings.model_silent_after,
             ),
-            retrieval=RetrievalService(
+            retrieval=Retrieval(
                 models=self.models,
                 server=self.server,
                 secrets=self.secrets,
@@ -177,11 +161,21 @@ class Parts:
                 audit=self.audit,
                 clock=time.time,
             ),
-            rest=RestService(self.nodes, self.models, time.time, settings.node_grace, stale_after),
-            strays=self.strays,
+            idle_timeout=IdleTimeout(
+                nodes=self.nodes,
+                models=self.models,
+                clock=time.time,
+                timeout=settings.node_grace,
+                stale_after=settings.model_stale_days * DAY,
+            ),
+            superseded=self.superseded,
             waker=self.waker,
             clock=time.time,
-            rhythm=Rhythm(settings.reconcile_interval, settings.ready_interval),
+            intervals=Intervals(
+                passes=settings.reconcile_interval,
+                steady=settings.ready_interval,
+                attention=settings.attention_interval,
+            ),
         )
 
     @cached_property
@@ -190,19 +184,20 @@ class Parts:
             nodes=self.nodes,
             datasets=self.datasets,
             stacks=self.stacks,
-            tenants=self.tenants,
+            node_databases=self.node_databases,
             lifecycle=self.lifecycle,
-            strays=self.strays,
+            superseded=self.superseded,
             clock=time.time,
         )
 
     @cached_property
-    def strays(self) -> StrayService:
-        return StrayService(self.records, self.stacks, self.secrets, time.time)
+    def superseded(self) -> SupersededStacks:
+        return SupersededStacks(
+            records=self.records, stacks=self.stacks, secrets=self.secrets, clock=time.time
+        )
 
     @cached_property
     def lifecycle(self) -> Lifecycle:
-        settings = self.settings
         return Lifecycle(
             records=self.records,
             stacks=self.stacks,
@@ -213,22 +208,40 @@ class Parts:
                 records=self.records,
                 stacks=self.stacks,
                 secrets=self.secrets,
-                tenants=self.tenants,
+                node_databases=self.node_databases,
                 clock=time.time,
-                quota=Quota(settings.nodes_per_buyer, settings.nodes_in_all),
+                quota=self.quota,
             ),
-            publication=Publication(self.nodes, self.datasets, self.models),
+            publication=self.publication,
             clock=time.time,
-            rules=Rules(settings.node_deadline, Budget(settings.node_attempts, settings.node_cool_down)),
+            rules=Rules(deadline=self.settings.node_deadline, budget=self.budget),
         )
-
-    @cached_property
-    def waker(self) -> Waker:
-        return Waker(self.nodes, time.time)
 
     @cached_property
     def records(self) -> Records:
         return Records(self.nodes, self.audit)
+
+    # Both
+
+    @cached_property
+    def budget(self) -> Budget:
+        return Budget(attempts=self.settings.node_attempts, cool_down=self.settings.node_cool_down)
+
+    @cached_property
+    def quota(self) -> Quota:
+        return Quota(per_buyer=self.settings.nodes_per_buyer, in_all=self.settings.nodes_in_all)
+
+    @cached_property
+    def progress(self) -> ProgressService:
+        return ProgressService(models=self.models, nodes=self.nodes, clock=time.time)
+
+    @cached_property
+    def publication(self) -> Publication:
+        return Publication(self.nodes, self.datasets, self.models)
+
+    @cached_property
+    def waker(self) -> Waker:
+        return Waker(self.nodes, time.time)
 
     @cached_property
     def server(self) -> PygridServer:
@@ -242,13 +255,6 @@ class Parts:
     @cached_property
     def audit(self) -> DynamoAuditLog:
         return DynamoAuditLog(self._table(self.settings.audit_table), time.time, self.settings.audit_days)
-
-    @cached_property
-    def tokens(self) -> CognitoTokens:
-        settings = self.settings
-        url = settings.jwks_url or f"{settings.issuer}/.well-known/jwks.json"
-        keys = KeySet(fetcher(url), local_mode=settings.local_mode)
-        return CognitoTokens(keys, settings.issuer, settings.app_client_ids, time.time)
 
     @cached_property
     def links(self) -> DownloadLinks:
@@ -272,34 +278,31 @@ class Parts:
 
     @cached_property
     def bucket(self) -> S3ModelBucket:
-        # Left to itself, boto3 presigns with version 2 in some regions; new buckets take version 4 only.
-        config = AWS.merge(Config(signature_version="s3v4"))
-        return S3ModelBucket(self._session.client("s3", config=config), self.settings.model_bucket)
+        client = self._session.client("s3", config=aws.CONFIG_PRESIGNING)
+        return S3ModelBucket(client, self.settings.model_bucket)
 
     @cached_property
     def secrets(self) -> SecretsManagerNodeSecrets:
         return SecretsManagerNodeSecrets(
-            self._session.client("secretsmanager", config=AWS),
+            self._session.client("secretsmanager", config=aws.CONFIG),
             self.settings.callback_address,
-            self.tenants.new_url,
+            self.node_databases.new_url,
         )
 
     @cached_property
-    def tenants(self) -> Tenants:
+    def node_databases(self) -> NodeDatabases:
         settings = self.settings
         if settings.node_database_url is not None:
             return OneDirectory(settings.node_database_url.get_secret_value())
-        # No retries: they would sleep in a request, and the reconciler comes again.
-        impatient = AWS.merge(Config(retries={"mode": "standard", "total_max_attempts": 1}))
-        client = self._session.client("rds-data", config=impatient)
+        client = self._session.client("rds-data", config=aws.CONFIG_ONE_ATTEMPT)
         api = DataApi(client, settings.database_cluster_arn, settings.database_secret_arn)
-        return SharedCluster(api, f"{settings.database_endpoint}:5432")
+        return SharedCluster(api, f"{settings.database_endpoint}:{DATABASE_PORT}")
 
     @cached_property
     def stacks(self) -> CloudFormationNodeStacks:
         return CloudFormationNodeStacks(
-            self._session.client("cloudformation", config=AWS),
-            EcsTasks(self._session.client("ecs", config=AWS)),
+            self._session.client("cloudformation", config=aws.CONFIG),
+            EcsTasks(self._session.client("ecs", config=aws.CONFIG)),
             prefix=self.settings.node_stack_prefix,
             cluster_stack=self.settings.cluster_stack,
             shape=self.shape,
@@ -310,11 +313,11 @@ class Parts:
     def shape(self) -> NodeShape:
         settings = self.settings
         return NodeShape(
-            settings.node_image,
-            settings.node_cpu,
-            settings.node_memory,
-            settings.node_spot,
-            settings.node_read_only,
+            image=settings.node_image,
+            cpu=settings.node_cpu,
+            memory=settings.node_memory,
+            spot=settings.node_spot,
+            read_only=settings.node_read_only,
         )
 
     @cached_property
@@ -323,7 +326,7 @@ class Parts:
 
     @cached_property
     def _dynamo(self) -> "DynamoDBServiceResource":
-        return self._session.resource("dynamodb", config=AWS)
+        return self._session.resource("dynamodb", config=aws.CONFIG)
 
     def _table(self, name: str) -> Table:
         # The resource's client, unlike the resource itself, may be used by many threads.

@@ -1,4 +1,4 @@
-"""The container's entry point: `python -m pygrid_node`, settings from the environment."""
+"""Entry point of the container: `python -m pygrid_node`, with settings from the environment."""
 
 import asyncio
 import ctypes
@@ -15,9 +15,9 @@ _LARGE_BLOCK = 256 * 1024  # bytes
 
 
 def main() -> int:
-    """Run the node until it is told to stop; the exit status is 2 where settings are missing or wrong."""
+    """Run the node until it is stopped; return the exit status, 2 if settings are missing or wrong."""
     _configure_log()
-    _give_memory_back()
+    _return_freed_memory()
     try:
         settings = read_settings()
     except SettingsError as error:
@@ -27,11 +27,12 @@ def main() -> int:
     return 0
 
 
-def _give_memory_back() -> None:
-    """Have the memory of a large block go back to the system when it is freed.
+def _return_freed_memory() -> None:
+    """Make glibc return the memory of large blocks to the system when they are freed.
 
-    Else glibc raises its idea of what is large with each one that is freed, up to 32 MB, and keeps the rest
-    in heaps of the threads: measured, 180 MB after one report to a model of 95 MB, instead of 10.
+    By default glibc raises the size of a "large" block with each one that is freed, up to 32 MB, and keeps
+    smaller ones in the heaps of the threads: measured, 180 MB after one report to a model of 95 MB, instead
+    of 10 MB.
     """
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
@@ -43,7 +44,7 @@ def _configure_log() -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
-            # As text: the structured form holds every local variable, secrets among them.
+            # As text: the structured form contains all local variables, and so secrets.
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],

@@ -1,20 +1,20 @@
-"""What is fetched by GET: plans and models by a worker in a cycle, checkpoints by anybody."""
+"""Downloads: models and plans for workers in a cycle, checkpoints for the orchestrator."""
 
 from collections.abc import Callable, Mapping
 
 from pygrid_node.entities import Cycle
 from pygrid_node.errors import (
+    CheckpointNotFound,
     CycleNotFound,
     ModelNotFound,
     NodeError,
     PlanNotFound,
-    ProcessNotFound,
     ProtocolNotFound,
 )
 from pygrid_node.storage.blobs import Blob
 from pygrid_node.storage.cycles import CycleStore
-from pygrid_node.storage.processes import FORMS, ProcessStore
-from pygrid_node.training import matching
+from pygrid_node.storage.models import FORMS, ModelStore
+from pygrid_node.training import with_key
 
 Query = Mapping[str, str]
 
@@ -22,70 +22,67 @@ _LARGEST_ID = 2**31 - 1
 
 
 class Downloads:
-    """Each takes a request's query and gives the bytes of the answer, those of a state part by part."""
+    """Each method takes a query and returns the body of the answer. All may block on the database."""
 
-    def __init__(self, processes: ProcessStore, cycles: CycleStore) -> None:
+    def __init__(self, models: ModelStore, cycles: CycleStore) -> None:
         """Read these stores."""
-        self._processes = processes
+        self._models = models
         self._cycles = cycles
 
     def model(self, query: Query) -> Blob:
-        """The state that the worker's cycle starts from.
+        """Return the checkpoint that the worker's cycle starts from.
 
-        Raises `ModelNotFound`, `CycleNotFound`, `WorkerNotFound` or `InvalidRequestKey`.
+        Raises `CheckpointNotFound`, `CycleNotFound`, `WorkerNotFound`, `InvalidRequestKey`.
         """
-        process_id = _number(query, "model_id", ModelNotFound)
+        model_id = _number(query, "model_id", CheckpointNotFound)
         try:
-            process = self._processes.get(process_id)
-        except ProcessNotFound as error:
-            raise ModelNotFound from error
-        cycle = self._cycle_of_worker(query, process.id)
-        return self._processes.checkpoint(process.id, cycle.number)
+            model = self._models.get(model_id)
+        except ModelNotFound as error:
+            raise CheckpointNotFound from error
+        cycle = self._cycle_of_worker(query, model.id)
+        return self._models.checkpoint(model.id, cycle.number)
 
     def plan(self, query: Query) -> bytes:
-        """The training plan in the form of `receive_operations_as`; every other value means `list`.
+        """Return the training plan in the form `receive_operations_as`; any other value means `list`.
 
-        Raises `PlanNotFound`, and what `model` raises for the worker.
+        Raises `PlanNotFound`, and the errors of `model` about the worker.
         """
         wanted = query.get("receive_operations_as", "")
         form = wanted if wanted in FORMS else "list"
-        process_id, body = self._processes.plan(_number(query, "plan_id", PlanNotFound), form)
-        self._cycle_of_worker(query, process_id)
+        model_id, body = self._models.plan(_number(query, "plan_id", PlanNotFound), form)
+        self._cycle_of_worker(query, model_id)
         return body
 
     def protocol(self, _query: Query) -> bytes:
-        """Always raises `ProtocolNotFound`: an upload with protocols is refused."""
+        """Raise `ProtocolNotFound`: uploads with protocols are refused."""
         raise ProtocolNotFound
 
     def checkpoint(self, query: Query) -> Blob:
-        """Checkpoint `checkpoint` of a model by name; absent or `latest` is the newest.
+        """Return checkpoint `checkpoint` of a model by name; absent or `latest` is the newest.
 
-        Raises `ProcessNotFound` or `ModelNotFound`.
+        Raises `ModelNotFound`, `CheckpointNotFound`.
         """
-        process = self._processes.find(query.get("name"), query.get("version"))
+        model = self._models.find(query.get("name"), query.get("version"))
         if query.get("checkpoint", "latest") == "latest":
-            return self._processes.checkpoint(process.id)
-        return self._processes.checkpoint(process.id, _number(query, "checkpoint", ModelNotFound))
+            return self._models.checkpoint(model.id)
+        return self._models.checkpoint(model.id, _number(query, "checkpoint", CheckpointNotFound))
 
-    def _cycle_of_worker(self, query: Query, process_id: int) -> Cycle:
-        """The process's open cycle, if the worker is in it and has the key."""
-        if (cycle := self._cycles.open_cycle(process_id)) is None:
+    def _cycle_of_worker(self, query: Query, model_id: int) -> Cycle:
+        """Return the model's open cycle, if the worker is assigned to it and has the key."""
+        if (cycle := self._cycles.open_cycle(model_id)) is None:
             raise CycleNotFound
-        worker = self._cycles.worker(query.get("worker_id"))
-        places = [place for place in self._cycles.assignments(worker) if place.cycle_id == cycle.id]
-        if not places:
+        assignments = self._cycles.assignments(query.get("worker_id"))
+        in_cycle = [assignment for assignment in assignments if assignment.cycle_id == cycle.id]
+        if not in_cycle:
             raise CycleNotFound
-        matching(places, query.get("request_key"))
+        with_key(in_cycle, query.get("request_key"))
         return cycle
 
 
-def _number(query: Query, key: str, absent: Callable[[], NodeError]) -> int:
-    """A number from the query; what is none is answered as one that nobody has."""
+def _number(query: Query, key: str, not_found: Callable[[], NodeError]) -> int:
+    """Return a number from the query; anything that cannot be an id raises `not_found`."""
     text = query.get(key, "")
-    if (
-        not (text.isascii() and text.isdigit())
-        or len(text) > len(str(_LARGEST_ID))
-        or int(text) > _LARGEST_ID
-    ):
-        raise absent()
+    is_id = text.isascii() and text.isdigit() and len(text) <= len(str(_LARGEST_ID))
+    if not is_id or int(text) > _LARGEST_ID:
+        raise not_found()
     return int(text)

@@ -1,28 +1,38 @@
-"""What the node keeps, as plain values."""
+"""Entities as plain values, and the rules of a cycle: when it ends and which workers it admits."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from pygrid_node.server_config import ServerConfig
 from pygrid_wire import Bytes, PlanForms, Tensor
 
+# Seconds that a worker is told to wait if the cycle is late: it ends with the next good diff, whenever that
+# is.
+_WAIT_WHEN_LATE = 30
+
 
 @dataclass(frozen=True, slots=True)
 class ParameterSpec:
-    """What one parameter of a model looks like; a diff must look the same."""
+    """Dtype and shape of one parameter of a model; every diff must have the same."""
 
     dtype: str
     shape: tuple[int, ...]
 
     @classmethod
     def of(cls, tensor: Tensor) -> "ParameterSpec":
-        """The look of a tensor."""
+        """Return the spec of a tensor."""
         return cls(tensor.dtype, tensor.shape)
+
+    def __str__(self) -> str:
+        """Return for instance `float32[3, 1]`."""
+        return f"{self.dtype}{list(self.shape)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An upload that has been checked in every respect but whether its name is taken."""
+    """A checked upload; only its name may turn out to be taken."""
 
     name: str
     version: str
@@ -35,8 +45,8 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
-    """A hosted model with its rules. `id` is what workers call the model id."""
+class HostedModel:
+    """A model with its rules. Workers know `id` as the model id; PyGrid calls this a process."""
 
     id: int
     name: str
@@ -49,18 +59,40 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """Somebody who authenticated for a process."""
+    """A device that has authenticated for a model."""
 
     id: str
-    process_id: int
+    model_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A worker's right to report in a cycle, and the key that proves it."""
+
+    id: int
+    model_id: int
+    cycle_id: int
+    request_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """State of a worker's assignment in a cycle: until `expires_at`, no other worker may take it over."""
+
+    cycle_number: int
+    is_counted: bool
+    expires_at: float  # seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """One round of training: starts from checkpoint `number`, ends in checkpoint `number + 1`."""
+    """One round of training: from checkpoint `number` to checkpoint `number + 1`.
+
+    `wanted` diffs end it at once; `needed` diffs are enough when its time is over.
+    """
 
     id: int
-    process_id: int
+    model_id: int
     number: int
     ends_at: float  # seconds since the epoch
     wanted: int
@@ -68,35 +100,35 @@ class Cycle:
     counted: int
     is_closed: bool
 
-    @property
-    def is_full(self) -> bool:
-        """Whether it has all the diffs that it will average."""
-        return self.counted >= self.wanted
+    def is_due(self, now: float) -> bool:
+        """Return whether the cycle must be averaged: it has all diffs, or enough when its time is over."""
+        is_full = self.counted >= self.wanted
+        is_late = now >= self.ends_at and self.counted >= self.needed
+        return not self.is_closed and (is_full or is_late)
 
+    def admits(self, leases: Iterable[Lease], reuse_after: int, now: float) -> bool:
+        """Return whether a worker may have an assignment in this cycle, if one is free.
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """A worker's place in a cycle, and the key that proves it."""
+        `leases` are the worker's own, of all cycles of the model. In this cycle it may have one only if that
+        has expired unused, and the last cycle that counted its diff must be `reuse_after` cycles ago.
+        """
+        for lease in leases:
+            if lease.cycle_number == self.number and (lease.is_counted or lease.expires_at > now):
+                return False
+            if lease.is_counted and lease.cycle_number + reuse_after > self.number:
+                return False
+        return True
 
-    id: int
-    process_id: int
-    cycle_id: int
-    request_key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What decides whether a worker gets another place: its cycle's number, and what became of it."""
-
-    number: int
-    is_counted: bool
-    lapses_at: float  # seconds since the epoch; afterwards somebody else may have it
+    def wait(self, next_expiry: float | None, now: float) -> int:
+        """Return whole seconds until a worker should ask again: the cycle ends or a lease expires."""
+        ahead = [time for time in (self.ends_at, next_expiry) if time is not None and time > now]
+        return math.ceil(min(ahead) - now) if ahead else _WAIT_WHEN_LATE
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A message to the orchestration node that waits to be taken."""
+    """A message to the orchestrator that it has not accepted yet."""
 
     id: int
-    process_id: int
+    model_id: int
     body: str

@@ -1,48 +1,62 @@
-"""What can go wrong, in the words that PyGrid's clients know. `transport` turns each into an answer."""
+"""Errors with a sentence for the caller, in PyGrid's own words where clients know them."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 
 class NodeError(Exception):
     """Base of every error that has a sentence for the caller."""
 
-    sentence: ClassVar[str] = "The node cannot do this."
+    sentence: ClassVar[str] = "Internal error of the node."
 
     def __init__(self, sentence: str | None = None) -> None:
-        """Keep `sentence`, or else the class's own."""
+        """Use `sentence`, or the default sentence of the class."""
         super().__init__(sentence or self.sentence)
 
 
+class InternalError(NodeError):
+    """The node failed; its log has the traceback."""
+
+
 class InvalidRequest(NodeError):
-    """The request can't be understood; sending it again will not help."""
+    """The request is malformed; sending it again does not help."""
+
+
+class MessageTooLarge(NodeError):
+    """The message has more bytes than the setting allows."""
+
+    def __init__(self, limit: int) -> None:
+        """Name the limit, in bytes."""
+        super().__init__(f"A message to this node has at most {limit} bytes (its setting MAX_MESSAGE_BYTES).")
 
 
 class AlreadyExists(NodeError):
-    """There is a process of this name and version."""
+    """A model of this name and version is hosted already."""
 
     sentence = "FL Process already exists."
 
 
-class UnknownModel(NodeError):
-    """The orchestration node does not know what was uploaded, or not for this node's dataset."""
+class UploadNotAllowed(NodeError):
+    """The orchestrator does not know the uploaded model, or not for the dataset of this node."""
 
-    sentence = "This node takes no such model: nobody has submitted it, in this version, for its dataset."
-
-
-class MasterAway(NodeError):
-    """The orchestration node could not be asked."""
-
-    sentence = "The orchestration node could not be asked whether it knows this model. Try again in a minute."
+    sentence = "This node does not accept the model: it was not submitted, in this version, for its dataset."
 
 
-class ProcessNotFound(NodeError):
+class OrchestratorUnreachable(NodeError):
+    """The orchestrator did not answer, or its answer says nothing about the model."""
+
+    sentence = (
+        "The orchestration service could not be asked whether it knows this model. Try again in a minute."
+    )
+
+
+class ModelNotFound(NodeError):
     """No model of this name and version is hosted here."""
 
     sentence = "Not found any process related with this cycle and worker ID."
 
 
 class AuthenticationFailed(NodeError):
-    """The process wants a token, and this is none of its tokens."""
+    """The model requires a token, and the worker's token is missing or invalid."""
 
 
 class WorkerNotFound(NodeError):
@@ -52,48 +66,36 @@ class WorkerNotFound(NodeError):
 
 
 class CycleNotFound(NodeError):
-    """The worker is not in the open cycle, or none is open."""
+    """No cycle is open, or the worker has no assignment in the open one."""
 
     sentence = "Cycle not found!"
 
 
 class CycleOver(NodeError):
-    """A diff came when its cycle had all that it averages; it is not in the model, and never will be."""
+    """The diff arrived after its cycle had all diffs that it averages."""
 
     sentence = "The cycle is over; this report came too late to be counted."
 
 
-class ModelNotFound(NodeError):
-    """There is no model, or no checkpoint, of this number."""
+class CheckpointNotFound(NodeError):
+    """No model has this id, or the model has no checkpoint of this number."""
 
     sentence = "Model ID not found!"
 
 
 class PlanNotFound(NodeError):
-    """There is no training plan of this number."""
+    """No training plan has this id."""
 
     sentence = "Plan ID not found!"
 
 
 class ProtocolNotFound(NodeError):
-    """There is no protocol of this number: this node hosts none."""
+    """No protocol has this id; this node hosts none."""
 
     sentence = "Protocol ID not found!"
 
 
 class InvalidRequestKey(NodeError):
-    """The key is not the one that this worker was given."""
+    """The request key is not the one the worker was given."""
 
     sentence = "Invalid request key!"
-
-
-class CycleFull(NodeError):
-    """The cycle is due and is being averaged; the next one opens in a moment."""
-
-    sentence = "The cycle is being averaged."
-
-    def __init__(self, cycle_id: int, rejection: dict[str, Any]) -> None:
-        """Name the cycle, and the answer for a worker that can't wait."""
-        super().__init__()
-        self.cycle_id = cycle_id
-        self.rejection = rejection

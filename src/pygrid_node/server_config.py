@@ -1,4 +1,4 @@
-"""The rules of a process, as its uploader gives them."""
+"""The rules of a model's training, as the uploader gives them."""
 
 import math
 from collections.abc import Mapping
@@ -7,21 +7,20 @@ from typing import Any
 
 from pygrid_node.errors import InvalidRequest
 
-# Of these an uploader may give either; a worker then measures, even against a minimum of 0.
-MINIMUM_SPEEDS = ("minimum_upload_speed", "minimum_download_speed")
+# If the upload has either of these, even 0, workers must measure their speed.
+_MINIMUM_SPEEDS = ("minimum_upload_speed", "minimum_download_speed")
 
-MOST = 2**31 - 1
-"""As many as none: what a column of the database holds."""
+_MOST = 2**31 - 1  # stands for "no limit": the largest integer of a database column
 
 _SELECTIONS = ("random", "iterate")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """The part of `server_config` that this node acts on; speeds in KB/s, the length in seconds.
+    """The part of `server_config` that this node uses; speeds in KB/s, the length in seconds.
 
-    `wanted` is how many diffs end a cycle at once, `needed` how many it must have to end when its time is
-    over. A worker whose diff was counted rests until `reuse_after` cycles later.
+    `wanted` diffs end a cycle at once; `needed` diffs are enough when its time is over. A worker whose diff
+    was counted is rejected until `reuse_after` cycles later.
     """
 
     num_cycles: int
@@ -40,10 +39,10 @@ class ServerConfig:
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> "ServerConfig":
-        """Read the uploader's object; raises `InvalidRequest` naming the key that is missing or wrong."""
+        """Parse the uploader's object. Raises `InvalidRequest`, naming the key that is missing or wrong."""
         _check_selection(given.get("pool_selection"))
         max_diffs, max_workers = _limit(given, "max_diffs"), _limit(given, "max_workers")
-        wanted = min(max_diffs or MOST, max_workers or MOST)
+        wanted = min(max_diffs or _MOST, max_workers or _MOST)
         return cls(
             num_cycles=_whole(given, "num_cycles"),
             max_diffs=max_diffs,
@@ -54,7 +53,7 @@ class ServerConfig:
             cycle_length=_length(given),
             minimum_upload_speed=_amount(given, "minimum_upload_speed", default=0),
             minimum_download_speed=_amount(given, "minimum_download_speed", default=0),
-            requires_speed_test=any(given.get(key) is not None for key in MINIMUM_SPEEDS),
+            requires_speed_test=any(given.get(key) is not None for key in _MINIMUM_SPEEDS),
             iterative_plan=bool(given.get("iterative_plan", False)),
             authentication=_authentication(given.get("authentication")),
             given=dict(given),
@@ -62,13 +61,13 @@ class ServerConfig:
 
     @property
     def diffs_at_once(self) -> int | None:
-        """How many diffs an averaging plan takes at once; None for one that is iterative."""
+        """Number of diffs that the averaging plan takes at once; None if it is iterative."""
         return None if self.iterative_plan else self.max_diffs
 
     def with_all_diffs(self) -> "ServerConfig":
-        """The rules for a plan that takes all diffs at once: no cycle ends with fewer than `max_diffs`.
+        """Return rules for a plan that takes all diffs at once: no cycle ends with fewer than `max_diffs`.
 
-        Raises `InvalidRequest` if these rules say that one may.
+        Raises `InvalidRequest` if these rules allow fewer.
         """
         if self.max_diffs is None:
             raise InvalidRequest("'max_diffs' is required: the averaging plan takes all diffs at once")
@@ -80,10 +79,10 @@ class ServerConfig:
 
 
 def _needed(given: Mapping[str, Any], wanted: int, max_workers: int | None) -> int:
-    """The diffs without which a cycle is not averaged, however late it is.
+    """Return the least number of diffs that a cycle averages when its time is over.
 
-    `min_workers` says it where `min_diffs` does not, since a worker counts once; uploaders are used to one
-    that is larger than `max_diffs`, by which the cycle then ends.
+    The default of `min_diffs` is `min_workers`, since a worker counts once. Uploaders often send a
+    `min_workers` above `max_diffs`, which then ends the cycle.
     """
     min_workers = _whole(given, "min_workers", least=0, default=0)
     min_diffs = _whole(given, "min_diffs", least=0, default=min(min_workers, wanted))
@@ -95,15 +94,15 @@ def _needed(given: Mapping[str, Any], wanted: int, max_workers: int | None) -> i
 
 
 def _check_selection(given: Any) -> None:
-    # Both mean: whoever comes first. A request is answered at once, so there is never a pool to choose from;
-    # which phones come is chance enough, and to turn one away at random would cost it another speed test.
+    # Both mean first come, first served. A request is answered at once, so there is no pool to choose from,
+    # and a device that is rejected at random has to repeat its speed test.
     if given is not None and given not in _SELECTIONS:
         raise InvalidRequest(f"'pool_selection' needs to be one of {', '.join(_SELECTIONS)}")
 
 
 def _length(given: Mapping[str, Any]) -> float:
-    if (seconds := _amount(given, "cycle_length")) > MOST:
-        raise InvalidRequest(f"'cycle_length' needs to be at most {MOST} seconds")
+    if (seconds := _amount(given, "cycle_length")) > _MOST:
+        raise InvalidRequest(f"'cycle_length' needs to be at most {_MOST} seconds")
     return seconds
 
 
@@ -113,7 +112,7 @@ def _limit(given: Mapping[str, Any], key: str) -> int | None:
 
 def _whole(given: Mapping[str, Any], key: str, least: int = 1, default: int | None = None) -> int:
     value = _amount(given, key, default)
-    if not least <= value <= MOST or value != int(value):
+    if not least <= value <= _MOST or value != int(value):
         raise InvalidRequest(f"{key!r} needs to be a whole number of at least {least}")
     return int(value)
 
@@ -135,9 +134,10 @@ def _authentication(given: Any) -> dict[str, str] | None:
     if not isinstance(given, dict) or not any(
         isinstance(given.get(key), str) for key in ("secret", "pub_key")
     ):
-        # Admitting workers unchecked would be the other way out, and not what the uploader asked for.
+        # The alternative is to admit workers unchecked, against the uploader's intention.
         raise InvalidRequest("'authentication' needs a 'secret' or a 'pub_key'")
     if given.get("endpoint"):
-        # It would be asked about every token besides; without it, tokens pass that its owner refuses.
+        # PyGrid asks the endpoint about every token; without it, the node would accept tokens its owner
+        # revoked.
         raise InvalidRequest("'authentication' by an 'endpoint' is not supported by this node")
     return {key: given[key] for key in ("secret", "pub_key") if isinstance(given.get(key), str)}

@@ -1,4 +1,4 @@
-"""A worker's way through a cycle: authenticate, get a place, report."""
+"""A worker's messages, in the order in which it sends them: authenticate, cycle-request, report."""
 
 import hmac
 import secrets
@@ -8,127 +8,136 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pygrid_node.cycle_rules import is_due, may_enter, wait
-from pygrid_node.diffs import check_diff, decode_diff
-from pygrid_node.entities import Assignment, Cycle, Process, Worker
-from pygrid_node.errors import CycleFull, InvalidRequest, InvalidRequestKey, WorkerNotFound
+from jose import JOSEError, jwt
+
+from pygrid_node.entities import Assignment, Cycle, HostedModel, Worker
+from pygrid_node.errors import AuthenticationFailed, InvalidRequest, InvalidRequestKey, WorkerNotFound
 from pygrid_node.server_config import ServerConfig
 from pygrid_node.storage.cycles import CycleStore
-from pygrid_node.storage.processes import ProcessStore
-from pygrid_node.tokens import check_token
-from pygrid_node.uploads import read_upload
+from pygrid_node.storage.models import ModelStore
+from pygrid_node.uploads import check_diff, decode_diff, read_upload
 
 Answer = dict[str, Any]
 Message = Mapping[str, Any]
 
-# What a worker that comes while a cycle is averaged is told to wait, in seconds.
+# Seconds that a worker is told to wait if its cycle is being averaged.
 _AVERAGING_TIME = 1
+# Algorithm by entry of `authentication`. Accepting both for one key would let a public key serve as a secret.
+_ALGORITHMS = {"secret": "HS256", "pub_key": "RS256"}
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
-    """Who is told, in the thread of a message, that a cycle is due (its id), and that one was opened."""
+class CycleReply:
+    """Answer to a cycle-request; `averaging` is a cycle whose averaging the worker may wait for."""
 
-    on_due: Callable[[int], None]
-    on_open: Callable[[], None]
+    answer: Answer
+    averaging: int | None = None
 
 
 class Training:
-    """The four messages of the protocol. Each takes the message's data and gives the answer's."""
+    """Handles the protocol's four messages: each method takes a message's data and returns the answer's data.
+
+    Every method may block on the database. `on_due` is called with the id of a cycle that must be averaged,
+    and `on_opened` when a cycle was opened, both in the thread of the message.
+    """
 
     def __init__(
         self,
-        processes: ProcessStore,
+        models: ModelStore,
         cycles: CycleStore,
-        listener: Listener,
         *,
-        place_lifetime: float,
+        on_due: Callable[[int], None],
+        on_opened: Callable[[], None],
+        lease_time: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Use these stores; a place that is not used lapses after `place_lifetime` seconds."""
-        self._processes = processes
+        """Use these stores; a worker that does not report loses its lease after `lease_time` seconds."""
+        self._models = models
         self._cycles = cycles
-        self._listener = listener
-        self._place_lifetime = place_lifetime
+        self._on_due = on_due
+        self._on_opened = on_opened
+        self._lease_time = lease_time
         self._clock = clock
 
     def host(self, message: Message) -> Answer:
-        """Keep a model and open its first cycle; or raise `InvalidRequest` or `AlreadyExists`."""
-        self._processes.add(read_upload(message), self._clock())
-        self._listener.on_open()
+        """Store a model and open its first cycle. Raises `InvalidRequest`, `AlreadyExists`."""
+        self._models.add(read_upload(message), self._clock())
+        self._on_opened()
         return {"status": "success"}
 
     def authenticate(self, message: Message) -> Answer:
-        """Give out a worker id, a new one each time; raises `ProcessNotFound` or `AuthenticationFailed`."""
-        process = self._processes.find(message.get("model_name"), message.get("model_version"))
-        check_token(process.server_config.authentication, message.get("auth_token"))
-        worker = Worker(str(uuid.uuid4()), process.id)
+        """Create a worker, a new one for each message. Raises `ModelNotFound`, `AuthenticationFailed`."""
+        model = self._models.find(message.get("model_name"), message.get("model_version"))
+        check_token(model.server_config.authentication, message.get("auth_token"))
+        worker = Worker(str(uuid.uuid4()), model.id)
         self._cycles.add_worker(worker)
         return {
             "status": "success",
             "worker_id": worker.id,
-            "requires_speed_test": process.server_config.requires_speed_test,
+            "requires_speed_test": model.server_config.requires_speed_test,
         }
 
-    def request_cycle(self, message: Message) -> Answer:
-        """Give a worker a place in the open cycle, or reject it.
+    def request_cycle(self, message: Message) -> CycleReply:
+        """Assign a worker to the open cycle, or reject it; `Cycle.admits` has the rule.
 
-        Raises `WorkerNotFound`, `ProcessNotFound`, `InvalidRequest` for its speeds, and `CycleFull` while the
-        cycle is averaged. See `cycle_rules` for who gets a place.
+        Raises `WorkerNotFound`, `ModelNotFound`, and `InvalidRequest` for missing or wrong speeds.
         """
         worker = self._cycles.worker(message.get("worker_id"))
-        process = self._processes.find(message.get("model"), message.get("version"))
-        config = process.server_config
-        if config.authentication and worker.process_id != process.id:
-            # A worker id is good for every open model, as syft.js uses it; not for one that wants a token.
+        model = self._models.find(message.get("model"), message.get("version"))
+        config = model.server_config
+        if config.authentication and worker.model_id != model.id:
+            # syft.js uses one worker id for every open model; a model with tokens needs a worker of its own.
             raise WorkerNotFound
         fast_enough = _is_fast_enough(message, config)
-        cycle = self._cycles.open_cycle(process.id)
+        cycle = self._cycles.open_cycle(model.id)
         if cycle is None:
-            return {"status": "rejected"}
+            return CycleReply({"status": "rejected"})
         now = self._clock()
-        if is_due(cycle, now):
-            # Here as well: the process that got the last report may have died.
-            self._listener.on_due(cycle.id)
-            raise CycleFull(cycle.id, _rejection(process, _AVERAGING_TIME))
-        return (
-            self._admit(worker, process, cycle, now)
-            if fast_enough
-            else _rejection(process, wait(cycle, None, now))
-        )
-
-    def _admit(self, worker: Worker, process: Process, cycle: Cycle, now: float) -> Answer:
-        config = process.server_config
-        if not may_enter(cycle, self._cycles.places(worker, process.id), config.reuse_after, now):
-            return _rejection(process, wait(cycle, None, now))
-        lapses_at, most = now + self._place_lifetime, config.max_workers
-        key = secrets.token_hex(32)
-        if given := self._cycles.assign(worker, cycle, key, now=now, lapses_at=lapses_at, most=most):
-            return _acceptance(process, given)
-        return _rejection(process, wait(cycle, self._cycles.next_lapse(cycle, now), now))
+        if cycle.is_due(now):
+            # The replica that received the last report may have died before it averaged the cycle.
+            self._on_due(cycle.id)
+            return CycleReply(_rejection(model, _AVERAGING_TIME), averaging=cycle.id)
+        if not fast_enough:
+            return CycleReply(_rejection(model, cycle.wait(None, now)))
+        return CycleReply(self._assign(worker, model, cycle, now))
 
     def report(self, message: Message) -> Answer:
-        """Count a worker's diff, the first good one.
+        """Count the first valid diff of a worker's assignment.
 
-        A second one changes nothing and is a success, as workers know it: they repeat a report whose answer
-        was lost. A place that has lapsed is as good as any other while the cycle wants diffs. Raises
-        `WorkerNotFound`, `InvalidRequestKey`, `CycleOver` for one that comes too late, and `InvalidRequest`
-        for a diff that can't be averaged; the worker may then report again.
+        A repeated report changes nothing and is a success, because workers repeat a report whose answer was
+        lost. A diff counts even after the lease expired, as long as the cycle is open. Raises
+        `WorkerNotFound`, `InvalidRequestKey`, `CycleOver` for a report that is too late, and `InvalidRequest`
+        for a diff that cannot be averaged; the worker may then report again.
         """
-        worker = self._cycles.worker(message.get("worker_id"))
-        assignment = matching(self._cycles.assignments(worker), message.get("request_key"))
+        assignments = self._cycles.assignments(message.get("worker_id"))
+        assignment = with_key(assignments, message.get("request_key"))
         body = decode_diff(message.get("diff"))
-        process = self._processes.get(assignment.process_id)
-        check_diff(body, process.parameters)
+        check_diff(body, self._models.get(assignment.model_id).parameters)
         now = self._clock()
         cycle = self._cycles.count_diff(assignment, body, now)
-        if cycle is not None and is_due(cycle, now):
-            self._listener.on_due(cycle.id)
+        if cycle is not None and cycle.is_due(now):
+            self._on_due(cycle.id)
         return {"status": "success"}
 
+    def _assign(self, worker: Worker, model: HostedModel, cycle: Cycle, now: float) -> Answer:
+        config = model.server_config
+        if not cycle.admits(self._cycles.leases(worker, model.id), config.reuse_after, now):
+            return _rejection(model, cycle.wait(None, now))
+        key = self._cycles.assign(
+            worker,
+            cycle,
+            secrets.token_hex(32),
+            now=now,
+            expires_at=now + self._lease_time,
+            max_workers=config.max_workers,
+        )
+        if key is None:
+            return _rejection(model, cycle.wait(self._cycles.next_expiry(cycle, now), now))
+        return _acceptance(model, key)
 
-def matching(assignments: list[Assignment], request_key: Any) -> Assignment:
-    """The place that a key proves; raises `InvalidRequestKey`. Takes the same time for any wrong key."""
+
+def with_key(assignments: list[Assignment], request_key: Any) -> Assignment:
+    """Return the assignment of a key, in constant time for wrong keys. Raises `InvalidRequestKey`."""
     key = str(request_key).encode()
     found = [each for each in assignments if hmac.compare_digest(each.request_key.encode(), key)]
     if not found:
@@ -136,8 +145,26 @@ def matching(assignments: list[Assignment], request_key: Any) -> Assignment:
     return found[0]
 
 
+def check_token(authentication: Mapping[str, str] | None, token: Any) -> None:
+    """Raise `AuthenticationFailed` if the model requires a token and this one is not valid for it."""
+    if authentication is None:
+        return
+    if not token:
+        raise AuthenticationFailed("Authentication is required, please pass an 'auth_token'.")
+    if not any(_verifies(str(token), key, _ALGORITHMS[kind]) for kind, key in authentication.items()):
+        raise AuthenticationFailed("The 'auth_token' you sent is invalid.")
+
+
+def _verifies(token: str, key: str, algorithm: str) -> bool:
+    try:
+        jwt.decode(token, key, algorithms=[algorithm], options={"verify_aud": False})
+    except JOSEError:  # a malformed token, or a malformed key in the upload
+        return False
+    return True
+
+
 def _is_fast_enough(message: Message, config: ServerConfig) -> bool:
-    """Compare a worker's speeds (ping in ms, the others in KB/s) with the minimum, where there is one."""
+    """Compare a worker's speeds (ping in ms, the others in KB/s) with the minimum, if the upload has one."""
     if not config.requires_speed_test:
         return True
     for key in ("ping", "download", "upload"):
@@ -150,19 +177,19 @@ def _is_fast_enough(message: Message, config: ServerConfig) -> bool:
     return bool(fast_down and message["upload"] >= config.minimum_upload_speed)
 
 
-def _acceptance(process: Process, request_key: str) -> Answer:
+def _acceptance(model: HostedModel, request_key: str) -> Answer:
     return {
         "status": "accepted",
         "request_key": request_key,
-        "version": process.version,
-        "model": process.name,
-        "plans": process.plans,
+        "version": model.version,
+        "model": model.name,
+        "plans": model.plans,
         "protocols": {},
-        "client_config": process.client_config,
-        "model_id": process.id,
+        "client_config": model.client_config,
+        "model_id": model.id,
     }
 
 
-def _rejection(process: Process, timeout: int) -> Answer:
-    # The original has `timeout` as Python's "0:09:57.846274", which SwiftSyft can't decode; seconds it can.
-    return {"status": "rejected", "model": process.name, "version": process.version, "timeout": timeout}
+def _rejection(model: HostedModel, timeout: int) -> Answer:
+    # PyGrid sends `timeout` as Python's "0:09:57.846274", which SwiftSyft cannot decode; it decodes seconds.
+    return {"status": "rejected", "model": model.name, "version": model.version, "timeout": timeout}

@@ -1,13 +1,16 @@
-"""Checks an upload in every respect, before anything of it is kept."""
+"""Decodes and checks what clients send before anything is stored: uploads of models, and reported diffs."""
 
+import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pygrid_node.averaging.rules import averaging_rule
+import numpy as np
+
+from pygrid_node.averaging.plans import averaging_rule
 from pygrid_node.entities import ParameterSpec, Upload
 from pygrid_node.errors import InvalidRequest
-from pygrid_node.longtext import LongText
+from pygrid_node.long_strings import LongString
 from pygrid_node.server_config import ServerConfig
 from pygrid_wire import (
     Bytes,
@@ -19,18 +22,18 @@ from pygrid_wire import (
     plan_forms,
 )
 
-# The plan that workers execute; an upload without it has nothing to train.
-TRAINING_PLAN = "training_plan"
+# The plan that workers execute.
+_TRAINING_PLAN = "training_plan"
 
 
 def name_and_version(data: Mapping[str, Any]) -> tuple[str, str]:
-    """What an upload is called, before anything else in it is looked at; raises `InvalidRequest`."""
+    """Return the name and version of an upload. Raises `InvalidRequest`."""
     client_config = _object(data, "client_config")
     return _text(client_config, "name"), _text(client_config, "version")
 
 
 def read_upload(data: Mapping[str, Any]) -> Upload:
-    """The upload in a `host-training` message; raises `InvalidRequest` with a sentence for its sender."""
+    """Decode and check a `host-training` message. Raises `InvalidRequest`."""
     name, version = name_and_version(data)
     config = ServerConfig.parse(_object(data, "server_config"))
     if data.get("protocols"):
@@ -53,8 +56,40 @@ def read_upload(data: Mapping[str, Any]) -> Upload:
     )
 
 
+def decode_diff(value: Any) -> Bytes:
+    """Decode the `diff` of a report: standard base64, strictly. Raises `InvalidRequest`."""
+    if not isinstance(value, str | LongString):
+        raise InvalidRequest("'diff' is required")
+    try:
+        if isinstance(value, LongString):
+            return value.from_base64()
+        return base64.b64decode(value, validate=True)
+    except ValueError as error:
+        raise InvalidRequest(f"The diff is not base64: {error}") from error
+
+
+def check_diff(body: Bytes, parameters: Sequence[ParameterSpec]) -> None:
+    """Raise `InvalidRequest` for a diff that cannot be averaged with the others.
+
+    PyGrid stores a diff unchecked, and one that is garbage then blocks the averaging of its model for good.
+    One infinite number or NaN would spoil every later checkpoint. So a diff must be a state with the shapes
+    and dtypes of the model and finite numbers.
+    """
+    try:
+        tensors = decode_tensors(body)
+    except MalformedState as error:
+        raise InvalidRequest(f"The diff can't be read: {error}") from error
+    if len(tensors) != len(parameters):
+        raise InvalidRequest(f"The diff has {len(tensors)} tensors, the model {len(parameters)}.")
+    for number, (tensor, parameter) in enumerate(zip(tensors, parameters, strict=True)):
+        if (spec := ParameterSpec.of(tensor)) != parameter:
+            raise InvalidRequest(f"Tensor {number} of the diff is {spec} instead of {parameter}.")
+        if not np.isfinite(tensor.values).all():
+            raise InvalidRequest(f"Tensor {number} of the diff holds a number that is not finite.")
+
+
 def _client_config(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What workers are given as it came, so that it has to be JSON to every one of them."""
+    """Return the `client_config` unchanged, as workers receive it; it must be valid JSON for every client."""
     given = dict(_object(data, "client_config"))
     try:
         json.dumps(given, allow_nan=False)
@@ -71,8 +106,8 @@ def _parameters(model: Bytes) -> tuple[ParameterSpec, ...]:
 
 
 def _plans(given: Mapping[str, Any]) -> dict[str, PlanForms]:
-    if TRAINING_PLAN not in given:
-        raise InvalidRequest(f"{TRAINING_PLAN!r} is required")
+    if _TRAINING_PLAN not in given:
+        raise InvalidRequest(f"{_TRAINING_PLAN!r} is required")
     try:
         return {name: plan_forms(parse_plan(_from_hex(plan, name))) for name, plan in given.items()}
     except MalformedPlan as error:
@@ -80,10 +115,10 @@ def _plans(given: Mapping[str, Any]) -> dict[str, PlanForms]:
 
 
 def _from_hex(value: Any, key: str) -> Bytes:
-    if not isinstance(value, str | LongText):
+    if not isinstance(value, str | LongString):
         raise InvalidRequest(f"{key!r} is required")
     try:
-        return value.from_hex() if isinstance(value, LongText) else bytes.fromhex(value)
+        return value.from_hex() if isinstance(value, LongString) else bytes.fromhex(value)
     except ValueError as error:
         raise InvalidRequest("Non-hexadecimal digit found") from error
 

@@ -1,9 +1,8 @@
-"""Messages and codecs of the PyGrid protocol: states (models and diffs) and plans, without syft or torch."""
+"""Messages and codecs of the PyGrid protocol: states (models and diffs) and plans. Needs no syft or torch."""
 
-from pygrid_wire.bulk import Bytes
 from pygrid_wire.plan import MalformedPlan, PlanForms, parse_plan, plan_forms
 from pygrid_wire.state import MalformedState, decode_state, decode_tensors, encode_state, encode_tensors
-from pygrid_wire.tensor import Tensor
+from pygrid_wire.tensor import Bytes, Tensor
 
 __all__ = [
     "Bytes",

@@ -1,18 +1,18 @@
-"""Plans: what a worker executes, in the three forms that workers ask for."""
+"""Plans: the operations a worker executes, in the three forms that workers ask for."""
 
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
 from pygrid_wire import syft_pb2 as pb
-from pygrid_wire.bulk import Bytes
+from pygrid_wire.tensor import Bytes
 
 # The role, and the `base_framework`, of the operations for syft.js.
 TFJS = "tfjs"
 
 
 class MalformedPlan(ValueError):
-    """Bytes that are no usable plan; the text says why, for the client that sent them."""
+    """The bytes are not a usable plan; the text says why, for the client that sent them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class PlanForms:
 
 
 def parse_plan(body: Bytes) -> pb.Plan:
-    """Read a serialized plan; raises `MalformedPlan` for what is none, or has no operations."""
+    """Parse a serialized plan; raises `MalformedPlan` if it cannot be parsed or has no operations."""
     try:
         plan = pb.Plan.FromString(bytes(body))
     except DecodeError as error:
@@ -36,11 +36,11 @@ def parse_plan(body: Bytes) -> pb.Plan:
 
 
 def plan_forms(plan: pb.Plan) -> PlanForms:
-    """The forms of an uploaded training plan, as the original node trims them.
+    """Return the three forms of an uploaded training plan, trimmed as PyGrid trims them.
 
-    `torchscript` leaves out the operations of the plan's own role, `list` the TorchScript; `tfjs` has the
-    translated operations as its only ones. A plan without TorchScript is served without it; one without the
-    translation raises `MalformedPlan`.
+    `torchscript` omits the operations of the plan's own role, `list` omits the TorchScript, and `tfjs` has
+    the translated operations only. TorchScript is optional; a plan without the translation raises
+    `MalformedPlan`.
     """
     if TFJS not in plan.roles:
         raise MalformedPlan("Failed to translate a Plan")

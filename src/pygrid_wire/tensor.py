@@ -1,4 +1,4 @@
-"""One tensor between its message and NumPy."""
+"""Converts one tensor between its protobuf message and NumPy."""
 
 import math
 from dataclasses import dataclass
@@ -8,15 +8,23 @@ import numpy as np
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from pygrid_wire import syft_pb2 as pb
-from pygrid_wire.bulk import Cut
+
+Bytes = bytes | bytearray | memoryview
 
 
 class MalformedTensor(ValueError):
-    """A tensor's message that holds no usable numbers; the text says why."""
+    """A tensor message without usable numbers; the text says why."""
+
+
+class Cut(NamedTuple):
+    """The contents of a packed field, taken out of a message before it was parsed; `field` is its number."""
+
+    field: int
+    contents: memoryview
 
 
 class _Field(NamedTuple):
-    """How the numbers of one dtype lie in `TensorData`."""
+    """How `TensorData` stores the numbers of one dtype."""
 
     array: type[np.generic]  # what NumPy calculates with
     packed: str | None = None  # NumPy's name for one number in a packed field, None for a list of numbers
@@ -39,10 +47,10 @@ _FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Numbers with the dtype that they have on the wire.
+    """Numbers and their dtype on the wire.
 
-    `values` is read-only where it is a view of a message. The dtype is kept beside it, since bfloat16, for
-    which NumPy has no type, is held as float32.
+    `values` is read-only if it is a view of a message. The dtype is stored separately because NumPy has no
+    bfloat16: those numbers are float32 in `values`.
     """
 
     dtype: str
@@ -50,21 +58,21 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The dimensions; `()` for a scalar."""
+        """Dimensions; `()` for a scalar."""
         shape: tuple[int, ...] = self.values.shape
         return shape
 
     @classmethod
     def of(cls, values: np.ndarray[Any, Any]) -> "Tensor":
-        """The tensor of an array, under the array's dtype; `MalformedTensor` where no field fits it."""
+        """Wrap an array under its own dtype; raises `MalformedTensor` if the format has no field for it."""
         if (name := values.dtype.name) not in _FIELDS:
             raise MalformedTensor(f"dtype {name!r} has no field in a state")
         return cls(name, values)
 
     def with_values(self, values: np.ndarray[Any, Any]) -> "Tensor":
-        """The same tensor with other numbers, cast to its dtype (whole numbers are rounded, not cut off).
+        """Return a tensor of the same dtype with these numbers; integers are rounded, not truncated.
 
-        A number that the dtype cannot hold becomes infinite, or wraps where it is a whole number.
+        A number that the dtype cannot hold becomes infinite, or wraps if the dtype is an integer.
         """
         kind = _FIELDS[self.dtype].array
         if not np.issubdtype(kind, np.floating):
@@ -74,11 +82,27 @@ class Tensor:
         return Tensor(self.dtype, _rounded_to_bfloat16(cast) if self.dtype == "bfloat16" else cast)
 
 
-def read_tensor(data: pb.TensorData, cut: Cut | None = None) -> Tensor:
-    """The tensor of a message, whose numbers may have been cut out of it before it was parsed.
+def read_state_tensor(message: pb.StateTensor, cut: Cut | None) -> Tensor:
+    """Read one tensor of a state, as `read_tensor` does.
 
-    Raises `MalformedTensor` where the dtype is unknown or quantized, a dimension is negative, the numbers are
-    not as many as the shape says or do not fit the dtype, or the message holds something unknown.
+    Also raises `MalformedTensor` for a torch pickle, which is never opened because it can run code.
+    """
+    kind = message.WhichOneof("tensor")
+    torch = message.torch_param.tensor if kind == "torch_param" else message.torch_tensor
+    match torch.WhichOneof("contents"):
+        case "contents_data":
+            return read_tensor(torch.contents_data, cut)
+        case "contents_bin":
+            raise MalformedTensor("a tensor is a torch pickle, which is not read here")
+        case _:
+            raise MalformedTensor("a tensor has no contents")
+
+
+def read_tensor(data: pb.TensorData, cut: Cut | None = None) -> Tensor:
+    """Read a tensor; `cut` holds its numbers if they were cut out before parsing.
+
+    Raises `MalformedTensor` if the dtype is unknown or quantized, a dimension is negative, the count of
+    numbers does not match the shape, a number does not fit the dtype, or the message has unknown fields.
     """
     if data.is_quantized or (field := _FIELDS.get(data.dtype)) is None:
         raise MalformedTensor(f"dtype {data.dtype!r} is not supported")
@@ -101,7 +125,7 @@ def read_tensor(data: pb.TensorData, cut: Cut | None = None) -> Tensor:
 
 
 def write_tensor(tensor: Tensor, data: pb.TensorData) -> Cut | None:
-    """Fill an empty message with a tensor, but for packed numbers, which are returned."""
+    """Fill an empty message with a tensor. Packed numbers are left out of the message and returned."""
     field = _FIELDS[tensor.dtype]
     data.dtype = tensor.dtype
     data.shape.dims.extend(tensor.shape)
@@ -132,7 +156,7 @@ def _from_numbers(numbers: Any, field: _Field) -> np.ndarray[Any, Any]:
 
 
 def _rounded_to_bfloat16(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Round to the nearest number of 8 significant bits, ties to even; what is not finite stays as it is."""
+    """Round to 8 significant bits, ties to even; infinities and NaN stay unchanged."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
     return np.where(np.isfinite(values), rounded.view(np.float32), values).astype(np.float32)

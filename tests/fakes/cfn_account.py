@@ -95,7 +95,7 @@ class Account:
         named = self._by_name.get(name)
         stack = self.by_arn.get(name) if is_arn else named[-1] if named else None
         if stack is not None:
-            stack.settle(self.clock())
+            stack.reconcile(self.clock())
             if not (is_arn or stack.stands):
                 return None
         return stack
@@ -107,11 +107,11 @@ class Account:
             stack = self.by_arn.get(name)
             if stack is None:
                 return None
-            stack.settle(now)
+            stack.reconcile(now)
             snapshot = stack.as_of(moment)
             return None if snapshot is None else (stack, snapshot)
         for stack in reversed(self._by_name.get(name, ())):
-            stack.settle(now)
+            stack.reconcile(now)
             snapshot = stack.as_of(moment)
             if snapshot is not None:
                 return None if snapshot.status == "DELETE_COMPLETE" else (stack, snapshot)
@@ -128,7 +128,7 @@ class Account:
         end = len(stacks) if before is None else bisect_left(stacks, before, key=lambda stack: stack.number)
         for position in range(end - 1, -1, -1):
             stack = stacks[position]
-            stack.settle(now)
+            stack.reconcile(now)
             snapshot = stack.as_of(moment)
             if snapshot is not None and (with_deleted or snapshot.status != "DELETE_COMPLETE"):
                 yield stack, snapshot
@@ -160,7 +160,7 @@ class Account:
     def _count(self, node: str, stack: Stack) -> None:
         now = self.clock()
         for other in self._by_node[node]:
-            other.settle(now)
+            other.reconcile(now)
         others = [other for other in self._by_node[node] if other.stands]
         self.beside[node] += [other.status for other in others]
         self._by_node[node] = [*others, stack]
@@ -168,7 +168,7 @@ class Account:
 
     def _prune(self, now: float) -> None:
         for stack in self._listed:
-            stack.settle(now)
+            stack.reconcile(now)
         self._listed = [
             stack for stack in self._listed if stack.stands or now - stack.history[-1].at < _REMEMBERED
         ]

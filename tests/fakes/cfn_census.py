@@ -33,7 +33,7 @@ class Census:
         now = self._account.clock()
         found = []
         for stack in self._account.all:
-            stack.settle(now)
+            stack.reconcile(now)
             if stack.service is not None and stack.service.exists:
                 found.append(stack.name)
         return found
@@ -43,7 +43,7 @@ class Census:
         now = self._account.clock()
         found: list[Leak] = []
         for stack in self._account.all:
-            stack.settle(now)
+            stack.reconcile(now)
             if not stack.stands:
                 found += [(stack.name, id_) for id_ in stack.made()]
         return found

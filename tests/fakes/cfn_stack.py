@@ -110,9 +110,9 @@ class Stack:
         """Forget what was planned and take these steps instead, each at its time."""
         self.plan = deque(steps)
         self.token = token
-        self.settle(now)
+        self.reconcile(now)
 
-    def settle(self, now: float) -> None:
+    def reconcile(self, now: float) -> None:
         """Take the steps that are due."""
         plan = self.plan
         while plan and plan[0].at <= now:

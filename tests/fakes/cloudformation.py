@@ -169,7 +169,7 @@ class FakeCloudFormation(FakeAwsClient):
         if stack is None or stack.names.get("NodeId") != node_id:
             return False
         now = self.clock()
-        stack.settle(now)
+        stack.reconcile(now)
         return stack.serves(now)
 
     def _create(self, name: str, params: Answer) -> Stack:

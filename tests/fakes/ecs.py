@@ -98,7 +98,7 @@ class FakeEcs(FakeAwsClient):
 
     def _tasks(self, stack: Stack) -> list[Task]:
         now = self.clock()
-        stack.settle(now)
+        stack.reconcile(now)
         return tasks_of(stack, now, self._account.durations)
 
     def _known(self, arn: str) -> tuple[Stack | None, Task | None]:

@@ -50,7 +50,7 @@ class FakeSecrets:
         return list(self.passwords)
 
 
-class FakeTenants:
+class FakeNodeDatabases:
     """The nodes' databases: generation and URL that open each. `trouble` is raised as long as it is there."""
 
     def __init__(self) -> None:

@@ -91,13 +91,13 @@ class FakeStacks:
         return ()
 
     def cancel_update(self, _node: Node, stack: NodeStack) -> None:
-        self._repaired("cancel update", stack, StackPhase.SETTLING)
+        self._repaired("cancel update", stack, StackPhase.FINISHING)
 
     def roll_back(self, _node: Node, stack: NodeStack) -> None:
-        self._repaired("roll back", stack, StackPhase.SETTLING)
+        self._repaired("roll back", stack, StackPhase.FINISHING)
 
     def continue_rollback(self, _node: Node, stack: NodeStack) -> None:
-        self._repaired("continue rollback", stack, StackPhase.SETTLING)
+        self._repaired("continue rollback", stack, StackPhase.FINISHING)
 
     @contextmanager
     def refusing(self, why: str) -> Iterator[None]:

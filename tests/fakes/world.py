@@ -1,14 +1,28 @@
 """Everything outside the service at once, and a process that dies at any call to it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from copy import copy, deepcopy
+from dataclasses import dataclass, field
 from typing import Any
 
+from orchestration.adapters.dynamo import (
+    DynamoApiKeys,
+    DynamoAuditLog,
+    DynamoDatasets,
+    DynamoModels,
+    DynamoNodes,
+    DynamoUsers,
+    Table,
+)
+from orchestration.domain.cycle import Progress
+from orchestration.domain.entities import Dataset, Model, User
+from orchestration.domain.node import Node
+from tests.builders import dataset_item, model_item, node_item, user_item
 from tests.fakes.clock import FakeClock
-from tests.fakes.models import FakeModels
-from tests.fakes.outside import FakeBucket, FakeSecrets, FakeTenants
+from tests.fakes.expressions import Item
+from tests.fakes.outside import FakeBucket, FakeNodeDatabases, FakeSecrets
 from tests.fakes.stacks import FakeServer, FakeStacks
-from tests.fakes.tables import FakeApiKeys, FakeAudit, FakeDatasets, FakeNodes, FakeUsers
+from tests.fakes.table import PAGE, FakeDynamoDB
 
 
 class Crash(BaseException):
@@ -46,33 +60,112 @@ class _Tapped:
 
         def call(*arguments: object, **named: object) -> Any:
             result = method(*arguments, **named)
-            wire.passed(f"{name}.{attribute}")
+            wire.passed(" ".join([f"{name}.{attribute}", *filter(None, [named.get("TableName")])]))
             return result
 
         return call
 
 
+class Rivals(Wire):
+    """So many times another process closes the cycle of a model that has just been read."""
+
+    def __init__(self, world: "World", times: int) -> None:
+        super().__init__()
+        self._world = world
+        self._left = times
+
+    def passed(self, call: str) -> None:
+        super().passed(call)
+        if call == "dynamodb.get_item model_table" and self._left:
+            self._left -= 1
+            for model in self._world.all_models():
+                progress = Progress(model.percent_complete + 1)
+                self._world.models.close_cycle(model, progress, self._world.clock())
+
+
+Entity = Dataset | Model | Node | User
+ITEMS: dict[type, tuple[str, Callable[[Any], Item]]] = {
+    Dataset: ("dataset_table", dataset_item),
+    Model: ("model_table", model_item),
+    Node: ("node_table", node_item),
+    User: ("user_table", user_item),
+}
+"""The table of an entity, and its item as the marketplace, artificienlib or this service writes it."""
+
+
 @dataclass
 class World:
-    """Everything outside the service at once."""
+    """Everything outside the service at once: the service's own adapters on tables in memory, and fakes.
 
-    datasets: FakeDatasets = field(default_factory=FakeDatasets)
-    users: FakeUsers = field(default_factory=FakeUsers)
-    keys: FakeApiKeys = field(default_factory=FakeApiKeys)
-    models: FakeModels = field(default_factory=FakeModels)
-    nodes: FakeNodes = field(default_factory=FakeNodes)
+    `validate`: botocore's model checks each call, which takes longer than the call. The adapters' own tests
+    do that for every kind of call they make.
+    """
+
     secrets: FakeSecrets = field(default_factory=FakeSecrets)
-    tenants: FakeTenants = field(default_factory=FakeTenants)
-    audit: FakeAudit = field(default_factory=FakeAudit)
+    node_databases: FakeNodeDatabases = field(default_factory=FakeNodeDatabases)
     stacks: FakeStacks = field(default_factory=FakeStacks)
     bucket: FakeBucket = field(default_factory=FakeBucket)
     server: Any = None
     clock: FakeClock = field(default_factory=FakeClock)
+    validate: bool = False
+    page: int = PAGE
 
     def __post_init__(self) -> None:
         self.server = self.server or FakeServer(self.stacks)
+        self.dynamodb = FakeDynamoDB(self.clock, validate=self.validate, page=self.page)
+        self._open_tables(self.dynamodb)
+
+    def _open_tables(self, client: Any) -> None:
+        self.datasets = DynamoDatasets(Table(client, "dataset_table"))
+        self.users = DynamoUsers(Table(client, "user_table"))
+        self.keys = DynamoApiKeys(Table(client, "key_table"))
+        self.models = DynamoModels(Table(client, "model_table"))
+        self.nodes = DynamoNodes(Table(client, "node_table"))
+        self.audit = DynamoAuditLog(Table(client, "audit_table"), self.clock, days=1)
 
     def through(self, wire: Wire) -> "World":
-        """The same world, seen by a process whose every call is noted."""
-        ports = {part.name: getattr(self, part.name) for part in fields(World) if part.name != "clock"}
-        return replace(self, **{name: _Tapped(port, name, wire) for name, port in ports.items()})
+        """The same world, seen by a process whose every call is noted: to DynamoDB itself, to other ports."""
+        seen = copy(self)
+        for port in ("secrets", "node_databases", "stacks", "bucket", "server"):
+            setattr(seen, port, tapped(getattr(self, port), port, wire))
+        seen._open_tables(tapped(self.dynamodb, "dynamodb", wire))
+        return seen
+
+    def put(self, entity: Entity) -> None:
+        """Write an item, whatever is there."""
+        table, item_of = ITEMS[type(entity)]
+        self.dynamodb.put_item(TableName=table, Item=item_of(entity))
+
+    def item(self, table: str, key: str) -> Item | None:
+        """Return the item with this key, as everybody sees it who reads the table."""
+        return Table(self.dynamodb, table).get(**{self._key_of(table): key})
+
+    def remove(self, table: str, *keys: str) -> None:
+        """Take items away; without keys, all of them."""
+        name = self._key_of(table)
+        for key in keys or [item[name] for item in self.dynamodb.items(table)]:
+            self.dynamodb.delete_item(TableName=table, Key={name: key})
+
+    def _key_of(self, table: str) -> str:
+        (name,) = self.dynamodb.tables[table].rows.key
+        return name
+
+    def all_models(self) -> list[Model]:
+        """Return all models, also those that are complete or withdrawn."""
+        return [self.models.get(item["model_id"]) for item in self.dynamodb.items("model_table")]
+
+    def snapshot(self) -> dict[str, object]:
+        """Return all that is written down, but for the audit log and the count of rejected reports."""
+        models = [item | {"rejected_reports": 0} for item in self.dynamodb.items("model_table")]
+        others = ("dataset_table", "user_table", "node_table", "key_table")
+        outside = (self.secrets, self.node_databases, self.stacks, self.bucket, self.clock)
+        return {
+            "models": models,
+            "others": [self.dynamodb.items(table) for table in others],
+            "outside": deepcopy([vars(part) for part in outside]),
+        }
+
+    def told(self) -> list[tuple[str, str, str]]:
+        """Return who did what to what, of what was done, by the audit log."""
+        entries = self.dynamodb.items("audit_table")
+        return [(e["actor"], e["action"], e["subject"]) for e in entries if e["result"] == "ok"]

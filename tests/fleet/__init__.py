@@ -1,4 +1,4 @@
-"""A marketplace with a whole fleet of nodes, simulated on the fakes: a day of it in minutes."""
+"""A simulated day of many nodes: the real service on the fakes of AWS, with one simulated clock."""
 
 from tests.fleet.day import Day, Plan
 from tests.fleet.figures import Figures

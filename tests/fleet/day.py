@@ -1,4 +1,4 @@
-"""One day of a fleet, from the rush of its morning until nothing is left of it."""
+"""One simulated day: callers call all day; afterwards all nodes have to go."""
 
 import logging
 import random
@@ -6,176 +6,201 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
 
+from orchestration.control.reconciler import Intervals, Reconciler
 from orchestration.domain.decision import Budget, Rules, is_at_rest
 from orchestration.domain.entities import Model
 from orchestration.domain.node import Quota
 from orchestration.domain.ports import NodeCredential
-from orchestration.services.reconciler import Rhythm
 from tests.builders import NOON, a_dataset, a_developer, a_user
 from tests.cloud import PREFIX, Cloud
-from tests.fakes import FakeClock, FakeCloudFormation, FakeNodeServer, Fate
+from tests.fakes import FakeClock, FakeCloudFormation, FakeNodeServer, Fate, Wire
+from tests.fakes.world import tapped
+from tests.fleet.callers import HOUR, Devices, Environment, Owners, Scientist, Waits
+from tests.fleet.faults import Faults
 from tests.fleet.figures import Figures
-from tests.fleet.network import CLOUDFORMATION, ECS, Meter, Network
-from tests.fleet.people import HOUR, Devices, Owners, Place, Scientist, Waits
-from tests.fleet.reckoning import leftovers, resisting, retained_told
-from tests.fleet.stage import Stage
-from tests.fleet.weather import Weather
-from tests.processes import Terms, a_catalogue, a_node_service, a_reconciler, a_training_service
+from tests.fleet.leftovers import is_undeletable, leftovers, reported_leaks
+from tests.fleet.network import CLOUDFORMATION, ECS, TABLES, Meter, Network
+from tests.fleet.scheduler import Scheduler
+from tests.processes import (
+    Terms,
+    a_device_service,
+    a_model_service,
+    a_node_service,
+    a_progress_service,
+    a_reconciler,
+)
 
 PRODUCTION = Terms(
     rules=Rules(deadline=1200.0, budget=Budget(attempts=3, cool_down=600.0)),
     quota=Quota(per_buyer=10, in_all=500),
-    rhythm=Rhythm(interval=10.0, ready=60.0),
-    grace=900.0,
+    intervals=Intervals(passes=10.0, steady=60.0, attention=1.0),
+    idle_timeout=900.0,
 )
-"""What the service is set to by default."""
+"""The default settings of the service."""
 
 LAG = 5.0
-"""Seconds by which DescribeStacks may be behind."""
-PROBE, SILENCE = 0.03, 2.0
-"""Seconds that the question costs whether a node answers: if it does, and if it doesn't."""
-LONGEST_EVENING = 12 * HOUR
-"""Within which all has to be gone: the most stubborn stack is asked to go once an hour."""
+"""Seconds by which DescribeStacks may lag behind."""
+PROBE, PROBE_TIMEOUT = 0.03, 2.0
+"""Seconds that a probe takes if the node answers, and if it doesn't."""
+MAX_WIND_DOWN = 12 * HOUR
+"""Time within which everything must be deleted; the deletion of a stack is retried once an hour at least."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`failing` is the share of launches that come to harm, `hopeless` the share of those that never end."""
+    """`failing` is the share of stacks with a fault, `undeletable` the share of these that stay undeleted."""
 
     datasets: int = 1000
     hours: float = 24.0
     failing: float = 0.1
-    hopeless: float = 0.0
+    undeletable: float = 0.0
     reconcilers: int = 3
     seed: int = 0
 
 
 @dataclass
 class _Cloud(Cloud):
-    weather: Any = None
+    faults: Any = None
+    page: int = 1000
+
+    def through(self, wire: Wire) -> "_Cloud":
+        """As `Cloud.through`; calls to tables are recorded by the method that makes them."""
+        seen: Any = super().through(wire)
+        for port in TABLES:
+            setattr(seen, port, tapped(getattr(self, port), port, wire))
+        return seen
 
     def _next_fate(self, name: str) -> Fate:
-        return self.weather() if name.startswith(f"{PREFIX}-") else Fate()
+        return self.faults() if name.startswith(f"{PREFIX}-") else Fate()
 
 
 class _Server(FakeNodeServer):
-    """Nodes that take their time to answer, and more not to."""
+    """Nodes whose answers, and whose silence, take time."""
 
-    def __init__(self, cloudformation: FakeCloudFormation, stage: Stage) -> None:
+    def __init__(self, cloudformation: FakeCloudFormation, scheduler: Scheduler) -> None:
         super().__init__(cloudformation)
-        self._stage = stage
+        self._scheduler = scheduler
 
     def answers(self, address: str, node_id: str) -> bool:
         answers = super().answers(address, node_id)
-        self._stage.sleep(PROBE if answers else SILENCE)
+        self._scheduler.sleep(PROBE if answers else PROBE_TIMEOUT)
         return answers
 
     def trained_model(self, address: str, model: Model, credential: NodeCredential) -> bytes:
-        self._stage.sleep(PROBE)
+        self._scheduler.sleep(PROBE)
         return super().trained_model(address, model, credential)
 
 
 class Day:
-    """Everybody's day; `play` it once."""
+    """A day; `run` it once."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.rng = random.Random(plan.seed)
         self.clock = FakeClock()
-        self.stage = Stage(self.clock)
+        self.scheduler = Scheduler(self.clock)
         self.meter = Meter(self.clock, until=NOON + plan.hours * HOUR)
-        self.weather = Weather(plan.failing, random.Random(plan.seed + 1), plan.hopeless)
+        self.faults = Faults(plan.failing, random.Random(plan.seed + 1), plan.undeletable)
         self.world = self._world()
-        self.place = self._place()
+        self.environment = self._environment()
         self.passes = self.one_by_one = 0
         self.node_seconds = 0.0
 
-    def play(self) -> Figures:
-        """Raise the curtain, wait until all is over, and count."""
+    def run(self) -> Figures:
+        """Run the day, wait until all nodes are gone, and return the figures."""
         with _logs_counted() as events, _jitter_seeded(self.plan.seed):
             try:
-                self._enter_all()
-                self.stage.run(self.plan.hours * HOUR)
-                self._wait_for_rest()
+                self._spawn_all()
+                self.scheduler.run(self.plan.hours * HOUR)
+                self._wind_down()
             finally:
-                self.stage.close()
+                self.scheduler.close()
         return self._figures(events)
 
     def _world(self) -> _Cloud:
         world = _Cloud(
             clock=self.clock,
-            weather=self.weather,
+            faults=self.faults,
             seed=self.plan.seed,
             validate=False,
-            sleep=self.stage.sleep,
+            sleep=self.scheduler.sleep,
         )
         world.cloudformation.lag = LAG
         rng = random.Random(self.plan.seed + 2)
         for client, rates in ((world.cloudformation, CLOUDFORMATION), (world.ecs, ECS)):
-            client.throttle = Network(client.service, rates, self.stage, self.meter, rng)
-        world.server = _Server(world.cloudformation, self.stage)
+            client.throttle = Network(client.service, rates, self.scheduler, self.meter, rng)
+        world.server = _Server(world.cloudformation, self.scheduler)
         return world
 
-    def _place(self) -> Place:
+    def _environment(self) -> Environment:
         datasets = [f"dataset {number}" for number in range(self.plan.datasets)]
-        self.world.users.add(a_developer())
+        self.world.put(a_developer())
         for number, dataset_id in enumerate(datasets):
-            self.world.datasets.add(a_dataset(dataset_id=dataset_id))
+            self.world.put(a_dataset(dataset_id=dataset_id))
             name = f"scientist-{number}"
-            self.world.users.add(a_user(user_id=name, username=name, purchased=frozenset(datasets)))
+            self.world.put(a_user(user_id=name, username=name, purchased=frozenset(datasets)))
         seen: Any = self.world.through(self.meter)
-        return Place(
-            stage=self.stage,
+        return Environment(
+            scheduler=self.scheduler,
             world=self.world,
             nodes=a_node_service(seen, PRODUCTION),
-            training=a_training_service(seen),
-            catalogue=a_catalogue(seen),
+            progress=a_progress_service(seen),
+            devices=a_device_service(seen),
+            models=a_model_service(seen),
             datasets=datasets,
             waits=Waits(),
             ends=NOON + self.plan.hours * HOUR,
         )
 
-    def _enter_all(self) -> None:
+    def _spawn_all(self) -> None:
         for number in range(self.plan.datasets):
             rng = random.Random(f"{self.plan.seed}/{number}")
-            self.stage.enter(Scientist(f"scientist-{number}", self.place, rng).live)
+            self.scheduler.spawn(Scientist(f"scientist-{number}", self.environment, rng).run)
         for _ in range(self.plan.reconcilers):
-            self.stage.enter(self._reconcile, after=self.rng.uniform(0, PRODUCTION.rhythm.interval))
-        a_thousandth = 1000 / self.plan.datasets
-        self.stage.enter(Owners(self.place, random.Random(self.plan.seed + 3), 1800 * a_thousandth).live)
-        self.stage.enter(Devices(self.place, random.Random(self.plan.seed + 4), 1.0 * a_thousandth).live)
-        self.stage.enter(self._watch)
+            world: Any = self.world.through(self.meter)
+            reconciler = a_reconciler(world, PRODUCTION)
+            start = self.rng.uniform(0, PRODUCTION.intervals.passes)
+            self.scheduler.spawn(partial(self._run_passes, reconciler), after=start)
+            self.scheduler.spawn(partial(self._run_attention, reconciler), after=start)
+        scale = 1000 / self.plan.datasets
+        self.scheduler.spawn(Owners(self.environment, random.Random(self.plan.seed + 3), 1800 * scale).run)
+        self.scheduler.spawn(Devices(self.environment, random.Random(self.plan.seed + 4), 1.0 * scale).run)
+        self.scheduler.spawn(self._watch)
 
-    def _reconcile(self) -> None:
-        world: Any = self.world.through(self.meter)
-        a_reconciler(world, PRODUCTION).run(self._wait)
+    def _run_passes(self, reconciler: Reconciler) -> None:
+        """What a thread of `Reconciler.run` does, on the scheduler's time."""
+        while True:
+            self.scheduler.sleep(PRODUCTION.intervals.passes * random.uniform(0.75, 1.25))
+            if self.environment.is_open():
+                self.passes += 1
+                self.one_by_one += self._running()
+            reconciler.run_pass()
 
-    def _wait(self, seconds: float) -> bool:
-        self.stage.sleep(seconds)
-        if self.place.is_open():
-            self.passes += 1
-            self.one_by_one += self._awake()
-        return False
+    def _run_attention(self, reconciler: Reconciler) -> None:
+        while True:
+            self.scheduler.sleep(PRODUCTION.intervals.attention)
+            reconciler.attend()
 
     def _watch(self) -> None:
-        while self.place.is_open():
-            self.node_seconds += 60.0 * self._awake()
-            self.stage.sleep(60.0)
+        while self.environment.is_open():
+            self.node_seconds += 60.0 * self._running()
+            self.scheduler.sleep(60.0)
 
-    def _awake(self) -> int:
-        return sum(node.charged_to is not None for node in self.world.nodes.rows.values())
+    def _running(self) -> int:
+        return sum("charged_to" in item for item in self.world.dynamodb.tables["node_table"].items.values())
 
-    def _wait_for_rest(self) -> None:
-        """All go home. What their nodes were doing is withdrawn; the last stack is to go by itself."""
-        for _ in range(int(LONGEST_EVENING // 600)):
-            self.stage.run(600.0)
+    def _wind_down(self) -> None:
+        """Wait until all stacks are deleted. Callers withdraw their trainings and call no more."""
+        for _ in range(int(MAX_WIND_DOWN // 600)):
+            self.scheduler.run(600.0)
             standing = self.world.census.standing(prefix=f"{PREFIX}-")
-            if all(map(resisting, standing)) and all(
-                is_at_rest(node, PRODUCTION.rules.budget) for node in self.world.nodes.rows.values()
+            if all(map(is_undeletable, standing)) and all(
+                is_at_rest(node, PRODUCTION.rules.budget) for node in self.world.nodes.all()
             ):
                 return
 
@@ -186,13 +211,13 @@ class Day:
             datasets=self.plan.datasets,
             node_hours=self.node_seconds / HOUR,
             launches=len(self.world.cloudformation.account.services),
-            troubled=self.weather.troubled,
-            models_home=len(self.world.bucket.files),
-            retained_told=len(retained_told(self.world)),
-            resisting=sum(map(resisting, self.world.census.standing(prefix=f"{PREFIX}-"))),
+            faults=self.faults.drawn,
+            models_retrieved=len(self.world.bucket.files),
+            reported_leaks=len(reported_leaks(self.world)),
+            undeletable=sum(map(is_undeletable, self.world.census.standing(prefix=f"{PREFIX}-"))),
             passes=self.passes,
             one_by_one=self.one_by_one,
-            waits=self.place.waits,
+            waits=self.environment.waits,
             left=leftovers(self.world, crashes=events.pop(CRASH, 0)),
             aws=meter.aws,
             throttled=meter.throttled,
@@ -204,7 +229,7 @@ class Day:
 
 @contextmanager
 def _jitter_seeded(seed: int) -> Iterator[None]:
-    """The reconcilers draw from the one generator that all of a process share."""
+    """Seed the global generator, from which the reconcilers draw their jitter."""
     before = random.getstate()
     random.seed(seed)
     try:
@@ -213,12 +238,12 @@ def _jitter_seeded(seed: int) -> Iterator[None]:
         random.setstate(before)
 
 
-CRASH = "error nobody had foreseen"
+CRASH = "unexpected exception"
 
 
 @contextmanager
 def _logs_counted() -> Iterator[Counter[str]]:
-    """Count what the service logs from warnings on, instead of writing it."""
+    """Count the service's log entries of level warning and above, and write none."""
     events: Counter[str] = Counter()
 
     def count(_logger: Any, _method: str, entry: dict[str, Any]) -> dict[str, Any]:

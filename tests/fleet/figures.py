@@ -1,62 +1,31 @@
-"""What a day of the fleet came to: what is left over, what it cost, and how long people waited."""
+"""The figures of a day: what is left, calls to AWS and tables, and the waits of data scientists."""
 
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.fleet.people import Waits
+from tests.fleet.callers import Waits
+from tests.fleet.leftovers import Leftovers
 
 Row = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Leftovers:
-    """What stands when nobody needs anything any more; each item is named."""
-
-    stacks: Sequence[str]
-    secrets: Sequence[str]
-    charged: Sequence[str]
-    """Nodes that still count on somebody's quota."""
-    untold: Sequence[str]
-    """Stacks that left a resource behind, of which the audit log doesn't know."""
-    duplicates: Sequence[str]
-    """Stacks of one node that lived beside each other."""
-    lost: Sequence[str]
-    """Complete models whose file isn't in the bucket."""
-    crashes: int
-    """Passes over a node that ended in an error nobody had foreseen."""
-
-    def __bool__(self) -> bool:
-        """Whether anything is wrong."""
-        return any((*self._lists(), self.crashes))
-
-    def _lists(self) -> tuple[Sequence[str], ...]:
-        return (self.stacks, self.secrets, self.charged, self.untold, self.duplicates, self.lost)
-
-    def rows(self) -> Iterator[Row]:
-        """Return how many of each; and the first ones by name."""
-        names = ("stacks left", "secrets left", "quota left", "retained untold", "duplicates", "models lost")
-        for name, found in zip(names, self._lists(), strict=True):
-            yield name, " ".join([str(len(found)), *found[:3]])
-        yield "unforeseen errors", str(self.crashes)
-
-
-@dataclass(frozen=True, slots=True)
 class Figures:
-    """All that is printed.
+    """All figures that `bench/fleet.py` prints.
 
-    `one_by_one`: how many calls of DescribeStacks there were, had each pass asked for each node by itself.
+    `one_by_one` is the number of DescribeStacks calls that a separate call for each node would have taken.
     """
 
     hours: float
     datasets: int
     node_hours: float
     launches: int
-    troubled: int
-    models_home: int
-    retained_told: int
-    resisting: int
+    faults: int
+    models_retrieved: int
+    reported_leaks: int
+    undeletable: int
     passes: int
     one_by_one: int
     waits: Waits
@@ -69,29 +38,29 @@ class Figures:
 
     @property
     def describe_ratio(self) -> float:
-        """How many times fewer DescribeStacks calls there were than one by one."""
+        """Ratio of the DescribeStacks calls that separate calls would have taken to those that were made."""
         return self.one_by_one / max(self.aws["cloudformation.describe_stacks"], 1)
 
     def rows(self) -> Iterator[Row]:
-        """Return all figures, in the order in which one asks for them."""
+        """Return the names and values of all figures, the most important first."""
         yield "datasets, hours", f"{self.datasets}, {self.hours:g}"
         share = self.node_hours / (self.datasets * self.hours)
         yield "nodes awake", f"{share:.1%} of the time, {self.node_hours:.0f} node-hours"
-        yield "stacks launched", f"{self.launches}, of which {self.troubled} came to harm"
-        yield "models brought home", str(self.models_home)
+        yield "stacks launched", f"{self.launches}, {self.faults} of them with a fault"
+        yield "models retrieved", str(self.models_retrieved)
         yield from self.left.rows()
-        yield "retained, in the audit log", str(self.retained_told)
-        yield "stacks that nothing deletes", str(self.resisting)
+        yield "retained, in the audit log", str(self.reported_leaks)
+        yield "stacks that nothing deletes", str(self.undeletable)
         yield from self._waited()
         yield from self._calls()
 
     def _waited(self) -> Iterator[Row]:
         waits = self.waits
-        yield "node was up already", str(waits.at_once)
-        yield "ask to ready, first launch", quantiles(waits.well)
-        yield "ask to ready, after failures", quantiles(waits.badly)
-        yield "ask to ready, both", quantiles([*waits.well, *waits.badly])
-        yield "told error, quota, AWS away", f"{waits.told_error}, {waits.told_quota}, {waits.told_upstream}"
+        yield "node was ready already", str(waits.ready)
+        yield "ask to ready, first launch", quantiles(waits.first_launch)
+        yield "ask to ready, after failures", quantiles(waits.later_launch)
+        yield "ask to ready, both", quantiles([*waits.first_launch, *waits.later_launch])
+        yield "told error, quota, AWS away", f"{waits.errors}, {waits.quota_errors}, {waits.upstream_errors}"
         yield "gave up", str(waits.gave_up)
 
     def _calls(self) -> Iterator[Row]:
@@ -114,7 +83,7 @@ class Figures:
 
 
 def quantiles(seconds: Sequence[float]) -> str:
-    """Write median, p90, p99 and maximum."""
+    """Return the number of values, their median, p90, p99 and maximum."""
     if len(seconds) < 2:
         return f"{len(seconds)} of them"
     cuts = statistics.quantiles(seconds, n=100, method="inclusive")

@@ -1,4 +1,4 @@
-"""A small fleet through a few hours: what `bench/fleet.py` plays for a thousand datasets."""
+"""A few hours of a few nodes: a small version of what `bench/fleet.py` simulates."""
 
 from dataclasses import replace
 
@@ -10,42 +10,43 @@ from tests.cloud import PREFIX, a_cloud
 from tests.fakes import Deletion, Fate
 from tests.fakes.fate import ALL_WELL
 from tests.fleet import Day, Plan
+from tests.fleet.leftovers import is_undeletable, leftovers
 from tests.fleet.network import WINDOW
-from tests.fleet.reckoning import leftovers, resisting
-from tests.processes import GRACE, a_node_service, a_request, settle
+from tests.processes import IDLE_TIMEOUT, a_model_service, a_node_service, attend, reconcile, request_node
+
+pytestmark = pytest.mark.exhaustive
 
 SMALL = Plan(datasets=40, hours=5.0, failing=0.6, reconcilers=2, seed=3)
 
 
 @pytest.fixture(scope="module")
 def figures():
-    return Day(SMALL).play()
+    return Day(SMALL).run()
 
 
-def test_nothing_is_left_when_two_launches_of_three_come_to_harm(figures):
-    """No stack, no secret, no place in the quota; no second stack of a node; no model lost."""
+def test_nothing_is_left_when_most_launches_fail(figures):
+    """No stack, secret or use of a quota, no second stack of a node, no lost model."""
     assert not figures.left, dict(figures.left.rows())
-    assert figures.troubled >= 5
-    assert figures.models_home >= 3
+    assert figures.faults >= 5
+    assert figures.models_retrieved >= 3
 
 
-def test_people_get_their_nodes_also_after_failures(figures):
-    """Or are told why not."""
+def test_scientists_get_their_nodes_after_failed_launches(figures):
+    """Later than those whose first launch succeeds."""
     waits = figures.waits
 
-    assert len(waits.well) >= 3
-    assert waits.badly
-    assert min(waits.badly) > min(waits.well) > 60.0
+    assert len(waits.first_launch) >= 3
+    assert waits.later_launch
+    assert min(waits.later_launch) > min(waits.first_launch) > 60.0
 
 
-def test_one_list_of_all_costs_less_than_asking_one_by_one(figures):
-    """Even in a fleet this small, where one node in three needs to be asked for."""
+def test_one_list_of_stacks_takes_fewer_calls_than_one_call_per_node(figures):
+    """Even with few nodes, a third of which need calls of their own."""
     assert figures.describe_ratio > 1.5
     assert figures.peaks["cloudformation"] * WINDOW >= 1
 
 
-def test_every_figure_is_printed(figures):
-    """Each on a line of its own."""
+def test_every_figure_has_its_own_row(figures):
     rows = dict(figures.rows())
 
     assert len(rows) == len(list(figures.rows()))
@@ -54,32 +55,33 @@ def test_every_figure_is_printed(figures):
     assert "a node and hour" in rows["nodes.get"]
 
 
-def test_the_same_seed_is_the_same_day():
-    """What went wrong can be looked at again."""
+def test_same_seed_gives_the_same_day():
+    """A failure can be reproduced."""
     plan = replace(SMALL, datasets=20, hours=2.0)
-    first = Day(plan).play()
+    first = Day(plan).run()
 
-    assert first.troubled
-    assert Day(plan).play() == first
+    assert first.faults
+    assert Day(plan).run() == first
 
 
-def test_a_stack_that_nothing_deletes_is_told_apart_from_a_leak():
-    """It was asked to go; the next generation comes up beside it."""
-    figures = Day(replace(SMALL, datasets=30, hours=3.0, failing=0.7, hopeless=1.0)).play()
+def test_undeletable_stack_is_not_a_leak():
+    """Its deletion was requested, and the next generation is launched."""
+    figures = Day(replace(SMALL, datasets=20, hours=2.0, failing=0.7, undeletable=1.0)).run()
 
-    assert figures.resisting >= 1
+    assert figures.undeletable >= 1
     assert not figures.left, dict(figures.left.rows())
 
 
 def a_ready_cloud(fate: Fate = ALL_WELL):
     world = a_cloud(fate=fate)
-    a_node_service(world).request(a_request(), caller=SCIENTIST)
+    request_node(a_node_service(world))
+    attend(world)
     world.clock.tick(300.0)
-    return settle(world, 3)
+    return reconcile(world, 3)
 
 
-def test_what_stands_is_named():
-    """A reckoning that finds nothing wrong would be worth nothing if it couldn't find anything."""
+def test_running_node_is_found():
+    """Its stack, its secret and its use of the quota."""
     world = a_ready_cloud()
     left = leftovers(world, crashes=1)
 
@@ -87,19 +89,19 @@ def test_what_stands_is_named():
     assert [name.split()[0] for name in left.stacks] == [f"{PREFIX}-{node_id_of(DATASET)}-1"]
     assert left.secrets == [f"{node_id_of(DATASET)}-1"]
     assert left.charged == [node_id_of(DATASET)]
-    assert (left.untold, left.duplicates, left.lost, left.crashes) == ([], [], [], 1)
+    assert (left.unreported, left.duplicates, left.lost, left.crashes) == ([], [], [], 1)
 
 
-def test_a_lost_model_is_named():
-    """Complete, not taken back, and its file nowhere."""
+def test_lost_model_is_found():
+    """It is complete and not withdrawn, and its file is not in the bucket."""
     world = a_cloud()
-    world.models.add(a_model(percent_complete=100, is_active=False))
+    world.put(a_model(percent_complete=100, is_active=False))
 
     assert leftovers(world, crashes=0).lost == [MODEL]
 
 
-def test_two_living_stacks_of_one_node_are_named():
-    """Whatever the record says by now."""
+def test_two_stacks_of_one_node_are_found():
+    """Whatever generation the record has."""
     world = a_ready_cloud()
     node = world.nodes.get(node_id_of(DATASET))
     world.stacks.launch(replace(node, generation=2), "arn:secret")
@@ -107,21 +109,21 @@ def test_two_living_stacks_of_one_node_are_named():
     assert leftovers(world, crashes=0).duplicates == [f"{node.node_id} CREATE_COMPLETE"]
 
 
-def test_what_a_stack_left_behind_must_be_in_the_audit_log():
-    """Nobody would ever look for it."""
+def test_retained_resource_must_be_in_the_audit_log():
+    """An operator finds it only there."""
     world = a_ready_cloud(Fate(deletion=Deletion.NEEDS_RETAIN))
-    a_node_service(world).withdraw(MODEL, caller=SCIENTIST)
-    settle(world, int(GRACE + 2000) // 30)
-    told = leftovers(world, crashes=0)
-    world.audit.entries.clear()
+    a_model_service(world).withdraw(MODEL, caller=SCIENTIST)
+    reconcile(world, int(IDLE_TIMEOUT + 2000) // 30)
+    reported = leftovers(world, crashes=0)
+    world.dynamodb.tables["audit_table"].items.clear()
 
-    assert told.untold == []
-    assert leftovers(world, crashes=0).untold == [f"{PREFIX}-{node_id_of(DATASET)}-1"]
+    assert reported.unreported == []
+    assert leftovers(world, crashes=0).unreported == [f"{PREFIX}-{node_id_of(DATASET)}-1"]
 
 
-def test_a_stack_that_was_never_asked_to_go_resists_nothing():
-    """Its fate is no excuse."""
+def test_stack_is_undeletable_only_after_its_deletion_was_requested():
+    """Otherwise it is a leftover."""
     world = a_ready_cloud(Fate(deletion=Deletion.NEVER))
 
-    assert [resisting(stack) for stack in world.census.of_node(node_id_of(DATASET))] == [False]
+    assert [is_undeletable(stack) for stack in world.census.of_node(node_id_of(DATASET))] == [False]
     assert leftovers(world, crashes=0).stacks

@@ -1,4 +1,4 @@
-"""Calls to AWS take their time, are counted, and are one of so many a second for all callers."""
+"""Calls to AWS take time, are counted, and share a rate limit."""
 
 import random
 
@@ -7,51 +7,51 @@ import pytest
 from tests.builders import NOON
 from tests.fakes import FakeClock
 from tests.fleet.network import ATTEMPTS, LATENCY, Meter, Network
-from tests.fleet.stage import Stage
+from tests.fleet.scheduler import Scheduler
 
 
 @pytest.fixture
-def stage():
-    return Stage(FakeClock())
+def scheduler():
+    return Scheduler(FakeClock())
 
 
 @pytest.fixture
-def meter(stage):
-    return Meter(stage.clock, until=NOON + 1000.0)
+def meter(scheduler):
+    return Meter(scheduler.clock, until=NOON + 1000.0)
 
 
-def a_network(stage: Stage, meter: Meter, rate: float, burst: float) -> Network:
-    return Network("cloudformation", {"look": (rate, burst)}, stage, meter, random.Random(0))
+def a_network(scheduler: Scheduler, meter: Meter, rate: float, burst: float) -> Network:
+    return Network("cloudformation", {"look": (rate, burst)}, scheduler, meter, random.Random(0))
 
 
-def test_a_call_takes_its_time_and_is_counted(stage, meter):
-    """What is not limited goes through."""
-    refused = a_network(stage, meter, 1.0, 1.0)("another")
+def test_call_takes_time_and_is_counted(scheduler, meter):
+    """An operation without a limit is not throttled."""
+    refused = a_network(scheduler, meter, 1.0, 1.0)("another")
 
     assert refused is False
     assert meter.aws == {"cloudformation.another": 1}
-    assert LATENCY[0] <= stage.clock() - NOON <= LATENCY[1]
+    assert LATENCY[0] <= scheduler.clock() - NOON <= LATENCY[1]
 
 
-def test_a_refused_call_is_sent_again_after_a_pause(stage, meter):
-    """All that the caller notices is that it took longer."""
-    network = a_network(stage, meter, 1.0, 1.0)
+def test_throttled_call_is_repeated(scheduler, meter):
+    """The caller only notices that it took longer."""
+    network = a_network(scheduler, meter, 1.0, 1.0)
 
     assert [network("look"), network("look")] == [False, False]
     assert meter.throttled["cloudformation.look"] >= 1
     assert meter.aws["cloudformation.look"] == 2 + meter.throttled["cloudformation.look"]
 
 
-def test_a_call_that_is_always_refused_fails_in_the_end(stage, meter):
-    """As many attempts as the client makes, and no more."""
-    refused = a_network(stage, meter, 0.0, 0.0)("look")
+def test_call_that_is_always_throttled_fails(scheduler, meter):
+    """After as many attempts as the client makes."""
+    refused = a_network(scheduler, meter, 0.0, 0.0)("look")
 
     assert refused is True
     assert meter.aws["cloudformation.look"] == meter.throttled["cloudformation.look"] == ATTEMPTS
 
 
-def test_the_highest_rate_is_that_of_the_fullest_ten_seconds(meter):
-    """Two calls in one second are 0.2 a second, wherever they fall."""
+def test_peak_is_the_highest_rate_of_any_ten_seconds(meter):
+    """Three calls within ten seconds are 0.3 per second."""
     for at in (3.0, 3.5, 30.0, 38.9, 39.1):
         meter.clock.now = NOON + at
         meter.passed("nodes.get")
@@ -60,8 +60,8 @@ def test_the_highest_rate_is_that_of_the_fullest_ten_seconds(meter):
     assert meter.peak("bucket") == 0.0
 
 
-def test_nothing_is_counted_when_the_day_is_over(meter):
-    """What the evening costs is not the day's."""
+def test_calls_after_the_day_are_not_counted(meter):
+    """Figures are those of the day alone."""
     meter.clock.now = NOON + 1000.0
     meter.passed("nodes.get")
     meter.sent("ecs", "list_tasks", refused=False)

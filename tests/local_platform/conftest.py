@@ -1,4 +1,4 @@
-"""A repaired AWS in a process of its own, and a client of Cognito's SRP without any code of the server."""
+"""A moto server, a whole platform, and a client of SRP logins that shares no code with the server."""
 
 import hashlib
 import hmac
@@ -11,44 +11,52 @@ from pathlib import Path
 
 import pytest
 
-from local_platform.clients import LocalAws, kept
-from local_platform.network import answers, claim_port
-from local_platform.processes import Program, Supervisor
+from local_platform.clients import LocalAws
+from local_platform.network import answers, available_port
+from local_platform.platform import Options, Platform
+from local_platform.supervisor import Program, Supervisor, inherited
 
 
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
-    """AWS for all tests of this run; give what you make in it a name of your own."""
-    port = claim_port(0, "--port")
+    """AWS for all tests of this process. Tests choose names that no other test uses."""
+    port = available_port(0, "--port")
     here = LocalAws(f"http://127.0.0.1:{port}", "us-east-1")
-    command = (sys.executable, "-m", "local_platform.aws", "--port", str(port))
+    command = (sys.executable, "-m", "local_platform.moto_server", "--port", str(port))
     log = tmp_path_factory.mktemp("aws") / "aws.log"
     with Supervisor() as supervisor:
-        supervisor.start(Program("aws", command, kept(os.environ), log, is_replaceable=False))
+        supervisor.start(Program("aws", command, inherited(os.environ), log, restart=False))
         supervisor.wait_for("aws", lambda: answers(f"{here.url}/moto-api/"), 60)
         yield here
 
 
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A running platform for all tests of this process. Tests submit models of their own."""
+    with Platform(Options(tmp_path_factory.mktemp("platform"), port=0, aws_port=0)) as platform:
+        yield platform
+
+
 @pytest.fixture
-def sleeper(tmp_path: Path):
-    """Make programs that run Python code, by default one that sleeps."""
+def python_program(tmp_path: Path):
+    """Make programs that run Python code, by default code that sleeps."""
 
     def make(name: str = "sleeper", code: str = "import time; time.sleep(60)", **options) -> Program:
         command = (sys.executable, "-c", code)
-        return Program(name, command, kept(os.environ), tmp_path / f"{name}.log", **options)
+        return Program(name, command, inherited(os.environ), tmp_path / f"{name}.log", **options)
 
     return make
 
 
 class SrpClient:
-    """The client's half of the exchange, in hex strings as the JavaScript libraries write it."""
+    """The client's side of the exchange, in hex strings as the JavaScript libraries write it."""
 
     def __init__(self, prime: int, pool_id: str, username: str, password: str) -> None:
         self._prime = prime
         self._pool = pool_id.split("_")[1]
         self._username = username
         self._password = password
-        self._secret = secrets.randbits(1024)
+        self._secret = secrets.randbits(256)
         self.public = f"{pow(2, self._secret, prime):x}"
 
     def claim(
@@ -93,7 +101,7 @@ def _hash(number: str) -> str:
 @pytest.fixture(scope="session")
 def prime() -> int:
     """RFC 3526's prime from its definition: 2^3072 - 2^3008 - 1 + 2^64 * ([2^2942 pi] + 1690314)."""
-    unit = 1 << (2942 + 64)  # 64 bits more than needed, against rounding
+    unit = 1 << (2942 + 64)  # 64 bits more than needed, against rounding errors
     pi = 4 * (4 * _arctan_of_inverse(5, unit) - _arctan_of_inverse(239, unit))
     return 2**3072 - 2**3008 - 1 + 2**64 * ((pi >> 64) + 1690314)
 

@@ -2,14 +2,16 @@ import os
 
 import pytest
 
-from local_platform.clients import LocalAws, kept
+from local_platform import LocalPlatformError
+from local_platform.clients import LocalAws, access_token
+from local_platform.network import available_port
 
 AWS = LocalAws("http://127.0.0.1:5055", "eu-central-1")
 
 
 @pytest.fixture
 def operator(monkeypatch, tmp_path):
-    """An operator whose shell and files lead to the real AWS."""
+    """An operator whose shell and configuration files lead to the real AWS."""
     config = tmp_path / "config"
     config.write_text("[profile production]\nregion = us-west-2\nendpoint_url = https://example.org\n")
     for name, value in {
@@ -23,8 +25,8 @@ def operator(monkeypatch, tmp_path):
         monkeypatch.setenv(name, value)
 
 
-def test_client_comes_here_whatever_the_operators_profile(operator):
-    """A mistake here would cost somebody money."""
+def test_client_ignores_the_operators_profile(operator):
+    """A request to the real AWS could cost money."""
     client = AWS.client("dynamodb")
     credentials = client._request_signer._credentials
 
@@ -32,33 +34,29 @@ def test_client_comes_here_whatever_the_operators_profile(operator):
     assert (credentials.access_key, credentials.token) == ("local", None)
 
 
-def test_resource_comes_here_too(operator):
-    """Its client is made in another way."""
+def test_resource_ignores_the_operators_profile(operator):
+    """Its client is created in another way."""
     assert AWS.resource("dynamodb").meta.client.meta.endpoint_url == AWS.url
 
 
-def test_missing_profile_is_no_obstacle(monkeypatch):
-    """An operator may have one set that this machine doesn't know."""
+def test_unknown_profile_is_ignored(monkeypatch):
+    """boto3 itself raises ProfileNotFound for AWS_PROFILE."""
     monkeypatch.setenv("AWS_PROFILE", "nonsense")
 
     assert AWS.client("s3").meta.endpoint_url == AWS.url
 
 
-def test_children_see_no_file_of_the_operators():
-    """Their boto3 is of the ordinary kind, and reads what it is pointed to."""
+def test_child_processes_read_no_configuration_file():
+    """Their boto3 clients are ordinary ones, which read the files that the environment names."""
     environment = AWS.environment()
 
     assert environment["AWS_ENDPOINT_URL"] == AWS.url
     assert environment["AWS_CONFIG_FILE"] == environment["AWS_SHARED_CREDENTIALS_FILE"] == os.devnull
 
 
-def test_children_inherit_next_to_nothing():
-    """Neither credentials nor proxies, nor what the service would read as a setting."""
-    operators = {
-        "PATH": "/bin",
-        "AWS_PROFILE": "production",
-        "http_proxy": "http://p",
-        "MODEL_TABLE": "other",
-    }
+def test_silent_aws_is_named():
+    """The platform may have been killed, and have left its exports."""
+    nowhere = LocalAws(f"http://127.0.0.1:{available_port(0, '--aws-port')}", "us-east-1")
 
-    assert kept(operators) == {"PATH": "/bin", "PYTHONUNBUFFERED": "1"}
+    with pytest.raises(LocalPlatformError, match="Is the platform running"):
+        access_token(nowhere, "client", "ada", "s3cret")

@@ -5,16 +5,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from local_platform import network
-from local_platform.network import (
-    NODE_PORT,
-    NoAddressError,
-    PortTakenError,
-    answers,
-    claim_port,
-    direct,
-    free_address,
-)
+from local_platform import LocalPlatformError
+from local_platform.network import NODE_PORT, answers, available_port, direct_session, free_address, is_free
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -37,74 +29,69 @@ def url():
         thread.join()
 
 
-def test_free_port_is_itself():
-    """Claiming only looks, so it stays free."""
-    port = claim_port(0, "--port")
+def test_available_port_stays_free():
+    """The port is only probed."""
+    port = available_port(0, "--port")
 
     assert port > 0
-    assert claim_port(port, "--port") == port
+    assert available_port(port, "--port") == port
 
 
-def test_port_in_use_is_refused_with_the_way_out():
-    """One line, for somebody who has another program there."""
+def test_port_in_use_is_refused_with_the_option_to_change_it():
+    """Another program may use the default port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
 
-        with pytest.raises(PortTakenError, match=f"Port {port} can't be used.*--aws-port"):
-            claim_port(port, "--aws-port")
+        with pytest.raises(LocalPlatformError, match=f"Port {port} can't be used.*--aws-port"):
+            available_port(port, "--aws-port")
 
 
-def test_good_answer_counts(url):
-    """The server is up."""
+def test_success_is_an_answer(url):
     assert answers(url)
 
 
-def test_bad_answer_does_not_count(url):
-    """It listens, but isn't well."""
+def test_server_error_is_no_answer(url):
+    """The server listens, but it can't be used yet."""
     assert not answers(f"{url}/broken")
 
 
-def test_silence_does_not_count():
-    """Nobody listens there."""
-    assert not answers(f"http://127.0.0.1:{claim_port(0, '--port')}")
+def test_refused_connection_is_no_answer():
+    assert not answers(f"http://127.0.0.1:{available_port(0, '--port')}")
 
 
 def test_operators_proxy_is_not_used(url, monkeypatch):
-    """Requests to this machine must not leave it."""
+    """Requests stay on this machine."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    with direct() as session:
+    with direct_session() as session:
         assert session.get(url, timeout=5).ok
 
 
-def test_first_block_of_loopback_is_left_alone():
-    """127.0.0.x is where everything else on a machine listens."""
-    drawn = [ipaddress.ip_address(free_address(())) for _ in range(50)]
+def test_free_address_is_outside_the_first_block_of_loopback():
+    """Other programs listen on 127.0.0.x."""
+    found = [ipaddress.ip_address(free_address(())) for _ in range(50)]
 
-    assert all(address.is_loopback for address in drawn)
-    assert not any(address in ipaddress.ip_network("127.0.0.0/24") for address in drawn)
+    assert all(address.is_loopback for address in found)
+    assert not any(address in ipaddress.ip_network("127.0.0.0/24") for address in found)
 
 
-def test_taken_addresses_are_not_drawn_again():
-    """Two balancers of one AWS must differ even while neither has a node."""
+def test_used_address_is_not_returned_again():
+    """Two load balancers get different addresses even before their nodes run."""
 
-    class All:
+    class Everything:
         def __contains__(self, _address):
             return True
 
-    with pytest.raises(NoAddressError):
-        free_address(All())
+    with pytest.raises(LocalPlatformError):
+        free_address(Everything())
 
 
-def test_address_in_use_is_not_drawn(monkeypatch):
-    """Where somebody listens on 0.0.0.0:5000, no address is left, and the message says what to look for."""
-    monkeypatch.setattr(network, "_is_free", lambda _address: False)
-
-    with pytest.raises(NoAddressError, match=r"0\.0\.0\.0"):
-        free_address(())
+def test_no_free_address_is_an_error():
+    """A program that listens on 0.0.0.0:5000 occupies every address."""
+    with pytest.raises(LocalPlatformError, match=r"0\.0\.0\.0"):
+        free_address((), is_free=lambda _address: False)
 
 
-def test_port_in_use_is_noticed():
-    """By trying it."""
+def test_address_in_use_is_not_free():
     address = free_address(())
     with socket.create_server((address, NODE_PORT)):
-        assert not network._is_free(address)
+        assert not is_free(address)

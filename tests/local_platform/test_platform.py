@@ -1,45 +1,96 @@
 import os
 import signal
 import stat
-import time
+import uuid
+from pathlib import Path
 
 import pytest
-import requests
 
 from local_platform import seeds
-from local_platform.network import answers, direct
-from local_platform.platform import Options, Platform
+from local_platform.clients import LocalAws
+from local_platform.network import NODE_PORT, answers, direct_session
+from local_platform.platform import Options, Platform, exported_variables, service_environment
+from local_platform.seeds import Pool, User
+from orchestration.settings import Settings
+from tests.local_platform.waiting import until
 
-pytestmark = pytest.mark.moto
+running = pytest.mark.moto
+
+AWS = LocalAws("http://127.0.0.1:5055", "us-east-1")
+POOL = Pool("us-east-1_abc", "client")
+USERS = (User("ada", "a-password", "data scientist"), User("grace", "g-password", "app developer"))
+URL = "http://127.0.0.1:5001"
 
 
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory):
-    with Platform(Options(tmp_path_factory.mktemp("platform"), port=0, aws_port=0)) as platform:
-        yield platform
+@pytest.fixture
+def environment():
+    return service_environment(AWS, POOL, "bucket", URL, Path("/home/nodes"), workers=3)
+
+
+@pytest.fixture
+def settings(environment, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return Settings.from_environment()
+
+
+def test_service_accepts_its_environment(settings):
+    """No required setting is missing."""
+    assert settings.local_mode
+    assert settings.app_client_ids == {"client"}
+    assert settings.jwks_url == "http://127.0.0.1:5055/us-east-1_abc/.well-known/jwks.json"
+
+
+def test_nodes_call_the_service_at_its_own_address(settings):
+    """Without a scheme, which the node adds."""
+    assert settings.callback_address == "127.0.0.1:5001"
+    assert settings.public_url == URL
+
+
+def test_nodes_use_sqlite(settings):
+    """The node appends the name of its database to the URL."""
+    assert settings.node_database_url.get_secret_value() == "sqlite:////home/nodes/"
+
+
+def test_download_secret_is_new_in_each_run(environment):
+    """A link of one run must not be valid in the next."""
+    again = service_environment(AWS, POOL, "bucket", URL, Path("/home/nodes"), workers=3)
+
+    assert environment["DOWNLOAD_SECRET"] != again["DOWNLOAD_SECRET"]
+
+
+def test_variables_have_the_names_that_programs_read():
+    exported = exported_variables(AWS, POOL, '{"keys": []}', URL, USERS, "art_key")
+
+    assert {
+        "ORCHESTRATION_URL", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+        "AWS_DEFAULT_REGION", "USER_POOL_ID", "APP_CLIENT_ID", "DS_USERNAME", "DS_PASSWORD", "DATASET_ID",
+        "API_KEY", "MODEL_ID", "JUPYTERHUB_USER",
+    } <= exported.keys()  # fmt: skip
+    assert exported["COGNITO_JWKS"] == '{"keys": []}'
 
 
 def post(platform, route, body, **headers):
-    with direct() as session:
+    with direct_session() as session:
         return session.post(platform.url + route, json=body, headers=headers, timeout=30)
 
 
-def bearer(platform, person=None):
-    return {"Authorization": f"Bearer {platform.token(person or platform.scientist)}"}
+def bearer(platform):
+    return {"Authorization": f"Bearer {platform.token(platform.scientist)}"}
 
 
-def until(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not (result := condition()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return result
+def submit(platform):
+    """Write the item of a new model; return its id."""
+    item = seeds.model_item(platform.scientist.username, uuid.uuid4().hex)
+    platform.aws.resource("dynamodb").Table("model_table").put_item(Item=item)
+    return item["model_id"]
 
 
-def ready(platform):
-    """Ask for the first model's node once; return its address when it is there."""
+def node_of(platform, model_id):
+    """Call `/create` once; return the node's address if it is ready."""
     body = {
         "dataset_id": seeds.DATASET_ID,
-        "model_id": platform.environment["MODEL_ID"],
+        "model_id": model_id,
         "features": list(seeds.FEATURES),
         "labels": list(seeds.LABELS),
     }
@@ -49,97 +100,97 @@ def ready(platform):
 
 
 @pytest.fixture
-def node(platform):
-    """The address of the first model's node."""
-    address = until(lambda: ready(platform))
+def model_id(platform):
+    """A model of this test, which is withdrawn at the end."""
+    model_id = submit(platform)
+    yield model_id
+    post(platform, "/delete", {"model_id": model_id}, **bearer(platform))
+
+
+@pytest.fixture
+def node(platform, model_id):
+    """Address of the dataset's node."""
+    address = until(lambda: node_of(platform, model_id))
     assert address
     return address
 
 
 def is_up(address):
-    return answers(f"http://{address}:5000/data-centric/status/")
+    return answers(f"http://{address}:{NODE_PORT}/data-centric/status/")
 
 
-def test_exports_are_what_python_sees(platform):
-    """And for the owner's eyes only."""
-    assert platform.home.published() == platform.environment
+@running
+def test_variables_are_written_for_the_owner_only(platform):
+    assert platform.home.read_exports() == platform.environment
     assert stat.S_IMODE(platform.home.exports.stat().st_mode) == 0o600
 
 
-def test_all_listen_on_loopback_only(platform):
-    """AWS's keys are public, and so would everything be that trusts them."""
+@running
+def test_servers_listen_on_loopback_only(platform):
+    """moto's private keys are public, so any token could be forged."""
     for url in (platform.url, platform.aws.url):
         assert url.startswith("http://127.0.0.1:")
 
 
-def test_service_knows_the_data_scientist(platform):
-    """By a token of the pool, checked against its keys."""
+@running
+def test_service_accepts_the_data_scientists_token(platform):
+    """The token is signed by the pool's key."""
     answer = post(platform, "/get_datasets", {"user_id": platform.scientist.username}, **bearer(platform))
 
     assert answer.json() == {"datasets": [seeds.DATASET_ID]}
 
 
-def test_service_knows_the_phone(platform):
-    """By the key that it has made itself, in the header with the underscore."""
+@running
+def test_service_accepts_the_devices_key(platform):
+    """In the header with the underscore."""
     key = {"api_key": platform.environment["API_KEY"]}
     answer = post(platform, "/info", {"dataset_id": seeds.DATASET_ID}, **key)
 
     assert answer.status_code == 200
 
 
-def test_key_of_the_sign_up_is_good_for_a_while(platform):
-    """It is out in shipped apps."""
+@running
+def test_key_of_the_sign_up_is_still_stored(platform):
+    """Apps are shipped with it."""
     table = platform.aws.resource("dynamodb").Table("user_table")
-    row = table.get_item(Key={"user_id": platform.developer.email})["Item"]
+    item = table.get_item(Key={"user_id": platform.developer.email})["Item"]
 
-    assert row["api_key"] != platform.environment["API_KEY"]
+    assert item["api_key"] != platform.environment["API_KEY"]
 
 
-def test_node_comes_up_at_its_own_address(platform, node):
-    """Through CloudFormation, ECS and the agent, as on AWS."""
+@running
+def test_node_is_launched_at_its_own_address(platform, node):
+    """By CloudFormation, ECS and the agent."""
     assert node.startswith("127.")
     assert not node.startswith("127.0.0.")
     assert is_up(node)
 
 
+@running
 @pytest.mark.parametrize("name", ["service", "reconciler", "agent"])
-def test_killed_process_comes_back(platform, node, name):
-    """And the node is there afterwards, wherever it was."""
+def test_killed_process_is_restarted(platform, model_id, node, name):
+    """The node is still there, or is there again, at the same address."""
     before = platform.processes.running()[name]
     os.kill(before, signal.SIGKILL)
 
     assert until(lambda: platform.processes.running()[name] not in (before, None))
     assert until(lambda: answers(platform.url) and is_up(node))
-    assert until(lambda: ready(platform)) == node
+    assert until(lambda: node_of(platform, model_id)) == node
 
 
-def test_node_goes_with_its_last_model(platform, node):
-    """Its stack is deleted, and the agent follows."""
-    answer = post(platform, "/delete", {"model_id": platform.environment["MODEL_ID"]}, **bearer(platform))
+@running
+def test_node_is_retired_with_its_last_model(platform, model_id, node):
+    """The stack is deleted, and the agent stops the process."""
+    answer = post(platform, "/delete", {"model_id": model_id}, **bearer(platform))
 
     assert answer.status_code == 200
     assert until(lambda: not is_up(node))
 
 
-def test_everything_is_gone_afterwards(tmp_path):
-    """Exports first, then the processes."""
-    with Platform(Options(tmp_path, port=0, aws_port=0, workers=1)) as platform:
-        pids = platform.processes.running().values()
-        exports = platform.home.exports
-        assert exports.exists()
-
-    assert not exports.exists()
-    assert platform.processes.running() == {}
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
-    with pytest.raises(requests.ConnectionError), direct() as session:
-        session.get(platform.url, timeout=5)
-
-
-def test_what_was_up_is_stopped_when_the_rest_fails(tmp_path, monkeypatch):
-    """Halfway up is not left behind."""
-    monkeypatch.setattr("local_platform.seeds.plant", lambda *_, **__: 1 / 0)
+@running
+def test_failed_start_leaves_nothing_running(tmp_path, monkeypatch):
+    """AWS is up when the deployment fails."""
+    monkeypatch.setattr("local_platform.platform.deploy_cluster", lambda *_, **__: 1 / 0)
     platform = Platform(Options(tmp_path, port=0, aws_port=0))
     with pytest.raises(ZeroDivisionError):
         platform.__enter__()

@@ -10,32 +10,36 @@ from dataclasses import dataclass
 
 import pytest
 
+from orchestration.control.orphans import INTERVAL
 from orchestration.domain.cycle import Progress
 from orchestration.domain.errors import OrchestrationError
 from orchestration.domain.node import NodeStatus
-from orchestration.services.strays import INTERVAL
-from tests.builders import DATASET, DEVELOPER, MODEL, SCIENTIST
+from tests.builders import DATASET, DEVELOPER, MODEL
 from tests.cloud import NODE, Cloud, a_cloud
 from tests.fakes import Crash, Creation, Deletion, Fate, Wire
-from tests.processes import a_node_service, a_reconciler, a_request, a_training_service
+from tests.processes import a_node_service, a_progress_service, a_reconciler, request_node
 
-PASS = 60.0
-"""Seconds between two passes of the reconciler."""
-LONG_PASS = 200.0
-LONGEST = 900
+pytestmark = pytest.mark.exhaustive
+
+PASS, LONG_PASS = 60.0, 300.0
+"""Seconds between two passes of the reconciler: while things go well, and while something takes hours."""
+PATIENCE = 20
+"""Passes after which it is taken to be so."""
+LONGEST = 80
 """Passes, after which a story that hasn't come to its end never will: five hours."""
 
 EVERY = int(os.environ.get("KILL_EVERY", "1"))
 """Every how many points the process is killed; 1 is all of them."""
 
 
-def sweep_until(world: Cloud, is_over: Callable[[Cloud], bool]) -> None:
+def reconcile_until(world: Cloud, is_over: Callable[[Cloud], bool]) -> None:
     reconciler = a_reconciler(world)
-    for _ in range(LONGEST):
+    for passes in range(LONGEST):
         if is_over(world):
             return
-        reconciler.sweep()
-        world.clock.tick(PASS)
+        reconciler.attend()
+        reconciler.run_pass()
+        world.clock.tick(PASS if passes < PATIENCE else LONG_PASS)
     pytest.fail(f"It never came to its end: {world.nodes.get(NODE)}")
 
 
@@ -54,29 +58,30 @@ def launch(world: Cloud) -> None:
 
     def asked(world: Cloud) -> bool:
         with suppress(OrchestrationError):
-            return a_node_service(world).request(a_request(), caller=SCIENTIST).is_ready
+            return request_node(a_node_service(world)).address is not None
         return False
 
-    sweep_until(world, asked)
+    reconcile_until(world, asked)
 
 
 def retrieve(world: Cloud) -> None:
     """The node says 100 per cent; the model comes home, and the node goes after its grace."""
-    a_training_service(world).record_progress(MODEL, Progress(100, 10), node=world.nodes.get(NODE))
-    sweep_until(world, is_home)
-    sweep_until(world, is_gone)
+    a_progress_service(world).record(MODEL, Progress(100, 10), node=world.nodes.get(NODE))
+    reconcile_until(world, is_home)
+    reconcile_until(world, is_gone)
 
 
 def retire(world: Cloud) -> None:
     """The dataset's owner takes the node away in the middle of the training."""
     a_node_service(world).retire(DATASET, caller=DEVELOPER, force=True)
-    sweep_until(world, is_gone)
+    reconcile_until(world, is_gone)
 
 
 def change_their_minds(world: Cloud) -> None:
     """Retired, and asked for again before it is gone."""
     a_node_service(world).retire(DATASET, caller=DEVELOPER, force=True)
-    a_reconciler(world).sweep()
+    a_reconciler(world).attend()
+    a_reconciler(world).run_pass()
     launch(world)
 
 
@@ -147,9 +152,9 @@ def killed_at(story: Story, point: int) -> Cloud:
         run(story, world.through(Wire(point, die)))
     run(story, world)
     reconciler = a_reconciler(world)
-    for _ in range(int(2 * INTERVAL // LONG_PASS)):  # what is left over is swept up every hour
-        reconciler.sweep()
-        world.clock.tick(LONG_PASS)
+    for _ in range(8):  # what is left over is swept up every hour
+        reconciler.run_pass()
+        world.clock.tick(INTERVAL / 4)
     return world
 
 

@@ -19,12 +19,12 @@ from orchestration.domain.errors import OrchestrationError
 from orchestration.domain.node import NodeStatus
 from orchestration.pygrid_orchestration import Parts
 from pygrid_wire.state import encode_state
-from tests.builders import DATASET, MODEL, SCIENTIST, dataset_item, submitted_item, user_item
+from tests.builders import DATASET, MODEL, dataset_item, submitted_item, user_item
 from tests.cloud import NODE, Cloud, a_cloud, node_stacks
-from tests.conftest import table_definitions
 from tests.fakes import Crash, Wire
+from tests.fakes.table import table_definitions
 from tests.fakes.world import tapped
-from tests.processes import a_request
+from tests.processes import request_node
 from tests.web import settings
 
 pytestmark = [pytest.mark.moto, pytest.mark.usefixtures("own_logs", "no_logs")]
@@ -70,7 +70,7 @@ def story(parts: Parts, deployment: Deployment) -> None:
     node = parts.nodes.get(NODE)
     if node is not None and node.status is NodeStatus.READY:
         with suppress(OrchestrationError):
-            parts.training.record_progress(MODEL, Progress(100, 10), node=node)
+            parts.progress.record(MODEL, Progress(100, 10), node=node)
     until(lambda: is_home(parts, deployment), parts, deployment)
 
 
@@ -78,7 +78,7 @@ def is_ready(parts: Parts) -> bool:
     if not parts.models.get(MODEL).is_active:
         return True
     with suppress(OrchestrationError):
-        return parts.services.nodes.request(a_request(), caller=SCIENTIST).is_ready
+        return request_node(parts.services.nodes).address is not None
     return False
 
 
@@ -92,7 +92,8 @@ def until(is_over: Callable[[], bool], parts: Parts, deployment: Deployment) -> 
     for _ in range(LONGEST):
         if is_over():
             return
-        parts.reconciler.sweep()
+        parts.reconciler.attend()
+        parts.reconciler.run_pass()
         deployment.cloud.clock.tick(PASS)
     pytest.fail("It never came to its end.")
 
@@ -160,7 +161,7 @@ def run_killed_at(point: int | None, monkeypatch: pytest.MonkeyPatch) -> tuple[d
         if point is not None:
             story(deployment.process(Wire()), deployment)
             deployment.cloud.clock.tick(2 * 3600.0)
-            deployment.process(Wire()).reconciler.sweep()
+            deployment.process(Wire()).reconciler.run_pass()
         return left_of(deployment), wire.calls
 
 

@@ -10,8 +10,8 @@ from orchestration.logs import configure_logs
 pytestmark = pytest.mark.usefixtures("own_logs")
 
 
-def test_a_line_is_a_json_object_with_its_level_and_time(capsys):
-    """On standard output, where ECS picks it up."""
+def test_line_is_a_json_object_with_level_and_time(capsys):
+    """On standard output, which ECS reads."""
     configure_logs("info")
     structlog.get_logger().warning("node.silent", node_id="n1")
     line = json.loads(capsys.readouterr().out)
@@ -20,8 +20,8 @@ def test_a_line_is_a_json_object_with_its_level_and_time(capsys):
     assert line == {"event": "node.silent", "node_id": "n1", "level": "warning"}
 
 
-def test_a_trace_stays_on_its_line(capsys):
-    """One event, one line."""
+def test_traceback_is_part_of_the_line(capsys):
+    """One event is one line."""
     configure_logs("info")
     try:
         int("a\nb")
@@ -34,8 +34,8 @@ def test_a_trace_stays_on_its_line(capsys):
 
 
 @pytest.mark.parametrize(("level", "heard"), [("debug", 2), ("info", 1), ("ERROR", 0)])
-def test_a_level_keeps_quiet_what_is_below_it(capsys, level, heard):
-    """A setting."""
+def test_events_below_the_level_are_dropped(capsys, level, heard):
+    """The level is a setting."""
     configure_logs(level)
     structlog.get_logger().debug("a")
     structlog.get_logger().info("b")

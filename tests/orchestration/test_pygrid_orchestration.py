@@ -7,9 +7,11 @@ import pytest
 
 from orchestration.adapters.cognito import CognitoTokens
 from orchestration.adapters.dynamo import DynamoNodes
+from orchestration.adapters.jws import PUBLISHED_KEYS
+from orchestration.control.reconciler import Intervals
 from orchestration.domain.decision import Budget, Rules
+from orchestration.domain.node import Quota
 from orchestration.pygrid_orchestration import Parts, create_app, create_reconciler
-from orchestration.services.reconciler import Rhythm
 from tests.builders import DATASET, LEGACY_KEY, MODEL, a_developer, dataset_item, submitted_item, user_item
 from tests.web import settings
 
@@ -18,8 +20,8 @@ SETTINGS = settings()
 
 
 @pytest.fixture
-def table(table_of):
-    return {name: table_of(f"{name}_table") for name in ("model", "dataset", "user", "node", "key")}
+def table(moto_table_of):
+    return {name: moto_table_of(f"{name}_table") for name in ("model", "dataset", "user", "node", "key")}
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def test_each_part_is_made_once(parts):
     """Two stores of one table would do no harm, two pools of connections would."""
     assert parts.services is parts.services
     assert parts.services.nodes.models is parts.reconciler.models
-    assert parts.services.nodes.lifecycle is parts.reconciler.lifecycle
+    assert parts.services.progress is parts.reconciler.resync.progress
 
 
 def test_settings_reach_the_parts(parts):
@@ -43,17 +45,26 @@ def test_settings_reach_the_parts(parts):
     assert tokens.client_ids == {"app-client", "another-client"}
     assert parts.accounts.overlap == 30 * 86_400
     assert parts.lifecycle.rules == Rules(1200, Budget(attempts=3, cool_down=600))
-    assert (parts.reconciler.rest.grace, parts.reconciler.rest.stale_after) == (900, 7 * 86_400)
-    assert parts.reconciler.rhythm == Rhythm(interval=10, ready=60)
+    assert parts.services.nodes.budget == parts.lifecycle.rules.budget
+    assert parts.services.nodes.quota == parts.lifecycle.launcher.quota == Quota(per_buyer=10, in_all=500)
+    idle_timeout = parts.reconciler.idle_timeout
+    assert (idle_timeout.timeout, idle_timeout.stale_after) == (900, 7 * 86_400)
+    assert parts.reconciler.intervals == Intervals(passes=10, steady=60, attention=1)
+
+
+@pytest.mark.parametrize(("local_mode", "untrusted"), [(False, PUBLISHED_KEYS), (True, ())])
+def test_published_keys_are_trusted_in_local_mode_only(local_mode, untrusted):
+    """Everybody can sign a token with them."""
+    assert Parts(settings(local_mode=local_mode)).tokens.keys.untrusted == untrusted
 
 
 def test_all_of_a_process_see_the_same_records(parts):
     """Whoever writes beside `Records` writes into the same table."""
     reconciler = parts.reconciler
 
-    assert reconciler.strays.records is parts.lifecycle.records is parts.lifecycle.launcher.records
+    assert reconciler.superseded.records is parts.lifecycle.records is parts.lifecycle.launcher.records
     assert reconciler.nodes is parts.lifecycle.records.nodes is parts.lifecycle.publication.nodes
-    assert reconciler.stacks is reconciler.strays.stacks is parts.lifecycle.stacks
+    assert reconciler.stacks is reconciler.superseded.stacks is parts.lifecycle.stacks
 
 
 def test_a_download_is_signed_as_new_buckets_want_it(parts):
@@ -90,17 +101,19 @@ def test_a_loss_is_counted_in_the_table(table):
 @pytest.mark.usefixtures("table")
 def test_the_reconciler_sweeps_empty_tables(logs):
     """Nothing to do is no trouble; replicas don't march in step."""
-    waits = []
+    passes, looks = [], []
 
     def wait(seconds):
+        waits = looks if seconds == 1 else passes
         waits.append(seconds)
         return len(waits) == 3
 
     create_reconciler(SETTINGS).run(wait)
 
     assert logs == []
-    assert len(waits) == 3
-    assert all(7.5 <= seconds <= 12.5 for seconds in waits)
+    assert looks == [1, 1, 1]
+    assert len(passes) == 3
+    assert all(7.5 <= seconds <= 12.5 for seconds in passes)
 
 
 def test_tables_that_are_missing_are_a_502(aws):

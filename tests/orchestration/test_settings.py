@@ -1,9 +1,11 @@
-"""Settings: read once, all that is missing reported together."""
+"""Settings: read once from the environment; all errors are reported together."""
 
 import pytest
 from pydantic import ValidationError
 
+from orchestration.adapters.node_databases import OneDirectory, SharedCluster
 from orchestration.provisioning.node_shape import SIZES
+from orchestration.pygrid_orchestration import Parts
 from orchestration.settings import Settings
 
 COMPLETE = {
@@ -29,8 +31,8 @@ def environment(monkeypatch):
 
 
 @pytest.mark.usefixtures("environment")
-def test_a_complete_environment_is_read():
-    """Lists are separated by commas; the rest has its default."""
+def test_complete_environment_is_read():
+    """Lists are separated by commas; other settings have defaults."""
     settings = Settings.from_environment()
 
     assert settings.app_client_ids == {"one", "two"}
@@ -39,8 +41,8 @@ def test_a_complete_environment_is_read():
     assert settings.local_mode is False
 
 
-def test_all_that_is_missing_is_reported_together(environment):
-    """An operator doesn't want to find out one by one."""
+def test_all_missing_settings_are_reported_together(environment):
+    """An operator sees them in one start of the service."""
     for name in COMPLETE:
         environment.delenv(name)
     with pytest.raises(ValidationError) as failed:
@@ -75,8 +77,8 @@ def test_all_that_is_missing_is_reported_together(environment):
         ("MAX_BODY_BYTES", "0"),
     ],
 )
-def test_what_can_not_work_is_refused_at_start(environment, name, value):
-    """And named."""
+def test_invalid_value_is_refused(environment, name, value):
+    """The error names the setting."""
     environment.setenv(name, value)
     with pytest.raises(ValidationError) as failed:
         Settings.from_environment()
@@ -85,8 +87,8 @@ def test_what_can_not_work_is_refused_at_start(environment, name, value):
 
 
 @pytest.mark.parametrize(("cpu", "memory"), [(cpu, memory) for cpu in SIZES for memory in SIZES[cpu]])
-def test_every_size_that_fargate_has_can_be_set(environment, cpu, memory):
-    """In pairs."""
+def test_every_fargate_size_is_valid(environment, cpu, memory):
+    """Each CPU value allows certain memory values."""
     environment.setenv("NODE_CPU", str(cpu))
     environment.setenv("NODE_MEMORY", str(memory))
     settings = Settings.from_environment()
@@ -94,8 +96,8 @@ def test_every_size_that_fargate_has_can_be_set(environment, cpu, memory):
     assert (settings.node_cpu, settings.node_memory) == (cpu, memory)
 
 
-def test_the_usual_memory_is_held_against_another_cpu_too(environment):
-    """An operator who sets the CPU alone is told which memory goes with it."""
+def test_default_memory_is_checked_with_another_cpu(environment):
+    """If only the CPU is set, the error lists the memory values that it allows."""
     environment.setenv("NODE_CPU", "4096")
     with pytest.raises(ValidationError, match=r"With 4096 CPU units go 8192, 9216, .* MiB") as failed:
         Settings.from_environment()
@@ -105,12 +107,79 @@ def test_the_usual_memory_is_held_against_another_cpu_too(environment):
 
 @pytest.mark.usefixtures("environment")
 def test_secrets_are_not_shown():
-    """Neither in a log nor in a trace."""
+    """Their repr appears in logs and tracebacks."""
     assert "hunter" not in repr(Settings.from_environment())
 
 
 @pytest.mark.usefixtures("environment")
-def test_settings_do_not_change():
-    """They are read once."""
+def test_settings_are_immutable():
+    """They are read once, at start."""
     with pytest.raises(ValidationError):
         Settings.from_environment().local_mode = True
+
+
+CLUSTER = {
+    "database_cluster_arn": "arn:aws:rds:us-east-1:1:cluster:c",
+    "database_secret_arn": "arn:aws:secretsmanager:us-east-1:1:secret:s",
+    "database_endpoint": "cluster.test",
+}
+FILES = {"node_database_url": "sqlite:////data/"}
+
+
+def settings_with(**database):
+    return Settings(
+        aws_default_region="us-east-1",
+        user_pool_id="us-east-1_Pool",
+        app_client_ids="client",
+        model_bucket="models",
+        node_image="pygrid:1",
+        callback_address="orchestration.test:5001",
+        public_url="http://orchestration.test:5001",
+        download_secret="s" * 32,
+        **database,
+    )
+
+
+@pytest.mark.parametrize(
+    "database", [{}, CLUSTER | FILES, FILES | {"database_endpoint": "c"}, CLUSTER | {"database_endpoint": ""}]
+)
+def test_databases_are_either_a_cluster_or_a_directory(database):
+    """None, both or an incomplete one is an error, which doesn't show the URL."""
+    with pytest.raises(ValidationError) as refusal:
+        settings_with(**database)
+    faults = [(fault["loc"], fault["msg"]) for fault in refusal.value.errors()]
+
+    assert faults == [
+        (
+            ("node_database_url",),
+            "Value error, Either this must be given, or all of DATABASE_CLUSTER_ARN, DATABASE_SECRET_ARN, "
+            "DATABASE_ENDPOINT; never both.",
+        )
+    ]
+
+
+def test_database_errors_are_reported_with_all_others():
+    """An operator sees them in one start of the service."""
+    with pytest.raises(ValidationError) as refusal:
+        Settings(
+            aws_default_region="us-east-1",
+            **CLUSTER | {"database_cluster_arn": "no ARN", "public_url": "no URL"},
+        )
+    names = {fault["loc"][0] for fault in refusal.value.errors()}
+
+    assert {"database_cluster_arn", "node_database_url", "public_url", "model_bucket"} <= names
+
+
+def test_cluster_settings_select_the_shared_cluster():
+    """Its client makes one attempt: retries would sleep inside a pass of the reconciler."""
+    node_databases = Parts(settings_with(**CLUSTER)).node_databases
+
+    assert isinstance(node_databases, SharedCluster)
+    assert node_databases.endpoint == "cluster.test:5432"
+    assert node_databases.executor.cluster_arn == CLUSTER["database_cluster_arn"]
+    assert node_databases.executor.client.meta.config.retries["total_max_attempts"] == 1
+
+
+def test_database_url_selects_one_directory():
+    """All nodes of one machine share it."""
+    assert Parts(settings_with(**FILES)).node_databases == OneDirectory("sqlite:////data/")

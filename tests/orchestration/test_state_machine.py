@@ -1,6 +1,6 @@
 """Users, devices, failures and the clock, in any order that Hypothesis thinks of; what must always hold.
 
-The service's own parts run on the fake CloudFormation and on fakes of the tables. Every call to them may be a
+The service's own parts run on the fakes of CloudFormation and of DynamoDB. Every call to them may be a
 process's last.
 """
 
@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from orchestration.control.orphans import INTERVAL
 from orchestration.domain.cycle import Progress
 from orchestration.domain.errors import OrchestrationError
-from orchestration.domain.node import Node, NodeStatus, Wish, node_id_of
-from orchestration.services.strays import INTERVAL
+from orchestration.domain.node import Node, NodeStatus, node_id_of
 from tests.builders import DEVELOPER, LEGACY_KEY, SCIENTIST, a_submission
 from tests.cloud import PREFIX, Cloud, a_cloud
 from tests.fakes import Crash, Creation, Deletion, Fate, Update, Wire
@@ -23,12 +23,13 @@ from tests.processes import (
     BUDGET,
     DAY,
     DEADLINE,
-    GRACE,
-    a_catalogue,
+    IDLE_TIMEOUT,
+    a_device_service,
+    a_model_service,
     a_node_service,
+    a_progress_service,
     a_reconciler,
-    a_request,
-    a_training_service,
+    request_node,
 )
 
 DATASETS = ("heart", "lung", "skin")
@@ -42,6 +43,7 @@ SHRINK = "MACHINE_SHRINK" in os.environ
 """Takes minutes; what was found is told in either case."""
 
 datasets = st.sampled_from(DATASETS)
+others = st.sampled_from(["reconcile", "give up", "ask"])
 fates = st.builds(
     Fate,
     creation=st.sampled_from(Creation),
@@ -58,7 +60,7 @@ class Marketplace(RuleBasedStateMachine):
     @initialize(seed=st.integers(0, 2**16))
     def open(self, seed: int) -> None:
         self.world = a_cloud(dataset_ids=DATASETS, seed=seed, validate=False)
-        self.world.models.rows.clear()
+        self.world.remove("model_table")
         self.reconcilers = [a_reconciler(self.world), a_reconciler(self.world)]
         self.submitted = 0
         self.passed_at = 0.0
@@ -72,7 +74,7 @@ class Marketplace(RuleBasedStateMachine):
     def submitted_to(self, dataset_id: str) -> str:
         self.submitted += 1
         name = f"model-{self.submitted}"
-        self.world.models.add(a_submission(model_id=name, dataset_id=dataset_id))
+        self.world.put(a_submission(model_id=name, dataset_id=dataset_id))
         return name
 
     @rule(dataset_id=datasets)
@@ -81,14 +83,13 @@ class Marketplace(RuleBasedStateMachine):
             self.ask(dataset_id, model.model_id)
 
     def ask(self, dataset_id: str, model_id: str, world: Cloud | None = None) -> None:
-        request = a_request(dataset_id=dataset_id, model_id=model_id)
         with suppress(OrchestrationError):
-            a_node_service(world or self.world).request(request, caller=SCIENTIST)
+            request_node(a_node_service(world or self.world), dataset_id=dataset_id, model_id=model_id)
 
     @rule(dataset_id=datasets)
     def withdraw_a_model(self, dataset_id: str) -> None:
         for model in self.world.models.on_dataset(dataset_id)[:1]:
-            a_node_service(self.world).withdraw(model.model_id, caller=SCIENTIST)
+            a_model_service(self.world).withdraw(model.model_id, caller=SCIENTIST)
 
     @rule(dataset_id=datasets)
     def give_up_a_node(self, dataset_id: str) -> None:
@@ -100,7 +101,7 @@ class Marketplace(RuleBasedStateMachine):
     @rule(dataset_id=datasets)
     def call_as_a_device(self, dataset_id: str) -> None:
         calls = dict(self.world.cloudformation.calls)
-        work = a_catalogue(self.world).work(dataset_id, api_key=LEGACY_KEY)
+        work = a_device_service(self.world).work(dataset_id, api_key=LEGACY_KEY)
         node = self.node(dataset_id)
 
         assert self.world.cloudformation.calls == calls, "a device's call reached CloudFormation"
@@ -113,7 +114,7 @@ class Marketplace(RuleBasedStateMachine):
             return
         for model in self.world.models.on_dataset(dataset_id)[:1]:
             if model.is_training:
-                a_training_service(self.world).record_progress(model.model_id, Progress(percent), node=node)
+                a_progress_service(self.world).record(model.model_id, Progress(percent), node=node)
 
     # What goes wrong
 
@@ -157,19 +158,23 @@ class Marketplace(RuleBasedStateMachine):
 
     # What time and our processes do
 
-    @rule(seconds=st.sampled_from([1.0, PASS, 90.0, GRACE, DEADLINE + 1, INTERVAL, DAY, 8 * DAY]))
+    @rule(seconds=st.sampled_from([1.0, PASS, 90.0, IDLE_TIMEOUT, DEADLINE + 1, INTERVAL, DAY, 8 * DAY]))
     def time_goes_by(self, seconds: float) -> None:
         self.world.clock.tick(seconds)
 
     @rule(which=st.integers(0, 1))
     def a_reconciler_passes(self, which: int) -> None:
-        self.reconcilers[which].sweep()
+        self.reconcilers[which].run_pass()
         self.passed()
+
+    @rule(which=st.integers(0, 1))
+    def a_reconciler_attends_to_requests(self, which: int) -> None:
+        self.reconcilers[which].attend()
 
     @rule(passes=st.integers(2, 15))
     def a_reconciler_passes_for_a_while(self, passes: int) -> None:
         for _ in range(passes):
-            self.reconcilers[0].sweep()
+            self.reconcilers[0].run_pass()
             self.passed()
             self.world.clock.tick(PASS)
 
@@ -181,37 +186,43 @@ class Marketplace(RuleBasedStateMachine):
     @rule(after=st.integers(1, 60))
     def a_reconciler_dies(self, after: int) -> None:
         with suppress(Crash):
-            a_reconciler(self.world.through(Wire(after, _die))).sweep()
+            reconciler = a_reconciler(self.world.through(Wire(after, _die)))
+            reconciler.attend()
+            reconciler.run_pass()
 
     @rule(dataset_id=datasets, after=st.integers(1, 12))
     def a_web_worker_dies(self, dataset_id: str, after: int) -> None:
         with suppress(Crash):
             self.ask(dataset_id, self.submitted_to(dataset_id), self.world.through(Wire(after, _die)))
 
-    @rule(after=st.integers(1, 30), dataset_id=datasets, other=st.sampled_from(["sweep", "give up", "ask"]))
+    @rule(after=st.integers(1, 30), dataset_id=datasets, other=others)
     def a_reconciler_meets_somebody(self, after: int, dataset_id: str, other: str) -> None:
-        a_reconciler(self.world.through(Wire(after, lambda: self.meanwhile(dataset_id, other)))).sweep()
+        reconciler = a_reconciler(self.world.through(Wire(after, lambda: self.meanwhile(dataset_id, other))))
+        reconciler.attend()
+        reconciler.run_pass()
 
-    @rule(after=st.integers(1, 12), dataset_id=datasets, other=st.sampled_from(["sweep", "give up", "ask"]))
+    @rule(after=st.integers(1, 12), dataset_id=datasets, other=others)
     def a_request_meets_somebody(self, after: int, dataset_id: str, other: str) -> None:
         name = self.submitted_to(dataset_id)
         self.ask(dataset_id, name, self.world.through(Wire(after, lambda: self.meanwhile(dataset_id, other))))
 
     def meanwhile(self, dataset_id: str, what: str) -> None:
         match what:
-            case "sweep":
-                self.reconcilers[1].sweep()
+            case "reconcile":
+                self.reconcilers[1].attend()
+                self.reconcilers[1].run_pass()
             case "give up":
                 self.give_up_a_node(dataset_id)
-                self.reconcilers[1].sweep()
+                self.reconcilers[1].run_pass()
             case "ask":
                 self.ask(dataset_id, self.submitted_to(dataset_id))
+                self.reconcilers[1].attend()
 
     # What must hold
 
     def left_behind(self) -> set[str]:
         """The stacks that CloudFormation would not delete, and that an operator was told of."""
-        told = (action.partition("node.quarantine: ") for _, action, _ in self.world.audit.told())
+        told = (action.partition("node.quarantine: ") for _, action, _ in self.world.told())
         return {stack_id for _, _, stack_id in told if stack_id}
 
     def node(self, dataset_id: str) -> Node | None:
@@ -231,9 +242,9 @@ class Marketplace(RuleBasedStateMachine):
 
     @invariant()
     def who_waits_is_told_why(self) -> None:
-        for node in self.world.nodes.rows.values():
-            waits = node.wish is Wish.UP and node.status is not NodeStatus.READY
-            if waits and self.passed_at > node.asked_at + DEADLINE:
+        for node in self.world.nodes.all():
+            waits = node.should_run and node.status is not NodeStatus.READY
+            if waits and self.passed_at > node.requested_at + DEADLINE:
                 assert node.reason or node.failure
 
     @invariant()
@@ -247,7 +258,7 @@ class Marketplace(RuleBasedStateMachine):
 
     @invariant()
     def a_model_with_a_link_is_in_the_bucket(self) -> None:
-        for model in self.world.models.rows.values():
+        for model in self.world.all_models():
             assert model.download_key is None or model.model_id in self.world.bucket.files
 
     def teardown(self) -> None:
@@ -265,32 +276,34 @@ class Marketplace(RuleBasedStateMachine):
         for stack in self.world.census.standing(prefix=f"{PREFIX}-"):
             self.world.operator.protect(stack.name, protected=False)
 
-    def settle(self, seconds: float) -> None:
+    def reconcile(self, seconds: float) -> None:
         for _ in range(int(seconds // LONG_PASS)):
-            self.reconcilers[0].sweep()
+            self.reconcilers[0].run_pass()
             self.world.clock.tick(LONG_PASS)
 
     def all_that_is_wished_comes_true(self) -> None:
         """Ready, or given up with a reason; and every complete model is at home."""
-        self.settle(DAY + 3 * LONGEST_OPERATION)
+        self.reconcile(3 * LONGEST_OPERATION)
+        self.world.clock.tick(DAY)  # then what was given up is tried again
+        self.reconcile(3 * LONGEST_OPERATION)
         for dataset_id in DATASETS:
             self.ask_again(dataset_id)
-        self.settle(BUDGET.attempts * (DEADLINE + LONGEST_OPERATION))
-        for node in self.world.nodes.rows.values():
+        self.reconcile(BUDGET.attempts * (DEADLINE + LONGEST_OPERATION))
+        for node in self.world.nodes.all():
             given_up = node.status is NodeStatus.FAILED and node.failure
-            assert node.wish is Wish.DOWN or node.status is NodeStatus.READY or given_up, node
-        for model in self.world.models.rows.values():
+            assert not node.should_run or node.status is NodeStatus.READY or given_up, node
+        for model in self.world.all_models():
             assert not model.retrieval_due, model
             assert model.percent_complete < 100 or model.model_id in self.world.bucket.files
 
     def nothing_is_left(self) -> None:
-        for model in list(self.world.models.rows.values()):
-            a_node_service(self.world).withdraw(model.model_id, caller=SCIENTIST)
-        self.settle(GRACE + 3 * LONGEST_OPERATION)
+        for model in self.world.all_models():
+            a_model_service(self.world).withdraw(model.model_id, caller=SCIENTIST)
+        self.reconcile(IDLE_TIMEOUT + 3 * LONGEST_OPERATION)
 
         assert self.world.census.standing(prefix=f"{PREFIX}-") == []
         assert self.world.secrets.passwords == {}
-        assert {node.charged_to for node in self.world.nodes.rows.values()} <= {None}
+        assert {node.charged_to for node in self.world.nodes.all()} <= {None}
         assert not any(self.world.datasets.get(dataset_id).node_address for dataset_id in DATASETS)
 
 
@@ -298,7 +311,7 @@ def _die() -> None:
     raise Crash
 
 
-TestMarketplace = pytest.mark.usefixtures("no_logs")(Marketplace.TestCase)
+TestMarketplace = pytest.mark.exhaustive(pytest.mark.usefixtures("no_logs")(Marketplace.TestCase))
 TestMarketplace.settings = settings(
     max_examples=EXAMPLES,
     stateful_step_count=STEPS,

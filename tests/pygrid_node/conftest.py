@@ -1,4 +1,4 @@
-"""A node on a real socket, a fake of the orchestration node, and clients that speak the recorded messages."""
+"""A node on a real socket, a fake orchestrator, and clients that send the recorded messages."""
 
 import asyncio
 import base64
@@ -13,9 +13,9 @@ import pytest
 import requests
 from sqlalchemy import make_url
 
-from orchestration.adapters.tenants import SharedCluster
+from orchestration.adapters.node_databases import SharedCluster
 from orchestration.domain import node as orchestration
-from pygrid_node.progress import Pauses
+from pygrid_node.backoff import Backoff
 from pygrid_node.server import Node
 from pygrid_node.settings import Settings
 from tests import postgresql
@@ -26,10 +26,10 @@ CREDENTIAL = ("us@er", "p/w")
 SPEEDS = {"ping": 8.5, "download": 46751.25, "upload": 12345.5}
 
 
-class FakeMaster:
-    """Takes progress; `statuses` are the answers to the next calls, 200 once they are used up.
+class FakeOrchestrator:
+    """Accepts progress; `statuses` are the answers to the next messages, 200 once they are used up.
 
-    A progress of 0 is a question about an upload: `known` says how it is answered.
+    `allowed` returns the status for a question about an upload.
     """
 
     def __init__(self):
@@ -37,24 +37,24 @@ class FakeMaster:
         self.calls = []
         self.headers = []
         self.questions = []
-        self.known = lambda _question: 200
-        master = self
+        self.allowed = lambda _question: 200
+        orchestrator = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                asked = dict(self.headers) | {"path": self.path}
-                if body.get("percent_complete") == 0 and "cycle" not in body:
-                    master.questions.append((body, asked))
-                    self.answer(master.known(body))
+                request = dict(self.headers) | {"path": self.path}
+                if self.path.endswith("/model_upload"):
+                    orchestrator.questions.append((body, request))
+                    self.answer(orchestrator.allowed(body))
                     return
-                status = master.statuses.pop(0) if master.statuses else 200
+                status = orchestrator.statuses.pop(0) if orchestrator.statuses else 200
                 if callable(status):
                     status = status(body)
-                master.headers.append(asked)
+                orchestrator.headers.append(request)
                 self.answer(status)
                 if status == 200:
-                    master.calls.append(body)
+                    orchestrator.calls.append(body)
 
             def answer(self, status):
                 self.send_response(status)
@@ -81,7 +81,7 @@ class FakeMaster:
 
 
 class Client:
-    """What a browser, a phone and a data scientist do, against one address."""
+    """Sends what a browser, a phone and a data scientist send."""
 
     def __init__(self, address):
         self.address = address
@@ -90,7 +90,7 @@ class Client:
         return requests.request(method, f"http://{self.address}{path}", timeout=20, **options)
 
     def frames(self, *frames):
-        """Send frames over one connection; the answers."""
+        """Send frames over one connection; return the answers."""
         return asyncio.run(self._frames(frames))
 
     async def _frames(self, frames):
@@ -105,7 +105,7 @@ class Client:
             return answers
 
     def ask(self, kind, data, *, over="http"):
-        """One message, over either transport; its answer's data."""
+        """Send a message over either transport; return the data of its answer."""
         if over == "http":
             return self.http("POST", f"/model-centric/{kind}", data=json.dumps(data)).json()
         return self.frames({"type": f"model-centric/{kind}", "data": data})[0]["data"]
@@ -121,12 +121,12 @@ class Client:
         return self.retrieve(params=query)
 
     def retrieve(self, method="GET", **options):
-        """As the orchestration node does, with the credential of the fake one."""
+        """Send the request of the orchestrator, with the credential of the fake one."""
         return self.http(method, "/model-centric/retrieve-model", auth=CREDENTIAL, **options)
 
 
 class Worker:
-    """A worker that has authenticated and asked for a cycle."""
+    """A worker that has authenticated and requested a cycle."""
 
     def __init__(self, client, name, speeds, over):
         self.client = client
@@ -152,11 +152,11 @@ class Worker:
 class RunningNode(Client):
     """A node in this process, on an event loop of its own."""
 
-    def __init__(self, directory, master, **settings):
+    def __init__(self, directory, orchestrator, **settings):
         usual = {
             "node_id": "fixture-node",
             "database_url": f"sqlite:///{directory}/",
-            "master_node_url": master.location,
+            "master_node_url": orchestrator.location,
             "bind_host": "127.0.0.1",
             "port": 0,
         }
@@ -164,7 +164,7 @@ class RunningNode(Client):
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        self.node = Node(self.settings, Pauses(first=0.02, longest=0.1))
+        self.node = Node(self.settings, Backoff(first=0.02, longest=0.1))
         super().__init__(f"127.0.0.1:{self.run(self.node.start())}")
 
     def run(self, coroutine):
@@ -180,28 +180,28 @@ class RunningNode(Client):
 
 
 @pytest.fixture(scope="module")
-def master_of_module():
-    """A fake orchestration node for a node of module scope."""
-    master = FakeMaster()
-    yield master
-    master.close()
+def orchestrator_of_module():
+    """A fake orchestrator for a node of module scope."""
+    orchestrator = FakeOrchestrator()
+    yield orchestrator
+    orchestrator.close()
 
 
 @pytest.fixture
-def master():
-    """A fake orchestration node."""
-    master = FakeMaster()
-    yield master
-    master.close()
+def orchestrator():
+    """A fake orchestrator."""
+    orchestrator = FakeOrchestrator()
+    yield orchestrator
+    orchestrator.close()
 
 
 @pytest.fixture
-def start_node(tmp_path, master):
-    """Start nodes, all on one database; what runs at the end is stopped."""
+def start_node(tmp_path, orchestrator):
+    """Start nodes on one database, and stop them at the end."""
     running = []
 
     def start(**settings):
-        running.append(RunningNode(tmp_path / "database", master, **settings))
+        running.append(RunningNode(tmp_path / "database", orchestrator, **settings))
         return running[-1]
 
     yield start
@@ -211,7 +211,7 @@ def start_node(tmp_path, master):
 
 @pytest.fixture
 def node(start_node):
-    """A running node, with a fresh database."""
+    """A running node with a new database."""
     return start_node()
 
 
@@ -223,13 +223,13 @@ def client_of():
 
 @pytest.fixture(scope="session")
 def running_node():
-    """Starts a node; whoever calls it closes it."""
+    """Start a node; the caller closes it."""
     return RunningNode
 
 
 @pytest.fixture(scope="session")
 def recorded():
-    """The recorded upload of a process, with changes to the fields of its data by path."""
+    """Return the recorded upload of a process, with changes to fields of its data by path."""
 
     def upload(process="linear", **changes):
         frame = copy.deepcopy(json.loads((DATA / process / "upload.request.json").read_text()))
@@ -256,7 +256,7 @@ def server():
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request, tmp_path):
-    """A fresh database, as the node is given it: the node appends its database's name."""
+    """The URL of a new database, to which the node appends its database's name."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/"
     return request.getfixturevalue("postgresql_url")
@@ -264,7 +264,7 @@ def database_url(request, tmp_path):
 
 @pytest.fixture
 def postgresql_url(server):
-    """What the orchestration makes for a node: a login with a database of its own, and no other right."""
+    """The database that the service creates for a node: a login with one database and no other right."""
     node = orchestration.Node(postgresql.unique("n"), "a dataset", generation=1)
     cluster = SharedCluster(Administrator(server), server.endpoint)
     url = cluster.new_url(node)
@@ -274,5 +274,5 @@ def postgresql_url(server):
 
 @pytest.fixture
 def node_id(database_url):
-    """A node of the database's name: on PostgreSQL its login."""
+    """The id of the node that owns the database: on PostgreSQL its login."""
     return make_url(database_url).username or "fixture-node"

@@ -1,4 +1,4 @@
-"""Workers that train over real sockets, and come back when the node is away."""
+"""Workers that train over real sockets, and retry while the node is down."""
 
 import asyncio
 import base64
@@ -9,19 +9,19 @@ from typing import Any
 
 import aiohttp
 
-# What a client sees of a node that dies, or has not begun to listen.
+# Errors of a client whose node is killed or does not listen yet.
 AWAY = (aiohttp.ClientError, OSError, TimeoutError, TypeError)
 PAUSE = 0.02  # seconds
 SPEEDS = {"ping": 8.5, "download": 46751.25, "upload": 12345.5}
-# Of the fake orchestration node, as in its location.
-MASTER = {"Authorization": "Basic dXNAZXI6cC93"}
+# The credential of the fake orchestrator.
+ORCHESTRATOR = {"Authorization": "Basic dXNAZXI6cC93"}
 LIMIT = aiohttp.ClientTimeout(total=20)
 
 
 class Line:
-    """One device's way to the node, over HTTP or over one WebSocket.
+    """One device's connection to the node, over HTTP or one WebSocket.
 
-    What got no answer is sent again, to the node's next process where it has several.
+    A request without an answer is sent again, to the next process if the node has several.
     """
 
     def __init__(self, session: aiohttp.ClientSession, address: str, over: str, *more: str) -> None:
@@ -33,7 +33,7 @@ class Line:
         self.on_request = lambda: None
 
     async def ask(self, kind: str, **data: Any) -> dict[str, Any]:
-        """The data of a message's answer."""
+        """Send a message; return the data of its answer."""
         while True:
             self.on_request()
             try:
@@ -42,24 +42,26 @@ class Line:
                 await self._try_elsewhere()
 
     async def get(self, what: str, **query: Any) -> bytes | None:
-        """A download; None if it is refused."""
+        """Download a body; None if it is refused."""
         while True:
             self.on_request()
             try:
                 url = f"http://{self._address}/model-centric/{what}"
-                async with self._session.get(url, params=query, headers=MASTER, timeout=LIMIT) as answer:
+                async with self._session.get(
+                    url, params=query, headers=ORCHESTRATOR, timeout=LIMIT
+                ) as answer:
                     body = await answer.read()
                     return body if answer.ok else None
             except AWAY:
                 await self._try_elsewhere()
 
     async def trained(self, model: str, checkpoint: int) -> bytes | None:
-        """A checkpoint, asked for as the orchestration node does; None if there is none."""
+        """Retrieve a checkpoint like the orchestrator; None if it does not exist."""
         query = {"name": model, "version": "0.1", "checkpoint": checkpoint}
         return await self.get("retrieve-model", **query)
 
     async def hang_up(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if self._socket is not None:
             await self._socket.close()
             self._socket = None
@@ -82,8 +84,8 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Place:
-    """A place in a cycle, as the node gave it."""
+class Assigned:
+    """An assignment to a cycle."""
 
     proof: dict[str, str]
     model_id: int
@@ -97,8 +99,8 @@ class Phone:
         self.model = model
         self.worker_id: str | None = None
 
-    async def enter(self, *, as_another: bool = False) -> Place | None:
-        """Ask until there is a place; None when the training is finished."""
+    async def enter(self, *, as_another: bool = False) -> Assigned | None:
+        """Request until assigned to a cycle; None when the training is finished."""
         if as_another or self.worker_id is None:
             answer = await self.line.ask("authenticate", model_name=self.model, model_version="0.1")
             self.worker_id = answer["worker_id"]
@@ -107,16 +109,16 @@ class Phone:
             answer = await self.line.ask("cycle-request", **request, **SPEEDS)
             if answer["status"] == "accepted":
                 proof = {"worker_id": self.worker_id, "request_key": answer["request_key"]}
-                return Place(proof, answer["model_id"])
+                return Assigned(proof, answer["model_id"])
             assert "error" not in answer
             if "timeout" not in answer:
                 return None
             await asyncio.sleep(PAUSE)
 
-    async def checkpoint(self, place: Place) -> bytes | None:
-        """What the cycle starts from; None if it is over meanwhile."""
-        return await self.line.get("get-model", **place.proof, model_id=place.model_id)
+    async def checkpoint(self, assigned: Assigned) -> bytes | None:
+        """Download the checkpoint of the cycle; None if the cycle is over."""
+        return await self.line.get("get-model", **assigned.proof, model_id=assigned.model_id)
 
-    async def report(self, place: Place, diff: bytes) -> dict[str, Any]:
-        """The answer to a report."""
-        return await self.line.ask("report", **place.proof, diff=base64.b64encode(diff).decode())
+    async def report(self, assigned: Assigned, diff: bytes) -> dict[str, Any]:
+        """Report a diff; return the answer."""
+        return await self.line.ask("report", **assigned.proof, diff=base64.b64encode(diff).decode())

@@ -1,4 +1,4 @@
-"""SIGKILL at random points of a training: its model is the one that it would have been without."""
+"""SIGKILL at random points of a training does not change the trained model."""
 
 import asyncio
 import os
@@ -15,17 +15,17 @@ from tests.pygrid_node.phones import Line, Phone
 pytestmark = pytest.mark.moto
 
 SCALE = int(os.environ.get("TORTURE", "1"))
-"""How many times as many kills as usual."""
+"""Factor of the number of kills."""
 CYCLES = 50
 PHONES = 4
 SEED = int(os.environ.get("TORTURE_SEED", "20"))
-# A phone asks for four things a cycle, and for a place more than once.
+# A phone sends four requests per cycle, and its cycle-request more than once.
 REQUESTS = 4 * PHONES * CYCLES
 GRAIN = 2.0**-20
 
 
 class Killer:
-    """Kills a node and starts it again: some requests later, or, at one time in four, before it is up."""
+    """Kills a node and starts it again: after some requests or, one time in four, while it starts."""
 
     def __init__(self, processes, kills, rng):
         self.processes = processes
@@ -70,23 +70,23 @@ class Killer:
 
 
 async def train(phone, target):
-    """In every cycle a diff that depends on the model and on whose it is; the reports of all cycles."""
+    """Report in every cycle a diff that depends on the model and on the phone; return all reports."""
     reports = []
-    while place := await phone.enter():
-        base = await phone.checkpoint(place)
+    while assignment := await phone.enter():
+        base = await phone.checkpoint(assignment)
         assert base is not None, "a cycle ended without this phone's report"
         # On a grid, so that sums are exact, and the mean is the same in whichever order the diffs came.
         diff = [
             (np.round(0.1 * (array - target) / GRAIN) * GRAIN).astype(np.float32)
             for array in decode_state(base)
         ]
-        reports.append((place, encode_state(diff)))
+        reports.append((assignment, encode_state(diff)))
         assert await phone.report(*reports[-1]) == {"status": "success"}
     return reports
 
 
 def line_of(session, addresses, number):
-    """Every second phone comes over WebSocket; they begin at one process after the other."""
+    """Every second phone uses WebSocket; they start at one process after the other."""
     first = number // 2 % len(addresses)
     return Line(
         session, addresses[first], ("http", "ws")[number % 2], *addresses[first + 1 :], *addresses[:first]
@@ -94,7 +94,7 @@ def line_of(session, addresses, number):
 
 
 async def training(processes, frame, killer):
-    """The checkpoints of a whole training, and what the node says when all reports are repeated after it."""
+    """Train; return the checkpoints and the answers to a repetition of all reports."""
     async with aiohttp.ClientSession() as session:
         addresses = [process.address for process in processes]
         line = Line(session, addresses[0], "http")
@@ -116,14 +116,14 @@ async def training(processes, frame, killer):
 
 @pytest.fixture
 def frame(recorded):
-    """The mean of four diffs ends a cycle, and nothing else does; a lost place comes back soon."""
+    """Each cycle ends with four diffs, one per phone."""
     rules = {"max_diffs": PHONES, "min_diffs": PHONES, "max_workers": PHONES, "num_cycles": CYCLES}
     changes = {f"server_config__{key}": value for key, value in rules.items()}
     return recorded("linear-noavg", client_config__name="crash", **changes)
 
 
 def expected(frame):
-    """The checkpoints, by NumPy alone."""
+    """Calculate the checkpoints with NumPy."""
     model = decode_state(bytes.fromhex(frame["data"]["model"]))
     checkpoints = [model]
     for _ in range(CYCLES):
@@ -142,14 +142,14 @@ def expected(frame):
     indirect=["database_url"],
 )
 def test_a_node_that_is_killed_again_and_again_trains_the_same_model(
-    database_url, node_id, tmp_path, master, frame, count, kills
+    database_url, node_id, tmp_path, orchestrator, frame, count, kills
 ):
-    """Every checkpoint is the same to the last bit, so no accepted diff was lost and none averaged twice.
+    """Every checkpoint is the same to the last bit: no accepted diff was lost, and none averaged twice.
 
     On PostgreSQL two processes serve one database, and either may be killed.
     """
     environment = {"PLACE_LIFETIME": "0.2", "DATABASE_URL": database_url, "NODE_ID": node_id}
-    processes = [NodeProcess(tmp_path, master.location, **environment) for _ in range(count)]
+    processes = [NodeProcess(tmp_path, orchestrator.location, **environment) for _ in range(count)]
     killer = Killer(processes, kills, random.Random(SEED))
     for process in processes:
         process.start()
@@ -166,4 +166,4 @@ def test_a_node_that_is_killed_again_and_again_trains_the_same_model(
         for array, wanted in zip(arrays, want, strict=True):
             assert np.array_equal(array, wanted), f"checkpoint {number + 1}"
     assert again == [{"status": "success"}] * PHONES * CYCLES
-    assert {call["cycle"] for call in master.calls} >= set(range(1, CYCLES))
+    assert {call["cycle"] for call in orchestrator.calls} >= set(range(1, CYCLES))

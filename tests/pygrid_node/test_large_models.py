@@ -1,8 +1,7 @@
-"""Models of many parts, through a real process: their numbers, and what they take of memory."""
+"""Models of many parts, in a real process: their numbers, and their memory."""
 
 import json
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from pygrid_node.storage.blobs import PART
 from pygrid_wire import decode_state, encode_state
 from tests.node_process import NodeProcess
+from tests.pygrid_node.helpers import wait_for
 
 pytestmark = pytest.mark.moto
 
@@ -21,16 +21,9 @@ BODY = encode_state([MODEL])
 NAME = "fixture-linear"
 
 
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
 @pytest.fixture
-def process(tmp_path, master):
-    process = NodeProcess(tmp_path, master.location)
+def process(tmp_path, orchestrator):
+    process = NodeProcess(tmp_path, orchestrator.location)
     process.start()
     wait_for(process.answers)
     yield process
@@ -39,14 +32,14 @@ def process(tmp_path, master):
 
 @pytest.fixture
 def large(recorded):
-    """The upload of a model of 20 MB, whose cycle ends with two diffs."""
+    """An upload of 20 MB; its cycles end with two diffs."""
     changes = {"model": BODY.hex(), "averaging_plan": "", "server_config__max_diffs": 2}
     return recorded(**changes, server_config__min_workers=1, server_config__max_workers=4)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_large_model_takes_a_small_multiple_of_its_size(process, client_of, large):
-    """Upload, download, two reports and their average: never five times the model more than at rest."""
+    """Upload, download, two reports and their average take less than seven times the model."""
     node = client_of(process.address)
     at_rest = memory(process, "VmRSS")
     node.frames(json.dumps(large))
@@ -59,12 +52,12 @@ def test_a_large_model_takes_a_small_multiple_of_its_size(process, client_of, la
     [averaged] = decode_state(node.checkpoint(NAME).content)
 
     assert np.abs(averaged - (MODEL - np.mean(DIFFS, axis=0, dtype=np.float64))).max() < 1e-7
-    assert memory(process, "VmHWM") - at_rest < 5 * len(BODY)
+    assert memory(process, "VmHWM") - at_rest < 7 * len(BODY)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_large_model_is_sent_with_its_length(node, large, method):
-    """On a connection that is good for more; HEAD sends no body."""
+    """HEAD sends no body."""
     node.upload(large)
     query = {"name": NAME, "checkpoint": 1}
     answer = node.retrieve(method, params=query)
@@ -75,8 +68,8 @@ def test_a_large_model_is_sent_with_its_length(node, large, method):
     assert answer.content == (BODY if method == "GET" else b"")
 
 
-def test_a_worker_that_goes_while_it_is_sent_a_model_does_no_harm(node, large):
-    """Its connection ends, and the node goes on."""
+def test_a_worker_may_disconnect_during_a_download(node, large):
+    """Other downloads are complete."""
     node.upload(large)
     query = {"name": NAME, "checkpoint": 1}
     for _ in range(3):
@@ -88,7 +81,7 @@ def test_a_worker_that_goes_while_it_is_sent_a_model_does_no_harm(node, large):
 
 
 def memory(process, entry):
-    """Bytes of `VmRSS` now, or of `VmHWM`, the most that it ever was."""
+    """Return bytes of `VmRSS`, the memory in use, or of `VmHWM`, its maximum so far."""
     lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     [line] = [line for line in lines if line.startswith(f"{entry}:")]
     return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""The real process: ended, killed, and started again."""
+"""The real process: stopped, killed, and started again."""
 
 import os
 import signal
@@ -12,41 +12,35 @@ import structlog
 
 from pygrid_node.__main__ import main
 from tests.node_process import ROOT, NodeProcess, answers, free_port
+from tests.pygrid_node.helpers import wait_for
 
 pytestmark = pytest.mark.moto
 
 DIFF = (ROOT / "tests" / "data" / "pygrid" / "linear" / "diff-1.bin").read_bytes()
 
 
-def wait_for(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
 @pytest.fixture
-def process(tmp_path, master):
+def process(tmp_path, orchestrator):
     """A node's process, not yet started."""
-    process = NodeProcess(tmp_path, master.location)
+    process = NodeProcess(tmp_path, orchestrator.location)
     yield process
     process.kill()
 
 
 @pytest.fixture
 def start_process(process, client_of):
-    """Start lives of the node's process, each after the end of the one before."""
+    """Start the node's process, again after each end."""
 
     def start(**changes):
-        life = process.start(**changes)
-        wait_for(lambda: life.poll() is not None or process.answers())
-        return life, client_of(process.address)
+        popen = process.start(**changes)
+        wait_for(lambda: popen.poll() is not None or process.answers())
+        return popen, client_of(process.address)
 
     return start
 
 
-def test_a_node_that_was_killed_goes_on_where_it_was(process, start_process, master, recorded):
-    """SIGKILL after two of three diffs, then with progress untaken: nothing lost, nothing twice."""
+def test_a_node_that_was_killed_resumes(process, start_process, orchestrator, recorded):
+    """SIGKILL after two of three diffs, then with progress in the outbox: nothing is lost or repeated."""
     _, node = start_process()
     node.upload(recorded())
     workers = [node.worker("fixture-linear") for _ in range(3)]
@@ -55,42 +49,42 @@ def test_a_node_that_was_killed_goes_on_where_it_was(process, start_process, mas
     process.kill()
 
     start_process()
-    master.statuses = [503] * 100_000
+    orchestrator.statuses = [503] * 100_000
     workers[2].report(DIFF)
-    wait_for(lambda: node.checkpoint("fixture-linear", 2).ok and master.headers)
+    wait_for(lambda: node.checkpoint("fixture-linear", 2).ok and orchestrator.headers)
     process.kill()
-    master.statuses = []
+    orchestrator.statuses = []
 
     start_process()
-    wait_for(lambda: master.calls)
-    assert master.calls == [{"percent_complete": 50, "model_id": "fixture-linear", "cycle": 1}]
+    wait_for(lambda: orchestrator.calls)
+    assert orchestrator.calls == [{"percent_complete": 50, "model_id": "fixture-linear", "cycle": 1}]
     assert node.worker("fixture-linear").accepted["status"] == "accepted"
     assert not node.checkpoint("fixture-linear", 3).ok
 
 
-def test_a_node_ends_soon_and_well_on_sigterm(process, start_process, recorded):
-    """Exit status 0 with a worker connected, and no secret in what it logged."""
-    life, node = start_process()
+def test_a_node_ends_soon_on_sigterm(process, start_process, recorded):
+    """With exit status 0, though a worker is connected, and no secret in its log."""
+    popen, node = start_process()
     node.upload(recorded())
     idle = socket.create_connection(node.address.split(":"))
     started = time.monotonic()
-    life.send_signal(signal.SIGTERM)
-    life.wait(timeout=20)
+    popen.send_signal(signal.SIGTERM)
+    popen.wait(timeout=20)
     output = process.log.read_text()
     idle.close()
 
-    assert life.returncode == 0
+    assert popen.returncode == 0
     assert time.monotonic() - started < 10
-    assert '"event": "listening"' in output
+    assert '"event": "node.started"' in output
     assert "p/w" not in output
     assert "p%2Fw" not in output
 
 
-def test_a_node_serves_until_it_is_told_to_stop(monkeypatch, tmp_path, master):
-    """The entry point itself, in this process: SIGTERM ends it with status 0."""
+def test_a_node_serves_until_it_is_stopped(monkeypatch, tmp_path, orchestrator):
+    """The entry point, in this process: SIGTERM ends it with status 0."""
     port = free_port()
     environment = {"NODE_ID": "n", "DATABASE_URL": f"sqlite:///{tmp_path}/", "BIND_HOST": "127.0.0.1"}
-    for name, value in (environment | {"MASTER_NODE_URL": master.location, "PORT": str(port)}).items():
+    for name, value in (environment | {"MASTER_NODE_URL": orchestrator.location, "PORT": str(port)}).items():
         monkeypatch.setenv(name, value)
     statuses = []
 
@@ -119,8 +113,8 @@ def test_the_entry_point_names_all_settings_that_are_missing(monkeypatch, capsys
     assert "NODE_ID: Field required\nDATABASE_URL: Field required\n" in capsys.readouterr().err
 
 
-def test_a_node_without_settings_says_what_is_missing(start_process):
-    """And ends with status 2."""
-    life, _ = start_process(NODE_ID="", PORT="nope")
+def test_a_node_without_settings_does_not_start(start_process):
+    """It ends with status 2."""
+    popen, _ = start_process(NODE_ID="", PORT="nope")
 
-    assert life.wait(timeout=20) == 2
+    assert popen.wait(timeout=20) == 2

@@ -1,4 +1,4 @@
-"""Every recorded answer to a wrong or odd request: the same, or one of `BETTER`, each with its reason."""
+"""Every recorded answer to a wrong request is given as recorded, or as in `BETTER`, which has the reasons."""
 
 import json
 from pathlib import Path
@@ -61,9 +61,9 @@ BETTER = {
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory, master_of_module, recorded, running_node):
-    """A node as it was for the recording, and what the placeholders in the requests stand for."""
-    node = running_node(tmp_path_factory.mktemp("errors"), master_of_module)
+def scene(tmp_path_factory, orchestrator_of_module, recorded, running_node):
+    """A node in the state of the recording, and the values of the placeholders in the requests."""
+    node = running_node(tmp_path_factory.mktemp("errors"), orchestrator_of_module)
     for name, changes in {
         "fixture-errors": {},
         "fixture-errors-done": {"max_diffs": 1, "num_cycles": 1},
@@ -106,7 +106,7 @@ def filled(value, values):
 
 
 def changed_frame(request, recorded):
-    """`websocket_frame_from` with `changes_to_data`."""
+    """Return the frame `websocket_frame_from` with `changes_to_data`."""
     changes = {}
     for path, value in request["changes_to_data"].items():
         if isinstance(value, str) and value.startswith("Plan with"):
@@ -126,7 +126,7 @@ def without(recorded, description):
 
 
 def perform(node, request, recorded):
-    """Status (None over WebSocket) and body of the answer."""
+    """Send a request; return status (None over WebSocket) and body of the answer."""
     if "websocket_frame_from" in request:
         return None, node.frames(changed_frame(request, recorded))[0]
     if "websocket_frame" in request:
@@ -142,7 +142,7 @@ def perform(node, request, recorded):
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry["what"])
 def test_an_error_is_answered_as_recorded_or_better(scene, recorded, entry):
-    """Status, keys and text are the recorded ones, without tracebacks; what is better is in the table."""
+    """Status, keys and text are the recorded ones, without tracebacks; exceptions are in the table."""
     node, values = scene
     request = filled(entry["request"], values)
     if entry["what"].startswith("host-training: the same again"):
@@ -169,5 +169,5 @@ def test_an_error_is_answered_as_recorded_or_better(scene, recorded, entry):
 
 
 def test_every_deviation_is_one_of_a_recorded_answer():
-    """The table holds nothing that is not in the recording."""
+    """The table has no entry that is not in the recording."""
     assert BETTER.keys() <= {entry["what"] for entry in ENTRIES}

@@ -1,7 +1,6 @@
-"""The three recorded processes, whole: upload, six workers in two cycles, two progress calls."""
+"""The three recorded processes: upload, six workers in two cycles, two progress messages."""
 
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from pygrid_wire import decode_state
 from pygrid_wire import syft_pb2 as pb
+from tests.pygrid_node.helpers import wait_for
 
 pytestmark = pytest.mark.moto
 
@@ -17,30 +17,22 @@ DATA = Path(__file__).parents[1] / "data" / "pygrid"
 RECORDED = ["linear", "mlp", "linear-noavg"]
 
 
-def wait_for(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-    return value
-
-
 def train(node, process, workers, over):
-    """Workers of one cycle, as recorded; those of an even cycle come over WebSocket."""
+    """Report the recorded diffs of one cycle."""
     for number in workers:
         worker = node.worker(f"fixture-{process}", over)
         assert worker.report((DATA / process / f"diff-{number}.bin").read_bytes()) == {"status": "success"}
 
 
 @pytest.mark.parametrize("process", RECORDED)
-def test_a_recorded_process_ends_in_the_recorded_checkpoints(node, master, process):
-    """`new = old - mean(diffs)`, to 1e-6 of what the original calculated; 50 and 100 % are told."""
+def test_a_recorded_process_ends_in_the_recorded_checkpoints(node, orchestrator, process):
+    """`new = old - mean(diffs)`, to 1e-6 of what PyGrid calculated; 50 and 100 % are sent."""
     expected = json.loads((DATA / process / "expected.json").read_text())
     frame = (DATA / process / "upload.request.json").read_text()
     answer = node.frames(frame)[0]
     train(node, process, (1, 2, 3), over="http")
     train(node, process, (4, 5, 6), over="ws")
-    wait_for(lambda: len(master.calls) == 2)
+    wait_for(lambda: len(orchestrator.calls) == 2)
 
     assert answer == json.loads((DATA / process / "upload.response.json").read_text())
     for number in (1, 2, 3):
@@ -48,7 +40,7 @@ def test_a_recorded_process_ends_in_the_recorded_checkpoints(node, master, proce
         for array, want in zip(arrays, expected[f"checkpoint_{number}"], strict=True):
             assert np.abs(array - np.array(want)).max() <= 1e-6
     assert node.checkpoint(f"fixture-{process}").content == node.checkpoint(f"fixture-{process}", 3).content
-    assert master.calls == [
+    assert orchestrator.calls == [
         {"percent_complete": 50, "model_id": f"fixture-{process}", "cycle": 1},
         {"percent_complete": 100, "model_id": f"fixture-{process}", "cycle": 2},
     ]
@@ -57,7 +49,7 @@ def test_a_recorded_process_ends_in_the_recorded_checkpoints(node, master, proce
 
 @pytest.mark.parametrize("over", ["http", "ws"])
 def test_answers_have_the_recorded_keys_and_types(node, recorded, over):
-    """Ids, keys and times differ; nothing else does."""
+    """Only ids, keys and times differ."""
     name = {"http": "worker-1.http.json", "ws": "worker-4.ws.json"}[over]
     record = json.loads((DATA / "linear" / name).read_text())
     node.upload(recorded())
@@ -77,7 +69,7 @@ def test_answers_have_the_recorded_keys_and_types(node, recorded, over):
 
 
 def test_a_rejected_worker_is_told_whole_seconds(node, recorded):
-    """The recorded keys; the time as a number, since SwiftSyft can't decode the recorded text."""
+    """With the recorded keys; the time is a number, because SwiftSyft cannot decode the recorded text."""
     node.upload(recorded())
     rejection = node.worker("fixture-linear").ask_again()
     record = json.loads((DATA / "linear" / "rejected.json").read_text())["response"]["body"]
@@ -88,7 +80,7 @@ def test_a_rejected_worker_is_told_whole_seconds(node, recorded):
 
 
 def test_a_worker_gets_the_uploaded_model_and_each_form_of_the_plan(node, recorded):
-    """The model byte for byte; no proxy may keep either, since the next cycle's are others."""
+    """The model byte for byte; no proxy may cache it, because the next cycle has another one."""
     node.upload(recorded())
     worker = node.worker("fixture-linear")
     query = worker.proof | {"model_id": worker.accepted["model_id"]}
@@ -107,8 +99,8 @@ def test_a_worker_gets_the_uploaded_model_and_each_form_of_the_plan(node, record
     assert plans["list"].content == plans["else"].content
 
 
-def test_a_worker_of_a_former_cycle_gets_nothing_of_the_next(node, recorded, master):
-    """Its key was for a cycle that is over; its late report is refused, as PyGrid refuses: with an error.
+def test_a_worker_of_a_former_cycle_gets_nothing_of_the_next(node, recorded, orchestrator):
+    """Its key is for a cycle that is over, so its report is refused with an error.
 
     Over HTTP the status is 200 all the same: clients know no other for a report.
     """
@@ -116,7 +108,7 @@ def test_a_worker_of_a_former_cycle_gets_nothing_of_the_next(node, recorded, mas
     late, early = node.worker("fixture-linear"), node.worker("fixture-linear")
     diff = (DATA / "linear" / "diff-1.bin").read_bytes()
     early.report(diff)
-    wait_for(lambda: master.calls)
+    wait_for(lambda: orchestrator.calls)
     query = late.proof | {"model_id": late.accepted["model_id"]}
 
     assert node.http("GET", "/model-centric/get-model", params=query).json() == {"error": "Cycle not found!"}
@@ -126,7 +118,7 @@ def test_a_worker_of_a_former_cycle_gets_nothing_of_the_next(node, recorded, mas
 
 
 def test_a_worker_that_asks_while_a_cycle_is_averaged_enters_the_next(node, recorded):
-    """It need not come again: the last report's averaging is waited for."""
+    """It need not ask again: the answer waits for the averaging."""
     node.upload(recorded(server_config__max_diffs=1, server_config__num_cycles=5))
     for _ in range(5):
         worker = node.worker("fixture-linear")
@@ -136,7 +128,7 @@ def test_a_worker_that_asks_while_a_cycle_is_averaged_enters_the_next(node, reco
 
 
 def test_reports_at_the_same_time_all_count(node, recorded):
-    """Nobody's report is lost, and the cycle is closed once."""
+    """No report is lost, and the cycle is closed once."""
     size = 8
     node.upload(recorded(server_config__max_diffs=size, server_config__max_workers=size, averaging_plan=""))
     workers = [node.worker("fixture-linear") for _ in range(size)]

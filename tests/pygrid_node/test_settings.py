@@ -1,22 +1,26 @@
-"""Settings come from the environment, once, with all that is wrong reported together."""
+"""Settings come from the environment; all faults are reported together."""
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 
-from pygrid_node.settings import MasterNode, SettingsError, read_settings
+from orchestration.adapters.node_databases_sql import DatabaseNames
+from pygrid_node.settings import OrchestratorLocation, Settings, SettingsError, read_settings
 
 GOOD = {"NODE_ID": "My-Node", "DATABASE_URL": "sqlite:////data/", "MASTER_NODE_URL": "u:top-secret@h:5001"}
 
 
 @pytest.fixture
 def environment(monkeypatch):
-    """Only what a test sets."""
+    """Contains only what a test sets."""
     for name in (*GOOD, "PORT", "ADDRESS", "BIND_HOST", "MAX_MESSAGE_BYTES", "PLACE_LIFETIME"):
         monkeypatch.delenv(name, raising=False)
     return lambda **values: [monkeypatch.setenv(name, value) for name, value in values.items()]
 
 
 def test_the_database_is_named_after_the_node(environment):
-    """Lower case, without hyphens, `db` behind it: as the original does."""
+    """In lower case, without hyphens, with the suffix `db`, like that of PyGrid."""
     environment(**GOOD)
     settings = read_settings()
 
@@ -26,7 +30,7 @@ def test_the_database_is_named_after_the_node(environment):
 
 
 def test_everything_that_is_missing_or_wrong_is_reported_together(environment):
-    """One start shows all of it, and no value, since some are secret."""
+    """By the first start, and without values, because some are secret."""
     environment(DATABASE_URL="postgresql://u:top-secret@h", MASTER_NODE_URL="http://u:top-secret@h", PORT="x")
     with pytest.raises(SettingsError) as refusal:
         read_settings()
@@ -42,25 +46,34 @@ def test_everything_that_is_missing_or_wrong_is_reported_together(environment):
 
 
 def test_no_secret_is_shown_by_a_settings_object(environment):
-    """It may be logged."""
+    """The object may be logged."""
     environment(**GOOD)
 
     assert "top-secret" not in repr(read_settings())
-    assert "top-secret" not in repr(read_settings().master)
+    assert "top-secret" not in repr(read_settings().orchestrator)
 
 
 @pytest.mark.parametrize(
-    ("location", "url", "headers"),
+    ("location", "url", "authorization"),
     [
-        ("h:5001", "http://h:5001/model_progress", {}),
-        ("h:5001/a/b", "http://h:5001/a/b/model_progress", {}),
-        ("user:secret@h:1", "http://h:1/model_progress", {"Authorization": "Basic dXNlcjpzZWNyZXQ="}),
-        ("us%40er:p%2Fw@h:1/x", "http://h:1/x/model_progress", {"Authorization": "Basic dXNAZXI6cC93"}),
-        ("h/p?token=abc&x=", "http://h/p?token=abc&x=/model_progress", {}),
+        ("h:5001", "http://h:5001", None),
+        ("h:5001/a/b", "http://h:5001/a/b", None),
+        ("user:secret@h:1", "http://h:1", "Basic dXNlcjpzZWNyZXQ="),
+        ("us%40er:p%2Fw@h:1/x", "http://h:1/x", "Basic dXNAZXI6cC93"),
+        ("h/p?token=abc&x=", "http://h/p?token=abc&x=", None),
     ],
 )
-def test_the_master_node_is_read_as_the_original_reads_it(location, url, headers):
-    """A prefix and a suffix; credentials are percent-decoded and go into a header."""
-    master = MasterNode.parse(location)
+def test_the_location_of_the_orchestrator_is_parsed_as_pygrid_parses_it(location, url, authorization):
+    """A prefix to which a path is appended; a percent-encoded credential becomes a header."""
+    parsed = OrchestratorLocation.parse(location)
 
-    assert (master.progress_url, master.headers()) == (url, headers)
+    assert (parsed.url, parsed.authorization) == (url, authorization)
+
+
+@examples(max_examples=30)
+@given(st.from_regex(r"[a-zA-Z][a-zA-Z0-9-]{0,40}", fullmatch=True))
+def test_the_service_creates_the_database_that_the_node_uses(node_id):
+    """Both derive its name from the node's id."""
+    settings = Settings(node_id=node_id, database_url="sqlite:///x/")
+
+    assert settings.database == f"sqlite:///x/{DatabaseNames.of(node_id).database}"

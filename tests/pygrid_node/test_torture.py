@@ -1,9 +1,8 @@
-"""A crowd of which every third device is broken: all cycles end, each with the mean of the good diffs."""
+"""Every third device is broken: all cycles end, each with the mean of the valid diffs."""
 
 import asyncio
 import itertools
 import os
-import time
 from collections import defaultdict
 
 import aiohttp
@@ -12,12 +11,13 @@ import pytest
 
 from pygrid_wire import decode_state, encode_state
 from tests.node_process import NodeProcess
+from tests.pygrid_node.helpers import wait_for
 from tests.pygrid_node.phones import Line, Phone
 
 pytestmark = pytest.mark.moto
 
 SCALE = int(os.environ.get("TORTURE", "1"))
-"""How many times as long as usual; the number of cycles."""
+"""Factor of the number of cycles."""
 SHARE_OF_BAD = 0.3
 PHONES = 6  # for each model
 CYCLES = 3 * SCALE
@@ -49,7 +49,7 @@ BAD = [*BROKEN, "again", "late", "vanishes"]
 
 
 class Book:
-    """What was answered with success, by model and by the checkpoint that it was calculated from."""
+    """The diffs that were answered with success, by model and by checkpoint."""
 
     def __init__(self):
         self.counted = defaultdict(list)
@@ -59,9 +59,9 @@ class Book:
 
 
 async def take_part(phone, book, rng):
-    """Train as a new device each time, until the training is finished."""
-    while place := await phone.enter(as_another=True):
-        if (base := await phone.checkpoint(place)) is None:
+    """Train as a new device in each cycle, until the training is finished."""
+    while assignment := await phone.enter(as_another=True):
+        if (base := await phone.checkpoint(assignment)) is None:
             continue
         diff = [rng.normal(size=array.shape).astype(np.float32) for array in decode_state(base)]
         kind = next(book.bad) if rng.random() < SHARE_OF_BAD else "good"
@@ -70,17 +70,17 @@ async def take_part(phone, book, rng):
             case "vanishes":
                 await phone.line.hang_up()
             case "late":
-                book.late.append((phone, place, encode_state(diff)))
+                book.late.append((phone, assignment, encode_state(diff)))
             case "good" | "again":
-                await report_well(phone, book, place, base, diff, times=3 if kind == "again" else 1)
+                await report_well(phone, book, assignment, base, diff, times=3 if kind == "again" else 1)
             case _:
-                answer = await phone.report(place, BROKEN[kind](diff))
+                answer = await phone.report(assignment, BROKEN[kind](diff))
                 assert "status" not in answer, kind
                 assert answer["error"], kind
 
 
-async def report_well(phone, book, place, base, diff, times):
-    answers = [await phone.report(place, encode_state(diff)) for _ in range(times)]
+async def report_well(phone, book, assignment, base, diff, times):
+    answers = [await phone.report(assignment, encode_state(diff)) for _ in range(times)]
     assert answers == answers[:1] * times
     if answers[0] == {"status": "success"}:
         book.counted[phone.model, base].append(diff)
@@ -102,31 +102,24 @@ async def torture(address, uploads, book):
         ]
         rngs = (np.random.default_rng(seed) for seed in range(len(phones)))
         await asyncio.gather(*(take_part(phone, book, rng) for phone, rng in zip(phones, rngs, strict=True)))
-        for phone, place, diff in book.late:
-            assert "too late" in (await phone.report(place, diff))["error"]
+        for phone, assignment, diff in book.late:
+            assert "too late" in (await phone.report(assignment, diff))["error"]
         query = [(model, number) for model in MODELS for number in range(1, CYCLES + 2)]
         line = Line(session, address, "http")
         return {(model, number): await line.trained(model, number) for model, number in query}
 
 
-def wait_for(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
-
-
 @pytest.fixture
-def process(tmp_path, master):
-    """A node's process, where places lapse soon."""
-    process = NodeProcess(tmp_path, master.location, PLACE_LIFETIME="0.3")
+def process(tmp_path, orchestrator):
+    """A node's process with short leases."""
+    process = NodeProcess(tmp_path, orchestrator.location, PLACE_LIFETIME="0.3")
     process.start()
     yield process
     process.kill()
 
 
-def test_every_cycle_ends_with_the_mean_of_the_good_diffs(process, master, recorded):
-    """Garbage, wrong shapes, NaN, repeated and late reports, devices that vanish; several models at once."""
+def test_every_cycle_ends_with_the_mean_of_the_valid_diffs(process, orchestrator, recorded):
+    """With garbage, wrong shapes, NaN, repeated and late reports, and devices that disappear."""
     uploads = []
     for model, (recorded_process, rules) in MODELS.items():
         changes = {f"server_config__{key}": value for key, value in rules.items()}
@@ -134,7 +127,7 @@ def test_every_cycle_ends_with_the_mean_of_the_good_diffs(process, master, recor
         uploads.append(recorded(recorded_process, **named, **changes))
     book = Book()
     checkpoints = asyncio.run(torture(process.address, uploads, book))
-    wait_for(lambda: len(master.calls) == CYCLES * len(MODELS))
+    wait_for(lambda: len(orchestrator.calls) == CYCLES * len(MODELS))
 
     assert min(book.tried[kind] for kind in BAD) > 0
     for model, (_, rules) in MODELS.items():
@@ -146,5 +139,5 @@ def test_every_cycle_ends_with_the_mean_of_the_good_diffs(process, master, recor
                 mean = np.mean([diff[index] for diff in diffs], axis=0, dtype=np.float64)
                 assert np.abs(old - mean - new).max() <= 1e-5
     assert not book.counted
-    told = [(call["model_id"], call["cycle"]) for call in master.calls]
+    told = [(call["model_id"], call["cycle"]) for call in orchestrator.calls]
     assert sorted(told) == sorted((model, number + 1) for model in MODELS for number in range(CYCLES))

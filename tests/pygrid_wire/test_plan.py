@@ -17,7 +17,7 @@ def uploaded(name):
 
 
 def content(body):
-    """A plan as text: ids numbered in order, map entries sorted, TorchScript only there or not.
+    """Return a plan as text: ids numbered in order, map entries sorted, TorchScript only present or absent.
 
     The original numbers ids anew and packs the TorchScript archive again whenever it writes a plan.
     """
@@ -42,7 +42,7 @@ def role_content(role):
 @pytest.mark.parametrize("name", ["linear", "mlp", "linear-noavg"])
 @pytest.mark.parametrize("form", ["torchscript", "tfjs", "list"])
 def test_forms_of_a_plan_have_the_recorded_content(name, form):
-    """What a worker gets is what the original would give it, but for ids."""
+    """A worker receives the same as from PyGrid, except for ids."""
     ours = getattr(plan_forms(parse_plan(uploaded(name))), form)
     recorded = (DATA / name / f"plan.{form}.bin").read_bytes()
     mine, theirs = pb.Plan.FromString(ours), pb.Plan.FromString(recorded)
@@ -59,7 +59,7 @@ def test_forms_of_a_plan_have_the_recorded_content(name, form):
 
 
 def test_a_plan_without_torchscript_is_served_without_it():
-    """The original accepts it; workers that want TorchScript find none."""
+    """PyGrid accepts it; workers that request TorchScript receive none."""
     plan = parse_plan(uploaded("linear"))
     plan.ClearField("torchscript")
 
@@ -67,7 +67,7 @@ def test_a_plan_without_torchscript_is_served_without_it():
 
 
 def test_a_plan_without_translation_is_refused():
-    """syft.js could not train on it; the sentence is the original's."""
+    """syft.js cannot train on it; the sentence is that of PyGrid."""
     plan = parse_plan(uploaded("linear"))
     del plan.roles["tfjs"]
 
@@ -77,6 +77,6 @@ def test_a_plan_without_translation_is_refused():
 
 @pytest.mark.parametrize("body", [b"\xff\xff", b""], ids=["garbage", "empty"])
 def test_what_is_no_plan_is_refused(body):
-    """Nothing but `MalformedPlan` comes out of bytes that a stranger sent."""
+    """Any bytes give a plan or `MalformedPlan`."""
     with pytest.raises(MalformedPlan, match=r"^Plan is not valid$"):
         parse_plan(body)

@@ -3,9 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pygrid_wire import MalformedState, Tensor, decode_state, decode_tensors, encode_state, encode_tensors
 from pygrid_wire import syft_pb2 as pb
+from pygrid_wire.state import read_state
 
 DATA = Path(__file__).parents[1] / "data" / "pygrid"
 RECORDED = ["linear", "mlp", "linear-noavg"]
@@ -27,7 +30,7 @@ def floats(*numbers, dims):
 @pytest.mark.parametrize("name", RECORDED)
 @pytest.mark.parametrize("checkpoint", [1, 2, 3])
 def test_recorded_checkpoints_are_read_as_recorded(name, checkpoint):
-    """Every number of a state is the float32 that the original wrote."""
+    """Every number is the float32 that PyGrid wrote."""
     expected = json.loads((DATA / name / "expected.json").read_text())
     body = (DATA / name / f"model.checkpoint-{checkpoint}.bin").read_bytes()
 
@@ -65,7 +68,7 @@ def test_a_state_is_written_in_the_form_that_clients_read():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (2, 3)])
 def test_every_dtype_with_a_field_comes_back_as_it_was(dtype, shape):
-    """Shape, dtype and numbers are kept, also of a scalar and of an empty tensor."""
+    """Shape, dtype and numbers stay the same, also of a scalar and of an empty tensor."""
     array = (np.arange(np.prod(shape, dtype=int)) % 2).reshape(shape).astype(dtype)
     [again] = decode_state(encode_state([array]))
 
@@ -84,7 +87,7 @@ def test_bfloat16_is_calculated_as_float32_and_rounded_when_it_changes():
 
 
 def test_whole_numbers_are_rounded_when_they_change():
-    """A step of 0.6 moves an integer by one, not by none."""
+    """A step of 0.6 changes an integer by one."""
     assert Tensor("int32", np.array([1])).with_values(np.array([1.6])).values.tolist() == [2]
 
 
@@ -144,7 +147,7 @@ def with_placeholders(count):
     ],
 )
 def test_what_is_no_usable_state_is_refused(body):
-    """Nothing but `MalformedState` comes out of bytes that a stranger sent."""
+    """Any bytes give a state or `MalformedState`."""
     with pytest.raises(MalformedState):
         decode_state(body)
 
@@ -161,7 +164,7 @@ def test_floats_that_are_not_packed_are_refused():
 
 
 def test_an_array_without_a_field_is_not_written():
-    """Complex numbers have no place in the format."""
+    """The format has no field for complex numbers."""
     with pytest.raises(MalformedState, match="complex64"):
         encode_state([np.ones(1, np.complex64)])
 
@@ -169,3 +172,122 @@ def test_an_array_without_a_field_is_not_written():
 def test_the_names_of_syft_stay_free():
     """syft's own generated classes may be loaded in the same process: no name of theirs is registered."""
     assert pb.DESCRIPTOR.package == "pygrid_wire"
+
+
+LARGE = np.arange(5000, dtype=np.float32).reshape(50, 100)
+CUT_OR_NOT = ["float16", "float32", "float64", "int64", "bool"]
+
+
+def by_protobuf_alone(body):
+    return read_state(pb.State.FromString(bytes(body)))
+
+
+def assert_same(left, right):
+    assert [tensor.dtype for tensor in left] == [tensor.dtype for tensor in right]
+    for one, other in zip(left, right, strict=True):
+        assert np.array_equal(one.values, other.values)
+        assert one.shape == other.shape
+
+
+@given(st.lists(st.tuples(st.sampled_from(CUT_OR_NOT), st.integers(0, 3000)), min_size=1, max_size=4))
+def test_every_state_is_read_as_protobuf_reads_it(tensors):
+    """Large and small, of every dtype, in any order."""
+    body = encode_state([np.arange(size).astype(dtype) for dtype, size in tensors])
+
+    assert_same(decode_tensors(body), by_protobuf_alone(body))
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_large_tensors_are_views_of_the_body(kind):
+    """A received model is not copied."""
+    body = kind(encode_state([LARGE, LARGE[0, :3]]))
+    large, small = decode_tensors(body)
+
+    assert np.shares_memory(large.values, np.frombuffer(body, np.uint8))
+    assert np.array_equal(large.values, LARGE)
+    assert np.array_equal(small.values, LARGE[0, :3])
+
+
+def test_a_large_parameter_is_a_view_of_the_body():
+    """Also in the other form of torch's parameters."""
+    state = pb.State.FromString(encode_state([LARGE]))
+    tensor = pb.TorchTensor()
+    tensor.CopyFrom(state.tensors[0].torch_tensor)
+    state.tensors[0].torch_param.tensor.CopyFrom(tensor)
+    body = state.SerializeToString()
+    [found] = decode_tensors(body)
+
+    assert np.shares_memory(found.values, np.frombuffer(body, np.uint8))
+    assert np.array_equal(found.values, LARGE)
+
+
+def test_numbers_in_two_pieces_are_put_together():
+    """Protobuf allows it; such numbers are not cut out."""
+    state = pb.State.FromString(encode_state([LARGE]))
+    contents = state.tensors[0].torch_tensor.contents_data.contents_float32
+    whole = contents[0]
+    contents[:] = [whole[:8000], whole[8000:]]
+    body = state.SerializeToString()
+    [found] = decode_tensors(body)
+
+    assert not np.shares_memory(found.values, np.frombuffer(body, np.uint8))
+    assert np.array_equal(found.values, LARGE)
+
+
+def test_numbers_of_another_dtype_are_none():
+    """A state that says float64 and holds float32."""
+    state = pb.State.FromString(encode_state([LARGE]))
+    state.tensors[0].torch_tensor.contents_data.dtype = "float64"
+
+    with pytest.raises(MalformedState, match="0 numbers do not fill"):
+        decode_tensors(state.SerializeToString())
+
+
+def test_a_pickle_beside_numbers_is_refused():
+    """The last of two alternatives counts, as it does for protobuf."""
+    body = pb.State.FromString(encode_state([LARGE])).tensors[0].torch_tensor.SerializeToString()
+    tensor = body + pb.TorchTensor(contents_bin=b"pickle").SerializeToString()
+    state = pb.State()
+    state.tensors.add().torch_tensor.id.id_int = 1
+    torch = b"\x0a" + _varint(len(tensor)) + tensor
+    with pytest.raises(MalformedState, match="pickle"):
+        decode_tensors(b"\x12" + _varint(len(torch)) + torch)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda body: body[:-1],
+        lambda body: body[: len(body) // 2],
+        lambda _: b"\xff" * 20_000,
+        lambda _: b"\x13" * 20_000,
+        lambda body: b"\x12\xff\xff\xff\xff\x0f" + body,
+        lambda body: body + b"\x09\x01",
+        lambda body: body + b"\x0d\x01",
+    ],
+    ids=["cut by one", "half", "endless number", "groups", "length beyond the end", "half a 64", "half a 32"],
+)
+def test_what_is_no_state_is_refused(spoil):
+    """Protobuf decides."""
+    with pytest.raises(MalformedState):
+        decode_tensors(spoil(encode_state([LARGE])))
+
+
+def test_fixed_size_fields_are_stepped_over_and_refused_as_unknown():
+    """A state has no such fields."""
+    body = encode_state([LARGE])
+    with pytest.raises(MalformedState, match="unknown"):
+        decode_tensors(body + b"\x79" + b"8" * 8 + b"\x7d" + b"4" * 4)
+
+
+def test_a_body_of_very_many_fields_is_left_to_protobuf():
+    """Parsing each field in Python would take minutes."""
+    body = encode_state([LARGE, *[np.float32(0)] * 10_000])
+    first, *rest = decode_tensors(body)
+
+    assert not np.shares_memory(first.values, np.frombuffer(body, np.uint8))
+    assert len(rest) == 10_000
+
+
+def _varint(value):
+    return bytes([value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14])

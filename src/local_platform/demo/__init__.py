@@ -1,1 +1,1 @@
-"""The main job, whole: a model goes out, phones train it, it comes back, its node goes down."""
+"""The demo: a model is trained on simulated phones, from its submission to its download."""

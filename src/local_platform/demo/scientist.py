@@ -1,36 +1,32 @@
-"""A data scientist: does what artificienlib does, step for step, with the plans that it traced."""
+"""A simulated data scientist: does what artificienlib does, with plans that artificienlib has traced."""
 
 import asyncio
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import numpy as np
 import safetensors.numpy
-from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from local_platform import LocalPlatformError, seeds
 from local_platform.clients import LocalAws
-from local_platform.demo.phone import NODE_PORT, TIMEOUT, patiently
+from local_platform.demo.phone import TIMEOUT, retry_on_failure
 from local_platform.demo.study import CYCLES, LEARNING_RATE, PHONES
-from local_platform.network import direct
-from pygrid_wire.state import encode_state
+from local_platform.network import NODE_PORT, direct_session
+from pygrid_wire import encode_state
 
 PLANS = Path(__file__).parent
-VERSION = "1.0"
-
-
-class GaveUpError(Exception):
-    """What was asked for did not come in time, or was refused."""
+DEADLINE = 60.0
+"""Seconds to wait for a node, and for the trained model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scientist:
-    """Somebody with a login and a purchased dataset. `token` logs in and returns an access token."""
+    """A data scientist who has purchased a dataset. `token` logs in and returns an access token."""
 
     username: str
     token: Callable[[], str]
@@ -39,43 +35,38 @@ class Scientist:
     dataset_id: str
 
     def register(self, name: str) -> str:
-        """Write the model's item as artificienlib does, and return its id."""
-        model_id = f"{name}-{VERSION}-{self.username}"
-        self._models().put_item(
-            Item={
-                "model_id": model_id,
-                "active_status": 1,
-                "version": VERSION,
-                "dataset": self.dataset_id,
-                "date_submitted": datetime.now(UTC).date().isoformat(),
-                "owner_name": self.username,
-                "percent_complete": 0,
-                "devices_trained_this_cycle": 0,
-                "loss_this_cycle": -1,
-                "acc_this_cycle": -1,
-            }
-        )
-        return model_id
+        """Write the model's item as artificienlib does, and return the model's id."""
+        item = seeds.model_item(self.username, name) | {"dataset": self.dataset_id}
+        self._models().put_item(Item=item)
+        return str(item["model_id"])
 
-    def node_for(
-        self, model_id: str, features: tuple[str, ...], labels: tuple[str, ...], told: Callable[[str], None]
+    def request_node(
+        self,
+        model_id: str,
+        features: tuple[str, ...],
+        labels: tuple[str, ...],
+        on_reason: Callable[[str], None],
     ) -> str:
-        """Ask for the node until it is ready; `told` hears each new reason. Raises GaveUpError."""
+        """Call `/create` until the node is ready; return its address.
+
+        `on_reason` is called with each new reason to wait. Raises LocalPlatformError on an error, or after a
+        minute.
+        """
         token, reasons = self.token(), set[str]()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + DEADLINE
         while time.monotonic() < deadline:
             answer = self._create(token, model_id, features, labels)
             if "error" in answer:
-                raise GaveUpError(answer["error"])
+                raise LocalPlatformError(f"POST /create failed: {answer['error']}")
             if answer["status"] == "ready":
                 return str(answer["nodeURL"])
             if answer["reason"] not in reasons:
                 reasons.add(answer["reason"])
-                told(answer["reason"])
+                on_reason(answer["reason"])
             time.sleep(0.2)
-        raise GaveUpError("The node was not ready within a minute.")
+        raise LocalPlatformError(f"The node was not ready within {DEADLINE:.0f} s.")
 
-    @patiently
+    @retry_on_failure
     def _create(
         self, token: str, model_id: str, features: tuple[str, ...], labels: tuple[str, ...]
     ) -> dict[str, Any]:
@@ -85,37 +76,37 @@ class Scientist:
             "features": list(features),
             "labels": list(labels),
         }
-        with direct() as session:
+        with direct_session() as session:
             headers = {"Authorization": f"Bearer {token}"}
             answer = session.post(f"{self.service}/create", json=body, headers=headers, timeout=TIMEOUT)
         return dict(answer.json())
 
-    def send(self, node: str, model_id: str, parameters: list[np.ndarray[Any, Any]]) -> None:
-        """Upload model and plans over one WebSocket frame. Raises GaveUpError."""
-        answer = asyncio.run(_exchange(f"ws://{node}:{NODE_PORT}", _upload(model_id, parameters)))
+    def upload(self, node: str, model_id: str, parameters: list[np.ndarray[Any, Any]]) -> None:
+        """Upload model and plans in one WebSocket message. Raises LocalPlatformError."""
+        message = _upload_message(model_id, parameters)
+        answer = asyncio.run(_exchange(f"ws://{node}:{NODE_PORT}", message))
         if answer.get("data") != {"status": "success"}:
-            raise GaveUpError(f"The node refused the model: {answer}")
+            raise LocalPlatformError(f"The node refused the model: {answer}")
 
     def item(self, model_id: str) -> dict[str, Any]:
-        """Read the model's item, as the marketplace's page does."""
+        """Return the model's item, which the marketplace's page shows."""
         return dict(self._models().get_item(Key={"model_id": model_id}, ConsistentRead=True)["Item"])
 
-    def trained(self, model_id: str) -> tuple[str, dict[str, np.ndarray[Any, Any]]]:
-        """Wait for the download link and follow it; return it and the tensors. Raises GaveUpError."""
-        waiting = Retrying(
-            retry=retry_if_result(lambda link: link is None),
-            wait=wait_fixed(0.2),
-            stop=stop_after_delay(60),
-            retry_error_callback=lambda _: None,
-        )
-        link = waiting(lambda: self.item(model_id).get("download_link"))
-        if link is None:
-            raise GaveUpError("The trained model did not come within a minute.")
-        return link, safetensors.numpy.load(self._followed(link))
+    def download(self, model_id: str) -> tuple[str, dict[str, np.ndarray[Any, Any]]]:
+        """Wait for the download link; return it and the tensors of the trained model.
 
-    @patiently
-    def _followed(self, link: str) -> bytes:
-        with direct() as session:
+        Raises LocalPlatformError if no link appears within a minute.
+        """
+        deadline = time.monotonic() + DEADLINE
+        while (link := self.item(model_id).get("download_link")) is None:
+            if time.monotonic() > deadline:
+                raise LocalPlatformError(f"The trained model had no download link after {DEADLINE:.0f} s.")
+            time.sleep(0.2)
+        return link, safetensors.numpy.load(self._get(link))
+
+    @retry_on_failure
+    def _get(self, link: str) -> bytes:
+        with direct_session() as session:
             answer = session.get(link, timeout=TIMEOUT)
         answer.raise_for_status()
         return answer.content
@@ -124,7 +115,7 @@ class Scientist:
         return self.aws.resource("dynamodb").Table("model_table")
 
 
-def _upload(model_id: str, parameters: list[np.ndarray[Any, Any]]) -> dict[str, Any]:
+def _upload_message(model_id: str, parameters: list[np.ndarray[Any, Any]]) -> dict[str, Any]:
     return {
         "type": "model-centric/host-training",
         "data": {
@@ -134,7 +125,7 @@ def _upload(model_id: str, parameters: list[np.ndarray[Any, Any]]) -> dict[str, 
             "averaging_plan": (PLANS / "averaging_plan.pb").read_bytes().hex(),
             "client_config": {
                 "name": model_id,
-                "version": VERSION,
+                "version": seeds.VERSION,
                 "batch_size": 13,
                 "lr": LEARNING_RATE,
                 "max_updates": 1,
@@ -155,7 +146,7 @@ def _upload(model_id: str, parameters: list[np.ndarray[Any, Any]]) -> dict[str, 
     }
 
 
-async def _exchange(url: str, frame: dict[str, Any]) -> dict[str, Any]:
+async def _exchange(url: str, message: dict[str, Any]) -> dict[str, Any]:
     async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
-        await socket.send_str(json.dumps(frame))
+        await socket.send_str(json.dumps(message))
         return dict(await socket.receive_json(timeout=60))

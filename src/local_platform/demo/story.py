@@ -1,4 +1,4 @@
-"""The demo's story, told step by step."""
+"""Runs the demo step by step, and prints what happens."""
 
 import os
 import signal
@@ -8,98 +8,173 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
+import click
 import numpy as np
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 
-from local_platform import seeds
-from local_platform.demo import checks, study
-from local_platform.demo.checks import Check
-from local_platform.demo.phone import NODE_PORT, Phone, train_to_the_end
-from local_platform.demo.picture import draw
+from local_platform import LocalPlatformError, seeds
+from local_platform.demo import results, study
+from local_platform.demo.phone import Phone, train_until_done
+from local_platform.demo.results import Check
 from local_platform.demo.scientist import Scientist
-from local_platform.network import answers
-from local_platform.platform import Platform
+from local_platform.network import NODE_PORT, answers
+from local_platform.platform import Options, Platform
+from orchestration.domain.errors import OrchestrationError
 
-DEPARTURE = 30.0
-"""Seconds a node may take to go, grace included."""
+RETIRE_TIMEOUT = 30.0
+"""Seconds within which an unneeded node must be gone, idle time-out included."""
 KILLED = ("service", "reconciler")
+
+
+def run_demo(directory: Path, *, kill: bool) -> None:
+    """Start a platform, run the demo on it, and print the checks.
+
+    Raises click.ClickException if a check fails or the demo can't go on.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    console = Console()
+    started, plot = time.monotonic(), directory / "loss.png"
+    console.print("Starting AWS, the orchestration service and an ECS agent on this machine.", style="bold")
+    try:
+        with Platform(Options(directory, port=0, aws_port=0)) as platform:
+            checks = Story(platform, console, plot, kill).play()
+    except (LocalPlatformError, OrchestrationError) as error:
+        raise click.ClickException(f"{error}\nSee the logs in {directory / 'logs'}.") from error
+    console.print(_check_table(checks))
+    failed = sum(not check.holds for check in checks)
+    if failed:
+        raise click.ClickException(
+            f"{failed} of {len(checks)} checks failed. See the logs in {directory / 'logs'}."
+        )
+    seconds = time.monotonic() - started
+    console.print(f"All {len(checks)} checks hold. The demo took {seconds:.0f} s.", style="bold")
+    console.print(f"Plot of the loss: {plot}", soft_wrap=True, highlight=False)
+    console.print("To call the service yourself, run `make up`.")
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _check_table(checks: list[Check]) -> Table:
+    table = Table("holds", "check", "measured")
+    for check in checks:
+        table.add_row("[green]yes[/green]" if check.holds else "[red]NO[/red]", check.claim, check.figure)
+    return table
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Plays on a platform that is up; with `kill`, service and reconciler die in the middle of it."""
+    """The steps of the demo on a running platform. `kill` kills service and reconciler during training."""
 
     platform: Platform
     console: Console
-    picture: Path
+    plot: Path
     kill: bool = False
 
     def play(self) -> list[Check]:
-        """Tell it from beginning to end and return what was checked. Raises GaveUpError."""
+        """Run all steps and return the checks. Raises LocalPlatformError."""
         records = study.load()
         scientist = self._scientist()
-        model_id = scientist.register("progression")
-        self._say(
-            f"{scientist.username}, a data scientist, wants {model_id} trained on {seeds.DATASET_ID!r}."
-        )
-        node = scientist.node_for(model_id, seeds.FEATURES, seeds.LABELS, self._say)
-        self._say(f"The node is ready at {node}:{NODE_PORT}. The model is sent, over one WebSocket frame.")
-        scientist.send(node, model_id, [np.zeros((1, 10), np.float32), np.zeros(1, np.float32)])
-        seen = [self._train(records)]
-        link, tensors = scientist.trained(model_id)
-        self._say(f"The trained model is in the bucket, and this link leads to it:\n  {link}")
-        history = scientist.item(model_id)["history"]
-        seen += checks.of_model(records, tensors)
-        seen += checks.of_losses(records, history, killed=self.kill)
-        seen.append(self._departure(node))
+        self._say(f"AWS answers at {self.platform.aws.url}, the service at {self.platform.url}.")
+        model_id, node = self._submit(scientist)
+        training = self._train(records)
+        tensors, history = self._download(scientist, model_id)
+        checks = [
+            training,
+            *results.check_model(records, tensors),
+            *results.check_losses(records, history, killed=self.kill),
+            self._retire(node),
+        ]
         losses = [float(cycle["loss"]) for cycle in history if cycle["devices"]]
-        draw(self.picture, losses, study.least_squares_error(records))
-        self._say(f"A picture of the loss falling: {self.picture}")
-        return seen
+        results.plot_losses(self.plot, losses, study.least_squares_error(records))
+        return checks
 
     def _scientist(self) -> Scientist:
-        person = self.platform.scientist
+        user = self.platform.scientist
         return Scientist(
-            username=person.username,
-            token=lambda: self.platform.token(person),
+            username=user.username,
+            token=lambda: self.platform.token(user),
             service=self.platform.url,
             aws=self.platform.aws,
             dataset_id=seeds.DATASET_ID,
         )
 
+    def _submit(self, scientist: Scientist) -> tuple[str, str]:
+        """Have a node launched and upload the model; return the model's id and the node's address."""
+        self._heading("1. A data scientist submits a model.")
+        model_id = scientist.register("progression")
+        self._say(
+            f"{scientist.username} wants a linear regression, {model_id}, trained on the dataset "
+            f'"{seeds.DATASET_ID}", and calls POST /create until its node is ready.'
+        )
+        node = scientist.request_node(
+            model_id, seeds.FEATURES, seeds.LABELS, lambda reason: self._say(f"POST /create: {reason}")
+        )
+        self._say(f"POST /create: ready. The node runs at {node}:{NODE_PORT}.")
+        scientist.upload(node, model_id, [np.zeros((1, 10), np.float32), np.zeros(1, np.float32)])
+        self._say("The model and its training plan are uploaded to the node.")
+        return model_id, node
+
     def _train(self, records: study.Records) -> Check:
+        self._heading("2. Phones train the model.")
         key = self.platform.environment["API_KEY"]
         shards = study.shards(records)
         phones = [Phone(shard, self.platform.url, key, seeds.DATASET_ID) for shard in shards]
-        self._say(f"{len(phones)} phones with {len(shards[0])} patients each ask what there is to train.")
-        self._say(f"The very first one is told: {phones[0].info()}")
-        columns = (TextColumn("  training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._say(
+            f"Each of {len(phones)} phones has the records of {len(shards[0])} patients. The records stay on "
+            f"the phone, which reports its loss and its change of the model's parameters, once in each of "
+            f"{study.CYCLES} cycles."
+        )
+        self._say(f"The first phone calls POST /info, which marks the dataset as set up: {phones[0].info()}")
+        columns = (TextColumn("  reports"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self.console) as progress, ThreadPoolExecutor(len(phones)) as pool:
-            bar = progress.add_task("training", total=checks.REPORTS)
-            midway = _Midway(checks.REPORTS // 3, self._kill if self.kill else lambda: None)
+            bar = progress.add_task("reports", total=results.REPORTS)
+            midway = _AtCount(results.REPORTS // 3, self._kill if self.kill else lambda: None)
 
-            def trained() -> None:
+            def on_report() -> None:
                 progress.advance(bar)
                 midway.count()
 
-            times = list(pool.map(lambda phone: train_to_the_end(phone, trained), phones))
-        return checks.of_training(times)
+            times = list(pool.map(lambda phone: train_until_done(phone, on_report), phones))
+        return results.check_training(times)
 
     def _kill(self) -> None:
         for name in KILLED:
             if pid := self.platform.processes.running()[name]:
                 os.kill(pid, signal.SIGKILL)
-                self._say(f"The {name}, process {pid}, is killed.")
+                self._say(f"Killed the {name}, process {pid}.")
 
-    def _departure(self, node: str) -> Check:
-        """Wait until nothing of the node is left: no process, no stack, no word of it in the marketplace."""
-        began = time.monotonic()
-        while (left := self._remains(node)) and time.monotonic() - began < DEPARTURE:
+    def _download(
+        self, scientist: Scientist, model_id: str
+    ) -> tuple[dict[str, np.ndarray], list[dict[str, str]]]:
+        """Return the trained model's tensors and the history of its cycles."""
+        self._heading("3. The data scientist downloads the trained model.")
+        link, tensors = scientist.download(model_id)
+        self._say("The service has copied the model from the node to the bucket, and offers a download link:")
+        self.console.print(f"  {link}", soft_wrap=True, highlight=False)
+        return tensors, scientist.item(model_id)["history"]
+
+    def _retire(self, node: str) -> Check:
+        """Wait until the node's process and stack and its address in the dataset are gone."""
+        self._heading("4. The service retires the node.")
+        self._say("The node has no model left to train, so the service deletes its stack.")
+        started = time.monotonic()
+        while (left := self._remains(node)) and time.monotonic() - started < RETIRE_TIMEOUT:
             time.sleep(0.2)
-        figure = f"{time.monotonic() - began:.1f} s later" if not left else f"left: {', '.join(left)}"
-        return Check("the node is gone", not left, figure)
+        seconds = f"{time.monotonic() - started:.1f} s"
+        if not left:
+            self._say(f"Stack and process are gone after {seconds}.")
+        return Check(
+            "The node is gone", not left, f"after {seconds}" if not left else f"left: {', '.join(left)}"
+        )
 
     def _remains(self, node: str) -> Sequence[str]:
         stacks = self.platform.aws.client("cloudformation").list_stacks()["StackSummaries"]
@@ -113,15 +188,18 @@ class Story:
         left += ["its process"] if answers(f"http://{node}:{NODE_PORT}/data-centric/status/") else []
         return left + (["its address in the dataset"] if item["hasNode"] or item.get("nodeURL") else [])
 
-    def _say(self, sentence: str) -> None:
-        self.console.print(f"[bold]*[/bold] {sentence}", soft_wrap=True, highlight=False)
+    def _heading(self, text: str) -> None:
+        self.console.print(f"\n{text}", style="bold", highlight=False)
+
+    def _say(self, text: str) -> None:
+        self.console.print(Padding(Text(text), (0, 0, 0, 2)))
 
 
-class _Midway:
-    """Does something once, when so many have been counted; from many threads."""
+class _AtCount:
+    """Runs an action once, when `count` has been called so many times. Thread-safe."""
 
-    def __init__(self, target: int, action: Callable[[], None]) -> None:
-        self._left = target
+    def __init__(self, calls: int, action: Callable[[], None]) -> None:
+        self._left = calls
         self._action = action
         self._lock = threading.Lock()
 

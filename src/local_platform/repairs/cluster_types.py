@@ -1,16 +1,15 @@
-"""Resource types of the cluster's stack that moto's CloudFormation skips, so outputs can't name them."""
+"""Resource types of the cluster stack that moto's CloudFormation skips: without them its outputs fail."""
 
 import json
 import secrets
 import string
 from typing import Any, Self
 
-from moto.cloudformation.parsing import get_model_map
 from moto.secretsmanager.models import secretsmanager_backends
 
 
 class _Resource:
-    """What moto asks of every resource; a type says what it is by its attributes."""
+    """The methods that moto calls on every resource."""
 
     def __init__(self, physical_id: str, attributes: dict[str, Any] | None = None) -> None:
         self.physical_resource_id = physical_id
@@ -18,7 +17,7 @@ class _Resource:
 
     @classmethod
     def has_cfn_attr(cls, _attribute: str) -> bool:
-        """Let outputs through; a wrong one fails when it is read."""
+        """Accept every attribute here; a wrong one fails when it is read."""
         return True
 
     def get_cfn_attribute(self, attribute: str) -> Any:
@@ -28,18 +27,18 @@ class _Resource:
         return True
 
     def delete(self, account_id: str, region_name: str) -> None:
-        """Nothing is behind it."""
+        """Do nothing: the resource exists in the stack only."""
 
 
 class Secret(_Resource):
-    """A secret, with a generated password if the template wants one."""
+    """A secret, with a generated password if the template asks for one."""
 
     @classmethod
     def create_from_cloudformation_json(
         cls, resource_name: str, cloudformation_json: Any, account_id: str, region_name: str, **_: Any
     ) -> Self:
         properties = cloudformation_json["Properties"]
-        made: str = secretsmanager_backends[account_id][region_name].create_secret(
+        created: str = secretsmanager_backends[account_id][region_name].create_secret(
             name=properties.get("Name", resource_name),
             secret_string=secret_string(properties),
             secret_binary=None,
@@ -50,7 +49,7 @@ class Secret(_Resource):
             replica_regions=[],
             force_overwrite=False,
         )
-        return cls(json.loads(made)["ARN"])
+        return cls(json.loads(created)["ARN"])
 
     def delete(self, account_id: str, region_name: str) -> None:
         backend = secretsmanager_backends[account_id][region_name]
@@ -60,7 +59,7 @@ class Secret(_Resource):
 
 
 class SecretAttachment(_Resource):
-    """Its reference is the secret's; nodes here have no database that it could add to the secret."""
+    """Returns the secret unchanged: there is no database whose address could be added to it."""
 
     @classmethod
     def create_from_cloudformation_json(
@@ -70,7 +69,7 @@ class SecretAttachment(_Resource):
 
 
 class DatabaseCluster(_Resource):
-    """A name without a database: nodes here keep their state in SQLite."""
+    """A name without a database, because local nodes use SQLite."""
 
     @classmethod
     def create_from_cloudformation_json(
@@ -89,14 +88,14 @@ class DatabaseCluster(_Resource):
 
 
 class DatabaseInstance(_Resource):
-    """An instance of such a cluster; moto's own would ask for storage, which Aurora doesn't have."""
+    """An instance of the cluster; moto's own type requires a storage size, which Aurora doesn't have."""
 
     @classmethod
     def create_from_cloudformation_json(cls, resource_name: str, *_: Any, **__: Any) -> Self:
         return cls(resource_name.lower())
 
 
-ADDED = {
+RESOURCE_TYPES = {
     "AWS::SecretsManager::Secret": Secret,
     "AWS::SecretsManager::SecretTargetAttachment": SecretAttachment,
     "AWS::RDS::DBCluster": DatabaseCluster,
@@ -105,18 +104,20 @@ ADDED = {
 
 
 def add_cluster_types() -> None:
-    """Let moto make the cluster's database and its secret, which outputs refer to."""
-    get_model_map().update(ADDED)
+    """Add the types of the database and its secret to moto's CloudFormation."""
+    from moto.cloudformation.parsing import get_model_map  # it imports the models of all services
+
+    get_model_map().update(RESOURCE_TYPES)
 
 
 def secret_string(properties: dict[str, Any]) -> str:
-    """Return the value of a secret resource: the one given, or a generated password in its template."""
-    wish = properties.get("GenerateSecretString")
-    if wish is None:
+    """Return the value of a secret: the given one, or a generated password in the given JSON template."""
+    rules = properties.get("GenerateSecretString")
+    if rules is None:
         return str(properties.get("SecretString", ""))
-    refused = set(wish.get("ExcludeCharacters", ""))
-    letters = [letter for letter in string.ascii_letters + string.digits if letter not in refused]
-    password = "".join(secrets.choice(letters) for _ in range(wish.get("PasswordLength", 32)))
-    if "GenerateStringKey" not in wish:
+    excluded = set(rules.get("ExcludeCharacters", ""))
+    letters = [letter for letter in string.ascii_letters + string.digits if letter not in excluded]
+    password = "".join(secrets.choice(letters) for _ in range(rules.get("PasswordLength", 32)))
+    if "GenerateStringKey" not in rules:
         return password
-    return json.dumps(json.loads(wish["SecretStringTemplate"]) | {wish["GenerateStringKey"]: password})
+    return json.dumps(json.loads(rules["SecretStringTemplate"]) | {rules["GenerateStringKey"]: password})

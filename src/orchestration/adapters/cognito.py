@@ -1,18 +1,14 @@
-"""Cognito access tokens: what they must say. The rules are those of awslabs/aws-jwt-verify."""
+"""Verifies Cognito access tokens, by the rules of awslabs/aws-jwt-verify."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from orchestration.adapters.jwks import KeySet
-from orchestration.adapters.jws import JsonObject, json_object, verified_payload
+from orchestration.adapters.jws import JsonObject, KeySet, json_object, verified_payload
 from orchestration.domain.entities import Caller
 from orchestration.domain.errors import Unauthenticated
 
-LEEWAY = 30.0
-"""Seconds by which Cognito's clock and ours may differ."""
-
-LATEST_TIME = 1e12
-"""Seconds since the epoch: beyond it, a claim is no time, and no number to calculate with either."""
+_LEEWAY = 30.0  # seconds by which Cognito's clock and ours may differ
+_LATEST_TIME = 1e12  # seconds since the epoch; a larger claim is no time, and may overflow a float
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +21,7 @@ class CognitoTokens:
     now: Callable[[], float]
 
     def verify(self, token: str) -> Caller:
-        """Return whose token it is. Raises Unauthenticated; never repeats the token."""
+        """Return the token's caller. Raises Unauthenticated; no message repeats the token."""
         header, payload = verified_payload(token, self.keys.key)
         if header.get("typ", "JWT") not in ("JWT", "at+jwt"):
             raise Unauthenticated("This is not an access token.")
@@ -41,16 +37,16 @@ class CognitoTokens:
         is_ours = isinstance(client_id, str) and client_id in self.client_ids
         _require(is_ours, "The token was issued to another app.")
         _require(_is_time(claims.get("exp")) and _is_time(claims.get("iat")), "The token has no valid times.")
-        _require(now < claims["exp"] + LEEWAY, "The token has expired. Log in again.")
-        _require(claims["iat"] <= now + LEEWAY, "The token is from the future.")
+        _require(now < claims["exp"] + _LEEWAY, "The token has expired. Log in again.")
+        _require(claims["iat"] <= now + _LEEWAY, "The token is from the future.")
         not_before = claims.get("nbf", 0)
-        _require(_is_time(not_before) and not_before <= now + LEEWAY, "The token is not valid yet.")
+        _require(_is_time(not_before) and not_before <= now + _LEEWAY, "The token is not valid yet.")
         username = claims.get("username")
         _require(isinstance(username, str) and username != "", "The token names nobody.")
 
 
 def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LATEST_TIME
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LATEST_TIME
 
 
 def _require(holds: bool, sentence: str) -> None:

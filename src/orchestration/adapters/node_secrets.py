@@ -1,4 +1,4 @@
-"""Secrets Manager: what a node must know and nobody else. One secret a generation; it goes with its node."""
+"""Secrets Manager: one secret for each generation of a node, with its credential and its database's URL."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 from botocore.exceptions import ClientError
 
-from orchestration.adapters.aws_errors import upstream_errors
+from orchestration.aws import error_code, upstream_errors
 from orchestration.domain.credentials import hash_of
 from orchestration.domain.node import Node
 from orchestration.domain.ports import NodeCredential, NodeSecret
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 NAME_PREFIX = "artificien/node/"
-"""The nodes' execution role may read what begins with this; see `ecs_cluster_stack.py`."""
+"""The nodes' execution role may read the secrets whose names start with this (`ecs_cluster_stack.py`)."""
 
-# A generation without leading zeros: what is parsed must be what `_name` writes, or `discard` would miss it.
+# No leading zeros: `discard` rebuilds the name from what is parsed here, so the two must be equal.
 _NAME = re.compile(re.escape(NAME_PREFIX) + r"([a-z][a-z0-9]*)/(0|[1-9][0-9]*)")
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class SecretsManagerNodeSecrets:
-    """Implements the port `NodeSecrets`. Keys of a secret: `MASTER_NODE_URL` and `DATABASE_URL`."""
+    """Implements the port `NodeSecrets`. A secret has the keys `MASTER_NODE_URL` and `DATABASE_URL`."""
 
     client: "SecretsManagerClient"
     callback_address: str
     new_database_url: Callable[[Node], str]
-    """Makes up the URL of a node's own database, with a new password."""
+    """Returns a URL for the node's own database, with a new password."""
 
     def ensure(self, node: Node) -> NodeSecret:
-        """Make the secret; where another process has, its secret is the one that counts."""
+        """Create the secret; if another process has created it, return that one."""
         password = secrets.token_urlsafe(32)
         content = {
             "MASTER_NODE_URL": f"{node.node_id}:{password}@{self.callback_address}",
@@ -56,7 +56,7 @@ class SecretsManagerNodeSecrets:
                 Tags=[{"Key": "artificien:node-id", "Value": node.node_id}],
             )
         except ClientError as error:
-            if error.response["Error"]["Code"] == "ResourceExistsException":
+            if error_code(error) == "ResourceExistsException":
                 return None
             raise
         return answer["ARN"]
@@ -66,27 +66,30 @@ class SecretsManagerNodeSecrets:
         return _secret(answer["ARN"], json.loads(answer["SecretString"]))
 
     def credential(self, node: Node) -> NodeCredential:
-        """Read it where the node has it from: the record holds but a hash of it."""
+        """Read the credential from the secret; the node's record contains only its hash."""
         with upstream_errors("Secrets Manager"):
             answer = self.client.get_secret_value(SecretId=_name(node))
         return _credential(json.loads(answer["SecretString"]))
 
     def discard(self, node: Node) -> None:
-        """Delete it at once: a name that waits to be forgotten could not be made again."""
+        """Delete the secret without a recovery window, during which its name could not be used again."""
         with upstream_errors("Secrets Manager"):
             try:
                 self.client.delete_secret(SecretId=_name(node), ForceDeleteWithoutRecovery=True)
             except ClientError as error:
-                if error.response["Error"]["Code"] != "ResourceNotFoundException":
+                if error_code(error) != "ResourceNotFoundException":
                     raise
 
     def all(self) -> Iterator[tuple[str, int]]:
-        """Go through all secrets of nodes, page by page; one that isn't named like ours is left alone."""
+        """Return node id and generation of every secret of a node, page by page.
+
+        Secrets with another form of name are logged and left out.
+        """
         for name in self._names():
             if parsed := _NAME.fullmatch(name):
                 yield parsed[1], int(parsed[2])
             else:
-                log.warning("secret is not named like a node's", name=name)
+                log.warning("secret.skipped", name=name)
 
     def _names(self) -> Iterator[str]:
         pages = self.client.get_paginator("list_secrets").paginate(
@@ -106,6 +109,6 @@ def _secret(reference: str, content: dict[str, str]) -> NodeSecret:
 
 
 def _credential(content: dict[str, str]) -> NodeCredential:
-    """What stands before the address; `ensure` makes it of letters that need no percent-encoding."""
+    """Parse the part before the address; `ensure` writes no characters that need percent-encoding."""
     user, _, password = content["MASTER_NODE_URL"].rpartition("@")[0].partition(":")
     return NodeCredential(user, password)

@@ -1,6 +1,13 @@
-"""A PyGrid node over HTTP. Its bytes are a stranger's: their size, time and shapes are checked here."""
+"""A PyGrid node over HTTP. Its responses are untrusted: their size, duration and content are checked here.
 
+The node's host name is resolved once, and the connection goes to the address that was checked. A second
+lookup could return another address (DNS rebinding).
+"""
+
+import ipaddress
 import json
+import re
+import socket
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,81 +17,81 @@ import requests
 import structlog
 from urllib3.exceptions import HTTPError
 
-from orchestration.adapters.addresses import resolved
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import NodeUnreachable, UnusableModel
-from orchestration.domain.healing import MOST_CYCLES
+from orchestration.domain.node import NODE_PORT
 from orchestration.domain.ports import NodeCredential
+from orchestration.domain.progress import MOST_CYCLES
 
 if TYPE_CHECKING:
     import numpy as np
 
 log = structlog.get_logger(__name__)
 
-PORT = 5000
-"""Hard-wired in every client of a node."""
+_LATEST = "latest"
+_UPLOADED = "1"
+"""The checkpoint that the node creates from the upload itself."""
 
-LATEST = "latest"
-UPLOADED = "1"
-"""The checkpoint that a node makes of the upload itself."""
-
-CHUNK = 1 << 20
-LARGEST_IDENTITY = 4096
-"""Bytes."""
-
-UNREACHABLE = (requests.RequestException, HTTPError)
+_CHUNK = 1 << 20  # bytes
+_LARGEST_IDENTITY = 4096  # bytes
+_UNREACHABLE = (requests.RequestException, HTTPError)
 """What requests raises, and what urllib3 raises while a body is read."""
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", re.ASCII)
+_METADATA = frozenset({"169.254.169.254", "169.254.170.2", "fd00:ec2::254", "fd00:ec2::23"})
+"""Addresses at which EC2 and ECS give credentials to any process on the machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class PygridServer:
-    """Implements the port `NodeServer`; times in seconds, size in bytes."""
+    """Implements the port `NodeServer`; times in seconds, sizes in bytes."""
 
     probe_timeout: float = 2.0
     download_timeout: float = 300.0
     largest_model: int = 512 << 20
     local_mode: bool = False
+    port: int = NODE_PORT
 
     def answers(self, address: str, node_id: str) -> bool:
-        """Whether the node there says that it is this one: an address may have gone to another's."""
+        """Whether the server at this address says that it is this node; AWS reuses addresses."""
         try:
-            with self._asked(address, "/data-centric/identity/", self.probe_timeout) as answer:
-                body = _body(answer, seconds=self.probe_timeout, largest=LARGEST_IDENTITY)
+            with self._get(address, "/data-centric/identity/", self.probe_timeout) as answer:
+                body = _body(answer, seconds=self.probe_timeout, largest=_LARGEST_IDENTITY)
                 identity = json.loads(body)
-        except (*UNREACHABLE, NodeUnreachable, UnusableModel, ValueError, RecursionError) as error:
-            log.debug("node.silent", node_id=node_id, cause=type(error).__name__)
+        except (*_UNREACHABLE, NodeUnreachable, UnusableModel, ValueError, RecursionError) as error:
+            log.debug("node.probe_failed", node_id=node_id, cause=type(error).__name__)
             return False
         is_answer = answer.status_code == requests.codes.ok and isinstance(identity, dict)
         return is_answer and identity.get("identity") == node_id
 
     def trained_model(self, address: str, model: Model, credential: NodeCredential) -> bytes:
-        """Return the newest checkpoint, provided its shapes are those of the first."""
-        state = self._checkpoint(address, model, credential, LATEST)
-        first = self._checkpoint(address, model, credential, UPLOADED)
+        """Return the newest checkpoint, provided it has the shapes of the first."""
+        state = self._checkpoint(address, model, credential, _LATEST)
+        first = self._checkpoint(address, model, credential, _UPLOADED)
         uploaded, trained = self._decoded(first), self._decoded(state)
         if [(a.shape, a.dtype) for a in uploaded] != [(a.shape, a.dtype) for a in trained]:
             raise UnusableModel("The node's trained model doesn't have the shapes of the uploaded one.")
         return state
 
     def newest_checkpoint(self, address: str, model: Model, credential: NodeCredential, beyond: int) -> int:
-        """Ask for single numbers, further and further, then between; the bodies are not read."""
-        there, step = beyond, 1
-        while self._has(address, model, credential, there + step):
-            there, step = there + step, step * 2
-            if there > MOST_CYCLES:
+        """Search by doubling steps, then by halving them; no body is read."""
+        newest, step = beyond, 1
+        while self._has(address, model, credential, newest + step):
+            newest, step = newest + step, step * 2
+            if newest > MOST_CYCLES:
                 raise UnusableModel("The node has more checkpoints than a model can have.")
         while step > 1:
             step //= 2
-            if self._has(address, model, credential, there + step):
-                there += step
-        return there
+            if self._has(address, model, credential, newest + step):
+                newest += step
+        return newest
 
     def _has(self, address: str, model: Model, credential: NodeCredential, checkpoint: int) -> bool:
         try:
             path = _path_of(model, str(checkpoint))
-            with self._asked(address, path, self.probe_timeout * 5, credential) as answer:
+            with self._get(address, path, self.probe_timeout * 5, credential) as answer:
                 status = answer.status_code
-        except UNREACHABLE as error:
+        except _UNREACHABLE as error:
             raise NodeUnreachable("The node did not say how far the model is.") from error
         if status not in (requests.codes.ok, requests.codes.not_found):
             raise UnusableModel(f"The node answered {status} for checkpoint {checkpoint}.")
@@ -93,23 +100,23 @@ class PygridServer:
     def _checkpoint(self, address: str, model: Model, credential: NodeCredential, checkpoint: str) -> bytes:
         path = _path_of(model, checkpoint)
         try:
-            with self._asked(address, path, self.probe_timeout * 5, credential) as answer:
+            with self._get(address, path, self.probe_timeout * 5, credential) as answer:
                 if answer.status_code != requests.codes.ok:
                     raise UnusableModel(f"The node answered {answer.status_code} for the trained model.")
                 return _body(answer, seconds=self.download_timeout, largest=self.largest_model)
-        except UNREACHABLE as error:
+        except _UNREACHABLE as error:
             raise NodeUnreachable("The node did not hand over the trained model.") from error
 
-    def _asked(
+    def _get(
         self, address: str, path: str, timeout: float, credential: NodeCredential | None = None
     ) -> requests.Response:
-        at = resolved(address, PORT, local_mode=self.local_mode)
-        host = f"[{at}]" if ":" in at else at
+        ip = resolved(address, self.port, local_mode=self.local_mode)
+        host = f"[{ip}]" if ":" in ip else ip
         session = requests.Session()
-        session.trust_env = False  # no proxy, no .netrc: a node is called at its address and nowhere else
+        session.trust_env = False  # no proxy, no .netrc: the request goes to this address and nowhere else
         return session.get(
-            f"http://{host}:{PORT}{path}",
-            headers={"Host": f"{address}:{PORT}", "Accept-Encoding": "identity"},
+            f"http://{host}:{self.port}{path}",
+            headers={"Host": f"{address}:{self.port}", "Accept-Encoding": "identity"},
             auth=(credential.user, credential.password) if credential else None,
             timeout=timeout,
             allow_redirects=False,
@@ -118,12 +125,12 @@ class PygridServer:
 
     @staticmethod
     def _decoded(state: bytes) -> "list[np.ndarray]":
-        # Only the reconciler comes here; a web worker never pays for NumPy.
+        # Imported here because only the reconciler calls this: web workers do without NumPy.
         from pygrid_wire.state import decode_state
 
         try:
             return decode_state(state)
-        except ValueError as error:  # MalformedState, or NumPy's own word on a shape that no array can have
+        except ValueError as error:  # MalformedState, or NumPy's error for a shape that no array can have
             raise UnusableModel(f"The node's trained model can't be read: {error}") from error
 
 
@@ -133,13 +140,37 @@ def _path_of(model: Model, checkpoint: str) -> str:
 
 
 def _body(answer: requests.Response, *, seconds: float, largest: int) -> bytes:
-    """Read no more and no longer than allowed: a time-out per read would let a node trickle for ever."""
+    """Read the body within `seconds` and `largest` bytes. A time-out per read would not bound the total."""
     deadline = time.monotonic() + seconds
     body = bytearray()
-    while chunk := answer.raw.read1(CHUNK):  # what is there, without waiting for a whole chunk
+    while chunk := answer.raw.read1(_CHUNK):  # returns available bytes without waiting for a full chunk
         body += chunk
         if len(body) > largest:
             raise UnusableModel(f"The node's answer is larger than {largest} bytes.")
         if time.monotonic() > deadline:
             raise NodeUnreachable(f"The node took longer than {seconds:.0f} s.")
     return bytes(body)
+
+
+def resolved(host: str, port: int, *, local_mode: bool) -> str:
+    """Resolve a node's bare host name to an address that may be called. Raises NodeUnreachable."""
+    if not _HOST_NAME.fullmatch(host):
+        raise NodeUnreachable("The node's address is not a host name.")
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise NodeUnreachable("The node's name can't be resolved.") from error
+    addresses = [ipaddress.ip_address(entry[4][0]) for entry in found]
+    if not addresses or not all(_is_allowed(address, local_mode=local_mode) for address in addresses):
+        raise NodeUnreachable("The node's name leads to an address where no node can be.")
+    return str(addresses[0])
+
+
+def _is_allowed(address: ipaddress.IPv4Address | ipaddress.IPv6Address, *, local_mode: bool) -> bool:
+    """Whether a node may have this address: any public or private one; loopback in local mode only."""
+    address = getattr(address, "ipv4_mapped", None) or address
+    if str(address) in _METADATA or address.is_link_local or address.is_multicast:
+        return False
+    if address.is_unspecified or address.is_reserved:
+        return False
+    return local_mode or not address.is_loopback

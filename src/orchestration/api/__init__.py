@@ -1,19 +1,17 @@
-"""HTTP: parse, call one service, render."""
+"""HTTP: parse the request, call one use case, render the result."""
 
 from flask import Flask
 
-from orchestration.api import accounts, audit, devices, downloads, errors, nodes, status, training
+from orchestration.api import errors, routes
 from orchestration.api.context import Services
 
 __all__ = ["Services", "register"]
 
 
 def register(app: Flask, services: Services) -> None:
-    """Hang every route and every error into the app."""
+    """Register the routes, the error handlers and the rate limits, and bind the services."""
     services.bind(app)
-    app.url_map.converters["free_text"] = downloads.FreeText
-    errors.register(app)
-    audit.register(app)
-    for module in (status, nodes, training, devices, accounts, downloads):
-        app.register_blueprint(module.bp)
+    app.url_map.converters["free_text"] = routes.FreeText
+    errors.register(app, services.limits)
+    app.register_blueprint(routes.bp)
     services.limits.bind(app)

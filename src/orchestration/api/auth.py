@@ -48,7 +48,7 @@ def node_required(view: View) -> View:
         credential = request.authorization
         if credential is None or credential.type != "basic" or not credential.username:
             raise Unauthenticated("Only a node that this service has launched may report progress.")
-        g.node = services().training.node(credential.username, credential.password or "")
+        g.node = services().progress.node(credential.username, credential.password or "")
         return view(**arguments)
 
     return _declared(checked, "node")

@@ -1,4 +1,4 @@
-"""Every failure as JSON with the key `error`: the callers can't read anything else."""
+"""Render every failure as JSON with the key `error`. The callers can't read anything else."""
 
 from http import HTTPStatus
 
@@ -7,18 +7,17 @@ from flask import Flask, jsonify
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, TooManyRequests
 
-from orchestration.api.context import services
-from orchestration.api.limits import LONGEST
+from orchestration.api.limits import LONGEST, RateLimits
 from orchestration.domain.errors import (
     AccessDenied,
     Conflict,
-    Contended,
     DatabaseWaking,
     InvalidRequest,
     NodeFailed,
     NodeUnreachable,
     NotFound,
     OrchestrationError,
+    Overtaken,
     QuotaExceeded,
     StackFailed,
     Unauthenticated,
@@ -35,7 +34,7 @@ STATUS: dict[type[OrchestrationError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
-    Contended: HTTPStatus.SERVICE_UNAVAILABLE,
+    Overtaken: HTTPStatus.SERVICE_UNAVAILABLE,
     Upstream: HTTPStatus.BAD_GATEWAY,
     DatabaseWaking: HTTPStatus.SERVICE_UNAVAILABLE,
     StackFailed: HTTPStatus.BAD_GATEWAY,
@@ -44,42 +43,39 @@ STATUS: dict[type[OrchestrationError], HTTPStatus] = {
     UnusableModel: HTTPStatus.BAD_GATEWAY,
 }
 
-COME_AGAIN = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+RETRY_LATER = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
-def register(app: Flask) -> None:
-    """Render the domain's errors, HTTP's, and what nobody thought of."""
-    app.register_error_handler(OrchestrationError, _domain_error)
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(Exception, _unexpected)
+def register(app: Flask, limits: RateLimits) -> None:
+    """Register a handler for the domain's errors, one for HTTP errors, and one for all others."""
+
+    def http_error(error: HTTPException) -> ResponseReturnValue:
+        response = error.get_response()
+        if error.code is None or error.code < HTTPStatus.BAD_REQUEST:
+            return response  # a redirect
+        headers = {name: value for name, value in response.headers if name == "Allow"}
+        message = error.description or error.name
+        if isinstance(error, TooManyRequests):
+            message = f"Too many requests: {message} are allowed. Try again later."
+            headers["Retry-After"] = str(limits.retry_after())
+        return jsonify(error=message), error.code, headers
+
+    app.register_error_handler(HTTPException, http_error)
+    app.register_error_handler(Exception, _error)
 
 
-def _domain_error(error: OrchestrationError) -> ResponseReturnValue:
-    status = STATUS[type(error)]
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.warning("request.failed", cause=str(error), because=str(error.__cause__))
-    headers = {"Retry-After": str(LONGEST)} if status in COME_AGAIN else {}
-    return _rendered(str(error), status, headers)
+def described(error: Exception) -> tuple[HTTPStatus, str]:
+    """Return the status and the message that an exception raised by a use case is answered with."""
+    if isinstance(error, OrchestrationError):
+        return STATUS[type(error)], str(error)
+    return HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here; it has been logged."
 
 
-def _http_error(error: HTTPException) -> ResponseReturnValue:
-    response = error.get_response()
-    headers = {name: value for name, value in response.headers if name == "Allow"}
-    if error.code is None or error.code < HTTPStatus.BAD_REQUEST:
-        return response  # a redirect is an answer
-    sentence = error.description or error.name
-    if isinstance(error, TooManyRequests):
-        sentence = f"Too many requests: {sentence} are allowed. Try again later."
-        headers["Retry-After"] = str(services().limits.retry_after())
-    return _rendered(sentence, HTTPStatus(error.code), headers)
-
-
-def _unexpected(error: Exception) -> ResponseReturnValue:
-    log.error("request.crashed", exc_info=error)
-    return _rendered("Something went wrong here; it has been logged.", HTTPStatus.INTERNAL_SERVER_ERROR)
-
-
-def _rendered(
-    sentence: str, status: HTTPStatus, headers: dict[str, str] | None = None
-) -> ResponseReturnValue:
-    return jsonify(error=sentence), status, headers or {}
+def _error(error: Exception) -> ResponseReturnValue:
+    status, message = described(error)
+    if not isinstance(error, OrchestrationError):
+        log.error("request.crashed", exc_info=error)
+    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning("request.failed", error=message, cause=str(error.__cause__))
+    headers = {"Retry-After": str(LONGEST)} if status in RETRY_LATER else {}
+    return jsonify(error=message), status, headers

@@ -75,15 +75,19 @@ class LossPayload(Payload):
 
 
 class ProgressPayload(Payload):
-    """POST /model_progress. Our node adds the number of the cycle it closes, counted from 1.
-
-    Before it keeps an upload it asks with 0 per cent, and the upload's version.
-    """
+    """POST /model_progress. Our node adds the number of the cycle it closes, counted from 1."""
 
     model_id: Id
     percent_complete: Annotated[int, Field(ge=0, le=100)]
     cycle: Annotated[int, Field(ge=1, le=10**9)] | None = None
     version: str | None = None
+
+
+class UploadPayload(Payload):
+    """POST /model_upload."""
+
+    model_id: Id
+    version: Id
 
 
 AnyPayload = TypeVar("AnyPayload", bound=Payload)

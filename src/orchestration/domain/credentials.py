@@ -55,3 +55,8 @@ def is_hint(value: str) -> bool:
 def hash_of(secret: str) -> str:
     """Return the SHA-256 (hex) of a secret. Plain, since 32 random bytes can't be guessed from it."""
     return sha256(secret.encode()).hexdigest()
+
+
+def new_download_key() -> str:
+    """Return 128 random bits in URL-safe letters, which a download link's signature is bound to."""
+    return secrets.token_urlsafe(16)

@@ -22,7 +22,7 @@ LARGEST_COUNTED = 1e100
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class Totals:
     """What the devices of the running cycle have reported so far."""
 
     cycle: int
@@ -55,7 +55,7 @@ class Tally:
         return [place for place in places if place not in self.sample] or places
 
 
-NO_REPORTS = Tally(cycle=0, devices=0, loss_sum=0.0, acc_sum=0.0, acc_devices=0)
+NO_REPORTS = Totals(cycle=0, devices=0, loss_sum=0.0, acc_sum=0.0, acc_devices=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +124,19 @@ class SealedCycle:
 
     cycle: int
     percent_complete: int
-    tally: Tally
+    totals: Totals
     sealed_at: float
 
-    def settled(self) -> ClosedCycle:
+    def closed(self) -> ClosedCycle:
         """Return what it came to: its means, over the devices that reported in it."""
         return ClosedCycle(
             cycle=self.cycle,
             percent_complete=self.percent_complete,
-            loss=self.tally.loss,
-            acc=self.tally.acc,
-            devices=self.tally.devices,
+            loss=self.totals.loss,
+            acc=self.totals.acc,
+            devices=self.totals.devices,
             closed_at=self.sealed_at,
-            median_loss=self.tally.median_loss,
+            median_loss=self.totals.median_loss,
         )
 
 

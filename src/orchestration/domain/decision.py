@@ -1,24 +1,28 @@
-"""What to do next about a node: a pure function of its record, its stack and the time."""
+"""What to do next about a node: a pure function of its record, its stack and the time.
 
+`decide` looks up the phase of the stack in one of two tables, one for nodes that should run, one for nodes
+that should stop. The reconciler carries out what it returns, and asks again at the next pass.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from orchestration.domain.node import WITH_STACK, Node, NodeStack, NodeStatus, StackPhase, Wish
+from orchestration.domain.node import WITH_STACK, Node, NodeStack, NodeStatus, StackPhase
+from orchestration.domain.schedule import LONGEST_PAUSE
 
-LAUNCH_SETTLES = 120.0
-"""Seconds from the last word before a launch until its stack, if there will be one, can be seen."""
+VISIBILITY_DELAY = 120.0
+"""Seconds after a launch was last recorded in which its stack may still become visible."""
 
 PLAIN_DELETIONS = 2
-"""How often a stack is simply asked to go; then what resists is left behind, then it goes by force."""
+"""How often a stack is deleted as it is. After that, resources that can't be deleted are retained, then the
+deletion is forced."""
 
 REPAIRS = 3
 """How often a stack is looked at again, or rolled back, before it is deleted."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 30.0, 3600.0
-"""Seconds between two tries of what has failed."""
-
 SKEW = 10.0
-"""Seconds that CloudFormation's clock and ours may differ by."""
+"""Seconds by which CloudFormation's clock and ours may differ."""
 
 LEAVING = "The previous stack is going down first."
 
@@ -27,13 +31,13 @@ class Action(StrEnum):
     """What to do next about a node."""
 
     LAUNCH = "launch"
-    ASK = "ask"  # ask the node itself whether it answers
+    PROBE = "probe"  # does the node answer?
     WAIT = "wait"
     DELETE = "delete"
-    DELETE_RETAINING = "delete retaining"  # leave behind the resources that can't be deleted
+    DELETE_RETAINING = "delete retaining"  # retain the resources that can't be deleted
     DELETE_BY_FORCE = "delete by force"
-    QUARANTINE = "quarantine"  # leave the whole stack behind: the next generation starts beside it
-    FORGET = "forget"  # the stack is gone: clean up behind it
+    QUARANTINE = "quarantine"  # keep the whole stack: the next generation starts beside it
+    FORGET = "forget"  # the stack is gone: clean up after it
     GIVE_UP = "give up"
     LOOK_AGAIN = "look again"
     CANCEL_UPDATE = "cancel update"
@@ -43,7 +47,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How many launches may fail before a node is given up, and for how long (seconds) it then stays so."""
+    """How many launches may fail before the service stops retrying, and for how many seconds it stops."""
 
     attempts: int
     cool_down: float
@@ -51,7 +55,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Within what bounds nodes are launched; `deadline`: seconds that a launch, or a silence, may take."""
+    """How long a launch or a silence may take (`deadline`, seconds), and how often a launch is retried."""
 
     deadline: float
     budget: Budget
@@ -63,208 +67,266 @@ class Decision:
 
     action: Action
     reason: str
-    failure: str | None = None
-    """This generation has come to nothing: what is to be kept of it, before what AWS says; else None."""
+    has_failed: bool = False
+    """Whether this generation has failed, so that the failure is recorded."""
+    failure: str = ""
+    """Why it failed, as far as the record tells. What AWS says is added when it is recorded."""
     alarm: bool = False
-    """An operator should know."""
+    """Whether an operator should know."""
     attempt: int = 0
-    """Of a deletion, which one it is of this generation; the same one again is the same call."""
+    """Which deletion of this generation it is. The same number again is the same call to CloudFormation."""
 
 
 def is_given_up(node: Node, budget: Budget) -> bool:
-    """Whether its launches have failed too often, and nobody has asked since the cool-down was over."""
-    return node.status is NodeStatus.FAILED and node.asked_at < node.failed_at + budget.cool_down
+    """Return whether the launches of a node failed, and it was not requested since the cool-down ended."""
+    return node.status is NodeStatus.FAILED and node.requested_at < node.failed_at + budget.cool_down
 
 
 def is_at_rest(node: Node, budget: Budget) -> bool:
-    """Whether nothing is to be done, whatever its stack says: nobody wants it, or it is given up."""
-    return is_given_up(node, budget) or (node.wish is Wish.DOWN and node.status not in WITH_STACK)
-
-
-def pause_after(failures: int) -> float:
-    """Seconds to wait after so many failures in a row: none at first, then doubling up to an hour."""
-    return min(FIRST_PAUSE * 2.0 ** (failures - 1), LONGEST_PAUSE) if failures > 0 else 0.0
+    """Return whether nothing is to be done, whatever the stack: the node is stopped, or given up."""
+    return is_given_up(node, budget) or (not node.should_run and node.status not in WITH_STACK)
 
 
 def decide(node: Node, stack: NodeStack, now: float, rules: Rules) -> Decision:
-    """Say what brings the node nearer to its wish; `now` is in seconds since the epoch."""
-    if node.wish is Wish.DOWN:
-        return _take_down(node, stack, now)
-    return _bring_up(node, stack, now, rules)
+    """Return what brings a node nearer to its desired state; `now` is in seconds since the epoch."""
+    rows = RUNNING if node.should_run else STOPPED
+    return rows[stack.phase](_Case(node, stack, now, rules))
 
 
-def _bring_up(node: Node, stack: NodeStack, now: float, rules: Rules) -> Decision:
-    is_late = node.status is not NodeStatus.READY and now > _waits_since(node) + rules.deadline
-    match stack.phase:
-        case StackPhase.ABSENT:
-            return _begin(node, stack, now, rules)
-        case StackPhase.CREATING if _is_leaving(node):
-            return _delete(node, now, LEAVING)
-        case StackPhase.CREATING if is_late:
-            late = f"The launch took longer than {rules.deadline:.0f} s."
-            return _delete(node, now, late, failure=late)
-        case StackPhase.CREATING:
-            return Decision(Action.WAIT, "The node's stack is being created.")
-        case StackPhase.USABLE | StackPhase.UPDATING | StackPhase.SETTLING | StackPhase.IMPORTED:
-            return _make_ready(node, stack.phase, now, rules.deadline, is_late=is_late)
-        case _:
-            return _mend(node, stack, now)
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What a decision rests on."""
+
+    node: Node
+    stack: NodeStack
+    now: float
+    rules: Rules
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the last attempt failed a short time ago."""
+        return self.now < self.node.next_at
+
+    @property
+    def may_become_visible(self) -> bool:
+        """Whether the stack of a launch may exist although CloudFormation does not show it yet."""
+        return self.now - self.node.launched_at <= VISIBILITY_DELAY
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the launch, or the silence of a node that was ready, exceeds the deadline."""
+        since = max(self.node.launched_at, self.node.silent_at)
+        return self.node.status is not NodeStatus.READY and self.now > since + self.rules.deadline
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the stack is being deleted, or has come up without a record and knows no valid secret.
+
+        The phase doesn't say so: what CloudFormation shows may be seconds old.
+        """
+        is_deleted = self.node.status is NodeStatus.RETIRING and not self.node.is_refused
+        return is_deleted or self.node.status not in WITH_STACK
 
 
-def _mend(node: Node, stack: NodeStack, now: float) -> Decision:
-    match stack.phase:
-        case StackPhase.FAILING:
-            return Decision(Action.WAIT, "The launch failed; it is being rolled back.", failure="")
-        case StackPhase.BROKEN:
-            return _delete(node, now, "The launch failed; what is left of it is removed.", failure="")
-        case StackPhase.LOST:
-            return _delete(node, now, "An import into the stack failed.", failure="", alarm=True)
-        case StackPhase.EMPTY:
-            return _repair(node, now, Action.LOOK_AGAIN, "The stack has no resources yet.")
-        case StackPhase.HALF_UPDATED:
-            return _repair(node, now, Action.ROLL_BACK, "An update of the stack failed.")
-        case StackPhase.STUCK:
-            return _repair(node, now, Action.CONTINUE_ROLLBACK, "The rollback of an update failed.")
-        case _:
-            return _either_way(node, stack, now)
+_Row = Callable[[_Case], Decision]
 
 
-def _take_down(node: Node, stack: NodeStack, now: float) -> Decision:
-    may_be_launching = node.status is NodeStatus.DEPLOYING and node.stack_id is None
-    match stack.phase:
-        case StackPhase.ABSENT if may_be_launching and _may_be_settling(node, now):
-            # Forgotten now, a stack that another process is about to launch would never be looked at again.
-            return Decision(Action.WAIT, "A launch may be under way; it goes down after that.")
-        case StackPhase.ABSENT:
-            return Decision(Action.FORGET, "The node is gone.")
-        case StackPhase.FAILING | StackPhase.SETTLING:
-            return Decision(Action.WAIT, "The stack is busy; it goes down after that.")
-        case StackPhase.UPDATING if now < node.next_at:
-            return Decision(Action.WAIT, "The update of the stack is being called back.")
-        case StackPhase.UPDATING:
-            return Decision(Action.CANCEL_UPDATE, "The update of the stack is called back first.")
-        case (
-            StackPhase.UNSEEN
-            | StackPhase.DELETING
-            | StackPhase.UNDELETABLE
-            | StackPhase.IMPORTING
-            | StackPhase.UNKNOWN
-        ):
-            return _either_way(node, stack, now)
-        case _:
-            return _delete(node, now, "Nothing is left to train.")
+def _wait(reason: str, *, has_failed: bool = False, alarm: bool = False) -> _Row:
+    return lambda _: Decision(Action.WAIT, reason, has_failed, alarm=alarm)
 
 
-def _either_way(node: Node, stack: NodeStack, now: float) -> Decision:
-    """What is done about a stack in these phases whatever the wish is."""
-    match stack.phase:
-        case StackPhase.UNSEEN if node.status is NodeStatus.DEPLOYING and _may_be_settling(node, now):
-            # DescribeStacks lags behind. Taken for gone, the new stack would be forgotten and live on.
-            return Decision(Action.WAIT, "CloudFormation doesn't show the stack yet.")
-        case StackPhase.UNSEEN:
-            return Decision(Action.FORGET, "The previous stack is gone.")
-        case StackPhase.DELETING if node.status is not NodeStatus.RETIRING:
-            # Somebody else has it deleted: nobody may be sent there any more.
-            return Decision(Action.DELETE, "The stack is going down.", attempt=node.deletions + 1)
-        case StackPhase.DELETING if now - node.deletion_at > LONGEST_PAUSE:
-            return Decision(Action.WAIT, "The previous stack has been going down for too long.", alarm=True)
-        case StackPhase.DELETING:
-            return Decision(Action.WAIT, LEAVING)
-        case StackPhase.UNDELETABLE:
-            return _delete_again(node, stack, now)
-        case StackPhase.IMPORTING:
-            return Decision(Action.WAIT, "An operator is importing into the stack.", alarm=True)
-        case _:
-            return Decision(Action.WAIT, stack.remark or "CloudFormation is busy with the stack.", alarm=True)
+# Nodes that should run
 
 
-def _may_be_settling(node: Node, now: float) -> bool:
-    return now - node.launched_at <= LAUNCH_SETTLES
-
-
-def _waits_since(node: Node) -> float:
-    return max(node.launched_at, node.silent_at)
-
-
-def _begin(node: Node, stack: NodeStack, now: float, rules: Rules) -> Decision:
-    budget = rules.budget
-    if node.status is NodeStatus.RETIRING or (stack.stack_id or node.stack_id):
+def _launch(case: _Case) -> Decision:
+    node, budget = case.node, case.rules.budget
+    if node.status is NodeStatus.RETIRING or case.stack.stack_id or node.stack_id:
         return Decision(Action.FORGET, "The previous stack is gone.")
     if node.status is NodeStatus.DEPLOYING and node.failed_generation == node.generation:
-        return _begin_again(node, now, budget)
-    if node.status is NodeStatus.DEPLOYING and now > node.launched_at + rules.deadline:
-        # Its database, say, never woke; each try of the launch itself begins this time anew.
-        failure = f"The launch could not begin within {rules.deadline:.0f} s. {node.reason}".strip()
-        return Decision(Action.FORGET, failure, failure)
+        return _launch_again(case)
+    if node.status is NodeStatus.DEPLOYING and case.now > node.launched_at + case.rules.deadline:
+        # The database did not wake, for example. Each attempt to create the stack restarts this time.
+        failure = f"The launch could not begin within {case.rules.deadline:.0f} s. {node.reason}".strip()
+        return Decision(Action.FORGET, failure, has_failed=True, failure=failure)
     if node.status is NodeStatus.ABSENT and node.attempts >= budget.attempts:
         return Decision(Action.GIVE_UP, node.failure)
-    if node.status is NodeStatus.ABSENT and now < node.next_at:
+    if node.status is NodeStatus.ABSENT and case.is_paused:
         return Decision(Action.WAIT, "The node is launched again soon.")
     return Decision(Action.LAUNCH, "The node is being launched.")
 
 
-def _begin_again(node: Node, now: float, budget: Budget) -> Decision:
-    """Refused, it is tried again in the same generation: another call for it may have gone through."""
-    if node.attempts < budget.attempts and now >= node.next_at:
+def _launch_again(case: _Case) -> Decision:
+    """Retry a launch that was refused, in the same generation: another process's call may have succeeded."""
+    refused = "CloudFormation refused the launch."
+    if case.node.attempts < case.rules.budget.attempts:
+        if case.is_paused:
+            return Decision(Action.WAIT, refused)
         return Decision(Action.LAUNCH, "The node is being launched again.")
-    if node.attempts < budget.attempts or _may_be_settling(node, now):
-        return Decision(Action.WAIT, "CloudFormation refused the launch.")
-    return Decision(Action.FORGET, "CloudFormation refused the launch.")
+    return Decision(Action.WAIT if case.may_become_visible else Action.FORGET, refused)
 
 
-def _make_ready(node: Node, phase: StackPhase, now: float, deadline: float, *, is_late: bool) -> Decision:
-    odd = phase is StackPhase.IMPORTED
-    if _is_leaving(node):
-        return _delete(node, now, LEAVING, alarm=odd)
-    if not is_late or node.status is NodeStatus.RETIRING:
-        return Decision(Action.ASK, "The stack is complete; the node itself doesn't answer yet.", alarm=odd)
-    if phase in (StackPhase.UPDATING, StackPhase.SETTLING):
+def _await_creation(case: _Case) -> Decision:
+    if case.is_leaving:
+        return _delete(case, LEAVING)
+    if case.is_late:
+        return _delete_failed(case, f"The launch took longer than {case.rules.deadline:.0f} s.")
+    return Decision(Action.WAIT, "The node's stack is being created.")
+
+
+def _probe(case: _Case) -> Decision:
+    """The stack is complete or being updated. The node is ready once it answers itself."""
+    alarm = case.stack.phase is StackPhase.IMPORTED
+    if case.is_leaving:
+        return _delete(case, LEAVING, alarm=alarm)
+    if not case.is_late or case.node.status is NodeStatus.RETIRING:
+        reason = "The stack is complete; the node itself doesn't answer yet."
+        return Decision(Action.PROBE, reason, alarm=alarm)
+    if case.stack.phase in (StackPhase.UPDATING, StackPhase.FINISHING):
         return Decision(Action.WAIT, "The stack is being updated, and the node doesn't answer.", alarm=True)
-    reason = f"The node gave no answer within {deadline:.0f} s."
-    return _delete(node, now, reason, failure=reason, alarm=odd)
+    return _delete_failed(case, f"The node gave no answer within {case.rules.deadline:.0f} s.", alarm=alarm)
 
 
-def _is_leaving(node: Node) -> bool:
-    """Whether its deletion has begun, or its stack came up behind our back and knows no valid secret.
+def _repair(action: Action, reason: str, *, alarm: bool = True) -> _Row:
+    """A few attempts at the action; after that the stack is deleted."""
 
-    CloudFormation's word, which may be seconds old, needn't say so.
-    """
-    return (node.status is NodeStatus.RETIRING and not node.is_refused) or node.status not in WITH_STACK
+    def row(case: _Case) -> Decision:
+        is_in_use = case.node.status in (NodeStatus.READY, NodeStatus.DEPLOYING)
+        if not is_in_use or case.node.repairs >= REPAIRS:
+            return _delete_failed(case, reason)
+        if case.is_paused:
+            return Decision(Action.WAIT, reason)
+        return Decision(action, reason, alarm=alarm)
+
+    return row
 
 
-def _repair(node: Node, now: float, action: Action, reason: str) -> Decision:
-    if node.status not in (NodeStatus.READY, NodeStatus.DEPLOYING) or node.repairs >= REPAIRS:
-        return _delete(node, now, reason, failure=reason)
-    if now < node.next_at:
-        return Decision(Action.WAIT, reason)
-    return Decision(action, reason, alarm=action is not Action.LOOK_AGAIN)
+# Nodes that should stop
+
+
+def _forget_unless_launching(case: _Case) -> Decision:
+    is_launching = case.node.status is NodeStatus.DEPLOYING and case.node.stack_id is None
+    if is_launching and case.may_become_visible:
+        # If the node were forgotten now, nothing would look for a stack that another process may create.
+        return Decision(Action.WAIT, "A launch may be under way; it goes down after that.")
+    return Decision(Action.FORGET, "The node is gone.")
+
+
+def _cancel_update(case: _Case) -> Decision:
+    if case.is_paused:
+        return Decision(Action.WAIT, "The update of the stack is being cancelled.")
+    return Decision(Action.CANCEL_UPDATE, "The update of the stack is cancelled first.")
+
+
+# Either
+
+
+def _delete_with(reason: str, *, has_failed: bool = False, alarm: bool = False) -> _Row:
+    return lambda case: _delete(case, reason, has_failed=has_failed, alarm=alarm)
+
+
+def _delete_failed(case: _Case, failure: str, *, alarm: bool = False) -> Decision:
+    return _delete(case, failure, has_failed=True, failure=failure, alarm=alarm)
 
 
 def _delete(
-    node: Node, now: float, reason: str, *, failure: str | None = None, alarm: bool = False
+    case: _Case, reason: str, *, has_failed: bool = False, failure: str = "", alarm: bool = False
 ) -> Decision:
-    """A deletion that hasn't begun: the first, or one that was refused, or whose call got lost."""
-    if node.deletions and now < node.next_at:
-        return Decision(Action.WAIT, reason, failure, alarm)
-    if node.is_refused and node.deletions > PLAIN_DELETIONS and node.wish is Wish.UP:
-        return Decision(Action.QUARANTINE, reason, failure, alarm=True)
-    is_the_same = node.status is NodeStatus.RETIRING and not node.is_refused
-    attempt = max(node.deletions, 1) if is_the_same else node.deletions + 1
-    return Decision(Action.DELETE, reason, failure, alarm or node.is_refused, attempt)
+    """Delete a stack whose deletion hasn't begun: the first call, or one after it was refused or got lost.
+
+    After a pause, if a deletion was attempted before. If deletion is refused again and again while the node
+    should run (by termination protection, say), the next generation starts beside the stack.
+    """
+    node = case.node
+    if node.deletions and case.is_paused:
+        action, attempt = Action.WAIT, 0
+    elif node.is_refused and node.deletions > PLAIN_DELETIONS and node.should_run:
+        action, attempt, alarm = Action.QUARANTINE, 0, True
+    else:
+        is_same = node.status is NodeStatus.RETIRING and not node.is_refused
+        action, attempt = Action.DELETE, max(node.deletions, 1) if is_same else node.deletions + 1
+        alarm = alarm or node.is_refused
+    return Decision(action, reason, has_failed, failure, alarm, attempt)
 
 
-def _delete_again(node: Node, stack: NodeStack, now: float) -> Decision:
-    """A deletion that failed: each time a step further. What stays is never called deleted."""
+def _delete_again(case: _Case) -> Decision:
+    """Escalate a deletion that failed. The stack counts as deleted only when CloudFormation says so."""
+    node = case.node
     reason = "The previous stack could not be deleted yet."
-    if node.deletions and now < node.next_at:
+    if node.deletions and case.is_paused:
         return Decision(Action.WAIT, reason)
-    # Noted, and the process died before it asked? Then it is the last attempt's turn still.
-    was_asked = not 0 < stack.deleted_at < node.deletion_at - SKEW
-    attempt = node.deletions + 1 if was_asked else max(node.deletions, 1)
+    # If the process died between recording the last deletion and calling for it, that one is still due.
+    was_called = not 0 < case.stack.deleted_at < node.deletion_at - SKEW
+    attempt = node.deletions + 1 if was_called else max(node.deletions, 1)
     if attempt <= PLAIN_DELETIONS:
         return Decision(Action.DELETE, reason, attempt=attempt)
     if attempt == PLAIN_DELETIONS + 1:
         return Decision(Action.DELETE_RETAINING, reason, alarm=True, attempt=attempt)
-    if attempt > PLAIN_DELETIONS + 2 and node.wish is Wish.UP:
+    if attempt > PLAIN_DELETIONS + 2 and node.should_run:
         return Decision(Action.QUARANTINE, reason, alarm=True)
     return Decision(Action.DELETE_BY_FORCE, reason, alarm=True, attempt=attempt)
+
+
+def _await_deletion(case: _Case) -> Decision:
+    node = case.node
+    if node.status is not NodeStatus.RETIRING:
+        # Somebody else deletes the stack: record it, so that no device is sent to the node any more.
+        return Decision(Action.DELETE, "The stack is going down.", attempt=node.deletions + 1)
+    if case.now - node.deletion_at > LONGEST_PAUSE:
+        return Decision(Action.WAIT, "The previous stack has been going down for too long.", alarm=True)
+    return Decision(Action.WAIT, LEAVING)
+
+
+def _await_visibility(case: _Case) -> Decision:
+    if case.node.status is NodeStatus.DEPLOYING and case.may_become_visible:
+        # DescribeStacks is eventually consistent. If the new stack were taken for gone, it would leak.
+        return Decision(Action.WAIT, "CloudFormation doesn't show the stack yet.")
+    return Decision(Action.FORGET, "The previous stack is gone.")
+
+
+def _await_operator(case: _Case) -> Decision:
+    return Decision(Action.WAIT, case.stack.remark or "CloudFormation is busy with the stack.", alarm=True)
+
+
+_IN_BOTH: Mapping[StackPhase, _Row] = {
+    StackPhase.UNSEEN: _await_visibility,
+    StackPhase.DELETING: _await_deletion,
+    StackPhase.UNDELETABLE: _delete_again,
+    StackPhase.IMPORTING: _wait("An operator is importing into the stack.", alarm=True),
+    StackPhase.UNKNOWN: _await_operator,
+}
+
+RUNNING: Mapping[StackPhase, _Row] = {
+    **_IN_BOTH,
+    StackPhase.ABSENT: _launch,
+    StackPhase.CREATING: _await_creation,
+    StackPhase.USABLE: _probe,
+    StackPhase.UPDATING: _probe,
+    StackPhase.FINISHING: _probe,
+    StackPhase.IMPORTED: _probe,
+    StackPhase.FAILING: _wait("The launch failed; it is being rolled back.", has_failed=True),
+    StackPhase.BROKEN: _delete_with("The launch failed; what is left of it is removed.", has_failed=True),
+    StackPhase.LOST: _delete_with("An import into the stack failed.", has_failed=True, alarm=True),
+    StackPhase.EMPTY: _repair(Action.LOOK_AGAIN, "The stack has no resources yet.", alarm=False),
+    StackPhase.HALF_UPDATED: _repair(Action.ROLL_BACK, "An update of the stack failed."),
+    StackPhase.STUCK: _repair(Action.CONTINUE_ROLLBACK, "The rollback of an update failed."),
+}
+"""What to do about a node that should run, by the phase of its stack."""
+
+_UNNEEDED = _delete_with("Nothing is left to train.")
+
+STOPPED: Mapping[StackPhase, _Row] = {
+    **_IN_BOTH,
+    StackPhase.ABSENT: _forget_unless_launching,
+    StackPhase.CREATING: _UNNEEDED,
+    StackPhase.USABLE: _UNNEEDED,
+    StackPhase.UPDATING: _cancel_update,
+    StackPhase.FINISHING: _wait("The stack is busy; it goes down after that."),
+    StackPhase.IMPORTED: _UNNEEDED,
+    StackPhase.FAILING: _wait("The stack is busy; it goes down after that."),
+    StackPhase.BROKEN: _UNNEEDED,
+    StackPhase.LOST: _UNNEEDED,
+    StackPhase.EMPTY: _UNNEEDED,
+    StackPhase.HALF_UPDATED: _UNNEEDED,
+    StackPhase.STUCK: _UNNEEDED,
+}
+"""What to do about a node that should stop, by the phase of its stack."""

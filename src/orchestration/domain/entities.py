@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from orchestration.domain.cycle import COMPLETE, NO_REPORTS, ClosedCycle, SealedCycle, Tally
+from orchestration.domain.cycle import COMPLETE, NO_REPORTS, ClosedCycle, SealedCycle, Totals
 from orchestration.domain.errors import AccessDenied
 
 
@@ -37,16 +37,6 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What `/create` says of a model: on which columns it trains, and what its node calls it."""
-
-    features: tuple[str, ...]
-    labels: tuple[str, ...]
-    hosted_as: str | None = None
-    """Where the node's name for it is spelled differently."""
-
-
-@dataclass(frozen=True, slots=True)
 class Model:
     """What a data scientist trains on a dataset."""
 
@@ -68,7 +58,7 @@ class Model:
     """When it was complete or withdrawn, in seconds since the epoch; 0 while it trains."""
     progress_at: float = 0.0
     """When its owner last asked for it, to the hour, or its node closed a cycle of it."""
-    tally: Tally = NO_REPORTS
+    totals: Totals = NO_REPORTS
     sealed: SealedCycle | None = None
     """A cycle that is closed but not yet in the history: a process died between the two."""
     history: tuple[ClosedCycle, ...] = ()

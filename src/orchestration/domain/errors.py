@@ -1,57 +1,63 @@
-"""What can go wrong, in the words of the domain. `api/errors.py` turns each into a status and a JSON body."""
+"""What can go wrong. The message of each is shown to the caller; `api/errors.py` maps each to a status."""
 
 
 class OrchestrationError(Exception):
-    """Base of every error that has a sentence for the caller."""
+    """Base class of all errors whose message is written for the caller."""
 
 
 class InvalidRequest(OrchestrationError):
-    """The request can't be understood; sending it again will not help."""
+    """The request is malformed. Sending it again doesn't help."""
 
 
 class Unauthenticated(OrchestrationError):
-    """Nobody we know, or a credential that doesn't hold."""
+    """The credential is missing or not valid."""
 
 
 class AccessDenied(OrchestrationError):
-    """We know who it is, and it is not theirs."""
+    """The caller is known, and may not do this."""
 
 
 class NotFound(OrchestrationError):
-    """There is no such dataset, model, user or node."""
+    """The dataset, model, user or node does not exist."""
 
 
 class Conflict(OrchestrationError):
-    """The request is fine, but not in the state things are in."""
+    """The request is valid, but not in the current state of the dataset, model or node."""
 
 
 class QuotaExceeded(OrchestrationError):
-    """So many nodes are awake that no other may be launched."""
+    """No more nodes may run at once."""
 
 
-class Contended(OrchestrationError):
-    """Somebody else kept changing the same thing; trying again later will help."""
+class Overtaken(OrchestrationError):
+    """A conditional write failed: another process has changed the item since it was read.
+
+    Whoever wants to go on reads the item again and decides again.
+    """
+
+    def __init__(self, message: str = "Another request has changed this meanwhile. Try again.") -> None:
+        super().__init__(message)
 
 
 class Upstream(OrchestrationError):
-    """AWS or a node didn't answer, or answered something we can't use."""
+    """AWS or a node did not answer, or its answer can't be used."""
 
 
 class DatabaseWaking(Upstream):
-    """The nodes' database was paused and is resuming; trying again in half a minute will help."""
+    """The nodes' database cluster was paused and is resuming, which takes about half a minute."""
 
 
 class StackFailed(Upstream):
-    """CloudFormation refused or failed to do what was asked."""
+    """CloudFormation refused an operation on a stack."""
 
 
 class NodeFailed(Upstream):
-    """The node could not be launched, time and again; the sentence says why, and when to ask again."""
+    """Several launches of a node failed. The message says why, and when to ask again."""
 
 
 class NodeUnreachable(Upstream):
-    """The node gave no answer in time."""
+    """The node did not answer in time."""
 
 
 class UnusableModel(Upstream):
-    """The node answered, but not with the model that was uploaded to it."""
+    """The node answered with something else than the model that was uploaded to it."""

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+NODE_PORT = 5000
+"""Every client of PyGrid calls a node on this port."""
+
 
 class NodeStatus(StrEnum):
     """Where a node is, in our words."""
@@ -20,11 +23,11 @@ WITH_STACK = (NodeStatus.DEPLOYING, NodeStatus.READY, NodeStatus.RETIRING)
 """Where a generation is alive: it has a stack or is about to, and a secret."""
 
 
-class Wish(StrEnum):
-    """What we want of a node."""
+class DesiredState(StrEnum):
+    """Whether a node should be up."""
 
-    UP = "up"
-    DOWN = "down"
+    RUNNING = "up"  # as the node table has spelled it from the beginning
+    STOPPED = "down"
 
 
 class StackPhase(StrEnum):
@@ -40,7 +43,7 @@ class StackPhase(StrEnum):
     UNDELETABLE = "undeletable"
     EMPTY = "empty"  # begun by a change set that nobody has carried out
     UPDATING = "updating"  # serves as it was; can be called back
-    SETTLING = "settling"  # serves; only time brings an update or its rollback to an end
+    FINISHING = "finishing"  # serves; only time brings an update or its rollback to an end
     HALF_UPDATED = "half updated"  # can be rolled back
     STUCK = "stuck"  # its rollback failed, and can be continued
     IMPORTING = "importing"  # in an operator's hands
@@ -60,7 +63,7 @@ class Node:
 
     node_id: str
     dataset_id: str
-    wish: Wish = Wish.DOWN
+    desired_state: DesiredState = DesiredState.STOPPED
     status: NodeStatus = NodeStatus.ABSENT
     generation: int = 0
     reason: str = ""
@@ -72,8 +75,8 @@ class Node:
     stack_id: str | None = None
     address: str | None = None
     secret_hash: str | None = None
-    asked_at: float = 0.0
-    asked_by: str = ""
+    requested_at: float = 0.0
+    requested_by: str = ""
     """The data scientist who asked last, or whose model a device came for."""
     charged_to: str | None = None
     """On whose quota this generation counts."""
@@ -106,6 +109,11 @@ class Node:
     """When a device of the dataset last showed a valid key, to the minute."""
     progress_at: float = 0.0
     """When the node last closed a cycle."""
+
+    @property
+    def should_run(self) -> bool:
+        """Whether the desired state is RUNNING."""
+        return self.desired_state is DesiredState.RUNNING
 
     @property
     def was_ready(self) -> bool:

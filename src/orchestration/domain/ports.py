@@ -1,6 +1,6 @@
-"""What the use cases need from the outside world. Adapters implement these; tests bring fakes.
+"""What the use cases need from outside systems. The adapters implement these protocols.
 
-Every method may raise `Upstream` when the outside system doesn't answer; only other errors are named.
+Every method may raise `Upstream` when the outside system does not answer. Docstrings name the other errors.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -9,174 +9,237 @@ from enum import StrEnum
 from typing import Protocol
 
 from orchestration.domain.credentials import StoredKey
-from orchestration.domain.cycle import Progress, Report, Tally
-from orchestration.domain.entities import Caller, Dataset, Model, User, Wanted
+from orchestration.domain.cycle import Progress, Report
+from orchestration.domain.entities import Caller, Dataset, Model, User
 from orchestration.domain.node import ListedStack, Node, NodeStack, Quota
 
 Clock = Callable[[], float]
-"""What time it is, in seconds since the epoch."""
+"""Returns the time in seconds since the epoch."""
 
 
 class TokenVerifier(Protocol):
-    """Knows whether a Cognito access token holds."""
+    """Verifies Cognito access tokens."""
 
     def verify(self, token: str) -> Caller:
-        """Return whose token it is. Raises Unauthenticated; never repeats the token."""
+        """Return the person whose token this is.
+
+        Raises Unauthenticated if the token is not valid; the message never contains the token.
+        """
 
 
 class Datasets(Protocol):
-    """The dataset table."""
+    """The dataset table, which the marketplace owns."""
 
     def get(self, dataset_id: str) -> Dataset:
-        """Return the dataset. Raises NotFound."""
+        """Return the dataset. Raises NotFound if there is none, Conflict if its item is malformed."""
 
     def mark_set_up(self, dataset_id: str) -> None:
-        """Note that the app is set up."""
+        """Record that a device of the app has called. Does nothing if the dataset is gone."""
 
     def publish_node(self, dataset_id: str, address: str) -> None:
-        """Show the marketplace where the node is."""
+        """Write the address of the dataset's node. Does nothing if the dataset is gone."""
 
     def unpublish_node(self, dataset_id: str) -> None:
-        """Show the marketplace that there is no node."""
+        """Remove the address of the dataset's node. Does nothing if the dataset is gone."""
 
 
 class Users(Protocol):
-    """The user table."""
+    """The user table, which the marketplace owns."""
 
     def named(self, username: str) -> User:
-        """Return the user with this Cognito username. Raises NotFound."""
+        """Return the user with this Cognito username. Raises NotFound if there is none."""
 
     def mask_legacy_key(self, user: User, hint: str) -> None:
-        """Replace the row's plaintext key by `hint`, provided it still is the one in `user`."""
+        """Replace the plaintext key in the user's item by `hint`.
+
+        Does nothing if the item no longer holds the key that was read with `user`.
+        """
 
 
 class ApiKeys(Protocol):
-    """The key table."""
+    """The table of API keys."""
 
     def find(self, key_hash: str) -> StoredKey | None:
         """Return the key with this SHA-256 (hex), or None."""
 
     def of(self, owner: str) -> Sequence[StoredKey]:
-        """Return all keys of one app developer."""
+        """Return all keys of an app developer, an empty sequence if there are none."""
 
     def put(self, key: StoredKey) -> None:
-        """Write a key, or its new expiry."""
+        """Store a key, or replace the one with the same hash."""
 
     def used(self, key: StoredKey, now: float) -> None:
-        """Note that a key was used; no error if it is gone."""
+        """Record when a key was used. Does nothing if the key is gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """Who did what to what, with what result: `ok`, or why not."""
+    """One action and its result."""
 
     actor: str
-    """A username, or `service` for what nobody asked for."""
+    """The caller's username, or `service` for what the reconciler does on its own."""
     action: str
     subject: str
-    """`dataset:`, `model:` or `user:`, and the id."""
+    """`dataset:`, `model:` or `user:`, followed by an id."""
     result: str
+    """`ok`, or the status and the message of the error."""
 
 
 class AuditLog(Protocol):
-    """What an operator can look up afterwards."""
+    """The audit log, for operators."""
 
     def record(self, entry: AuditEntry) -> None:
-        """Note it. Never raises."""
+        """Append an entry. Never raises: an action does not fail because it can't be audited."""
+
+
+class DownloadLinks(Protocol):
+    """Signs download links."""
+
+    def link(self, model_id: str, download_key: str) -> str:
+        """Return the link to a model, bound to a key that is stored with the model."""
+
+    def verify(self, model_id: str, signed_key: str) -> str:
+        """Return the download key inside a link's parameter `key`.
+
+        Raises NotFound if the signature is not valid, whether or not the model exists.
+        """
 
 
 class Models(Protocol):
-    """The model table. Ids keep their letter case; where an item is missing, its lower-case id is tried."""
+    """The model table. artificienlib writes its items, the marketplace reads them.
+
+    A model is looked up by its id as given, then by the id in lower case.
+    """
 
     def get(self, model_id: str) -> Model:
-        """Return the model with its running tally, read consistently. Raises NotFound."""
+        """Return the model with its running cycle, read consistently. Raises NotFound, Conflict."""
 
-    def accept(self, model: Model, wanted: Wanted, now: float) -> Model:
-        """Record what `/create` asked for, and when. Raises Conflict when it stopped training meanwhile."""
+    def accept(
+        self,
+        model: Model,
+        features: Sequence[str],
+        labels: Sequence[str],
+        hosted_as: str | None,
+        now: float,
+    ) -> Model:
+        """Record what a model trains on and when its owner asked for it; return the model as it is then.
 
-    def on_dataset(self, dataset_id: str) -> Sequence[Model]:
-        """Return the active models of a dataset, eventually consistent; malformed rows are skipped."""
-
-    def datasets_due(self) -> Collection[str]:
-        """Return the datasets with complete models whose file isn't in the bucket yet."""
-
-    def to_retrieve(self, dataset_id: str) -> Sequence[Model]:
-        """Return the complete models whose file isn't in the bucket yet, eventually consistent."""
-
-    def count(self, model: Model, report: Report) -> Tally | None:
-        """Add one device's report to the running cycle, atomically; None when the model no longer trains."""
-
-    def reject(self, model: Model) -> None:
-        """Count a report that was not believed, for owner and operator to see."""
-
-    def close_cycle(self, model: Model, progress: Progress, now: float) -> bool:
-        """Close the cycle that `model` shows and settle it; False if somebody else has closed it.
-
-        Every report is counted either in the closed cycle or in the next one, never in both or none.
+        `hosted_as` is the node's name for the model, if it differs from the id. Raises Conflict if the model
+        has completed or was withdrawn since it was read.
         """
 
-    def settle(self, model: Model) -> None:
-        """Finish a closing that was cut short; nothing if there is none."""
+    def on_dataset(self, dataset_id: str) -> Sequence[Model]:
+        """Return the active models of a dataset, without their histories.
+
+        Eventually consistent. Malformed items are logged and left out.
+        """
+
+    def datasets_due(self) -> Collection[str]:
+        """Return the ids of all datasets with completed models that are not in the bucket yet."""
+
+    def to_retrieve(self, dataset_id: str) -> Sequence[Model]:
+        """Return the completed models of a dataset that are not in the bucket yet. Eventually consistent."""
+
+    def count(self, model: Model, report: Report) -> None:
+        """Add one device's report to the running cycle, atomically.
+
+        Raises Overtaken if the model no longer trains.
+        """
+
+    def reject(self, model: Model) -> None:
+        """Count a report that was refused. Raises NotFound if the model is gone."""
+
+    def close_cycle(self, model: Model, progress: Progress, now: float) -> None:
+        """Close the cycle that was running when `model` was read.
+
+        Each report is counted either in the closed cycle or in the next one, never in both, never in
+        neither. Raises Overtaken if another process has closed the cycle.
+        """
+
+    def finish_closing(self, model: Model) -> None:
+        """Complete a closing that was interrupted. Does nothing if none was, or another process has."""
 
     def retrieved(self, model: Model, download_key: str, link: str) -> None:
-        """Note that the file is in the bucket, provided its retrieval is still due."""
+        """Record that the trained model is in the bucket, with its link. Does nothing if it was withdrawn."""
 
-    def relink(self, model: Model, download_key: str, link: str) -> bool:
-        """Replace the download link, provided there still is the one of `model`; else False."""
+    def relink(self, model: Model, download_key: str, link: str) -> None:
+        """Replace the download link. Raises Overtaken if the link has changed since `model` was read."""
 
-    def not_retrieved(self, model: Model, cause: str) -> None:
-        """Keep the cause of the last failure, for the owner and the operator."""
+    def not_retrieved(self, model: Model, error: str) -> None:
+        """Record why the last retrieval failed. Does nothing if the model was withdrawn."""
 
     def withdraw(self, model: Model, now: float) -> None:
-        """End the training, take back the download link; nothing is retrieved any more."""
+        """End the training and remove the download link. Raises NotFound if the model is gone."""
 
     def publish_node(self, model: Model, address: str) -> None:
-        """Show the owner where the node is."""
+        """Write the address of the model's node. Raises NotFound if the model is gone."""
 
     def unpublish_node(self, dataset_id: str) -> None:
-        """Clear the node's address from every model of the dataset that shows one."""
+        """Remove the node's address from every model of the dataset that has one."""
 
 
 class Nodes(Protocol):
-    """Our own record of every node. Every write is conditional on what the caller has seen."""
+    """The service's own record of every node.
+
+    Writes that depend on what was read are conditional, and raise Overtaken if the record has changed since.
+    """
 
     def get(self, node_id: str) -> Node | None:
         """Return the record, read consistently, or None."""
 
     def all(self) -> Iterable[Node]:
-        """Return every record."""
+        """Return every record, read consistently, page by page."""
 
-    def ask(self, dataset_id: str, now: float, asked_by: str) -> Node:
-        """Wish the dataset's node up, making its record if there is none."""
+    def request(self, dataset_id: str, now: float, requested_by: str) -> Node:
+        """Record that a dataset's node should run, and return the record, which is created if missing.
 
-    def wake(self, node: Node, now: float, asked_by: str, wake_at: float) -> bool:
-        """Wish it up for a device, the next may at `wake_at`; False if somebody was here since `node`."""
+        The record is marked for the reconciler's attention, as by `wake` and `let_go`.
+        """
+
+    def wake(self, node: Node, now: float, requested_by: str, wake_at: float) -> None:
+        """Record that a stopped node should run, for a device; not again before `wake_at`.
+
+        Raises Overtaken if another device has woken the node, or it was launched.
+        """
+
+    def let_go(self, node: Node, wake_at: float | None = None) -> None:
+        """Record that a node should stop; with `wake_at`, no device wakes it before that time.
+
+        Raises Overtaken if the node was requested since `node` was read.
+        """
+
+    def needing_attention(self) -> Collection[str]:
+        """Return the ids of all nodes that are marked for attention. Eventually consistent."""
+
+    def take_attention(self, node_id: str) -> None:
+        """Remove the mark. Raises Overtaken if another process has removed it."""
 
     def device_seen(self, dataset_id: str, now: float) -> None:
-        """Note that a device has shown a valid key, making the record if there is none."""
+        """Record that a device has shown a valid key. The record is created if missing."""
 
     def progress_seen(self, node: Node, now: float) -> None:
-        """Note that the node has closed a cycle."""
+        """Record that a node has closed a cycle."""
 
-    def let_go(self, node: Node, wake_at: float | None = None) -> bool:
-        """Wish it down, provided nobody has asked for it since `node` was read.
+    def check_quota(self, buyer: str, quota: Quota) -> None:
+        """Raise QuotaExceeded if no node may be launched for this buyer now. Only `claim` is binding."""
 
-        With `wake_at`, no device wakes it before.
+    def claim(self, node: Node, now: float, quota: Quota) -> Node:
+        """Start the next generation, count it on its buyer's quota, and return the record.
+
+        Raises QuotaExceeded; Overtaken if another process has started it.
         """
 
-    def claim(self, node: Node, now: float, quota: Quota) -> Node | None:
-        """Begin the next generation and charge it to who asked; None if somebody else has.
+    def release(self, node: Node, changes: Mapping[str, object]) -> Node:
+        """Record that a generation has ended, with these changes; stop counting it on its buyer's quota.
 
-        Raises QuotaExceeded.
+        Raises Overtaken as `change` does.
         """
 
-    def release(self, node: Node, changes: Mapping[str, object]) -> Node | None:
-        """Note that it is absent, with these changes, and charge it to nobody; None as for `change`."""
+    def change(self, node: Node, changes: Mapping[str, object]) -> Node:
+        """Write these fields and return the record.
 
-    def change(self, node: Node, changes: Mapping[str, object]) -> Node | None:
-        """Write these fields, provided that what a decision rests on is still as in `node`; else None.
-
-        That is its wish, generation, status, and how often its stack was asked to go.
+        Raises Overtaken if generation, status, desired state or number of deletions are not as in `node`:
+        everything that decisions rest on.
         """
 
 
@@ -214,7 +277,7 @@ class NodeSecrets(Protocol):
         """Return node id and generation of every secret there is, in no order; raises while it is read."""
 
 
-class Tenants(Protocol):
+class NodeDatabases(Protocol):
     """The nodes' databases: one each, and one login each that opens no other.
 
     A node's state is in its database, so that outlives its stack: a node that goes idle, or is retired with
@@ -256,7 +319,7 @@ class NodeStacks(Protocol):
     """CloudFormation, as far as nodes are concerned.
 
     What changes a stack takes one that was described, raises StackFailed when CloudFormation refuses, and is
-    the same wish when it is called again for the same record: asked twice, done once.
+    idempotent: called twice for the same record, it is done once.
     """
 
     def describe(self, node: Node) -> NodeStack:

@@ -1,23 +1,21 @@
-"""The border to CloudFormation: create, describe, delete and wait for stacks. Its client is passed in.
+"""Calls CloudFormation: creates, describes, deletes and waits for stacks.
 
-Every method raises Upstream when CloudFormation can't be reached or asks us to slow down, StackFailed when it
-refuses.
+Every method raises Upstream when CloudFormation can't be reached or throttles, StackFailed when it refuses.
 """
 
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from orchestration.aws import CLOUDFORMATION_REFUSALS, is_absent_stack, upstream_errors
 from orchestration.domain.errors import StackFailed
 from orchestration.domain.node import StackPhase
 from orchestration.provisioning import cfn_status
-from orchestration.provisioning.cfn_errors import is_absent, translated
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -26,9 +24,11 @@ if TYPE_CHECKING:
 
 Template = Mapping[str, Any]
 
-
 PAGE_PAUSE = 0.5
-"""Seconds between two pages of a list."""
+"""Seconds between two pages of `CfnHelper.all`."""
+
+
+_errors = partial(upstream_errors, "CloudFormation", refusals=CLOUDFORMATION_REFUSALS)
 
 
 class _Role(TypedDict, total=False):
@@ -42,9 +42,9 @@ class _Deletion(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class NewStack:
-    """What is asked of CloudFormation. `token` makes the request idempotent: same token, same stack.
+    """A stack to create. `token` makes the request idempotent: same token, same stack.
 
-    It acts with the role `role_arn`; without one, with the caller's rights.
+    CloudFormation acts with the role `role_arn`; without one, with the caller's permissions.
     """
 
     name: str
@@ -58,7 +58,7 @@ class NewStack:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What CloudFormation says about a stack; times are in seconds since the epoch, 0 for never."""
+    """A stack as CloudFormation describes it; times in seconds since the epoch, 0 for never."""
 
     stack_id: str
     name: str
@@ -73,9 +73,10 @@ class Stack:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """How a stack is to be deleted. `token` makes it idempotent: same token, same deletion.
+    """How to delete a stack. `token` makes it idempotent: same token, same deletion.
 
-    What is in `retain` is left behind; by force, all that resists is. Both only after a deletion has failed.
+    The resources in `retain` are left behind; `by_force`, all that can't be deleted. CloudFormation accepts
+    both only after a deletion has failed.
     """
 
     token: str
@@ -83,16 +84,8 @@ class Removal:
     by_force: bool = False
 
 
-def cloudformation_client(region: str) -> "CloudFormationClient":
-    """Make the client that this module expects: time-outs on every call, a few retries with jitter."""
-    retries = Config(
-        connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 5}
-    )
-    return boto3.client("cloudformation", region_name=region, config=retries)
-
-
 class CfnHelper:
-    """A thin CloudFormation that speaks in values of ours."""
+    """CloudFormation, with the domain's values as arguments and results."""
 
     def __init__(
         self,
@@ -101,14 +94,14 @@ class CfnHelper:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Use this client. `clock` and `sleep`, in seconds, are for `wait` and `all`."""
+        """Use this client. `wait` and `all` use `clock` and `sleep`, in seconds."""
         self._client = client
         self._clock = clock
         self._sleep = sleep
 
     def create(self, new: NewStack) -> str | None:
-        """Ask for a stack and return its ARN; None if one of that name is there already."""
-        with translated(f"create {new.name}"):
+        """Create a stack and return its ARN; None if one of that name exists."""
+        with _errors(f"create {new.name}"):
             try:
                 answer = self._client.create_stack(
                     StackName=new.name,
@@ -121,19 +114,19 @@ class CfnHelper:
                 )
             except (
                 self._client.exceptions.AlreadyExistsException,
-                # Somebody else sent the same wish with other parameters, and was first.
+                # Another process sent the same token first, with other parameters.
                 self._client.exceptions.TokenAlreadyExistsException,
             ):
                 return None
         return answer["StackId"]
 
     def describe(self, stack: str) -> Stack | None:
-        """Look at a stack by name or ARN; None if there is none. By its ARN a deleted one is still found."""
-        with translated(f"describe {stack}"):
+        """Return a stack by name or ARN, or None. By its ARN, a deleted stack is still found."""
+        with _errors(f"describe {stack}"):
             try:
                 answer = self._client.describe_stacks(StackName=stack)
             except ClientError as error:
-                if is_absent(error):
+                if is_absent_stack(error):
                     return None
                 raise
         return _stack(answer["Stacks"][0])
@@ -141,11 +134,11 @@ class CfnHelper:
     def all(self) -> Iterator[Stack]:
         """Return every stack of the region that isn't deleted, page by page.
 
-        Paced, since all callers of an account share about five such calls a second.
+        Pauses between pages: all callers of an account share about five such calls a second.
         """
         query: dict[str, str] = {}
         while True:
-            with translated("list the stacks"):
+            with _errors("list the stacks"):
                 page = self._client.describe_stacks(**query)
             yield from map(_stack, page["Stacks"])
             if "NextToken" not in page:
@@ -154,41 +147,41 @@ class CfnHelper:
             self._sleep(PAGE_PAUSE)
 
     def delete(self, stack_id: str, removal: Removal, role_arn: str = "") -> None:
-        """Have a stack deleted. By its ARN: another one of its name may come. No error if it is gone.
+        """Delete a stack by its ARN, since its name may belong to another by now; no error if it is gone.
 
-        Without a role, CloudFormation takes the one that made the stack.
+        Without a role, CloudFormation uses the one that created the stack.
         """
-        more: _Deletion = {"RetainResources": list(removal.retain)} if removal.retain else {}
+        options: _Deletion = {"RetainResources": list(removal.retain)} if removal.retain else {}
         if removal.by_force:
-            more["DeletionMode"] = "FORCE_DELETE_STACK"
-        with translated(f"delete {stack_id}"):
+            options["DeletionMode"] = "FORCE_DELETE_STACK"
+        with _errors(f"delete {stack_id}"):
             try:
                 self._client.delete_stack(
-                    StackName=stack_id, ClientRequestToken=removal.token, **more, **_role(role_arn)
+                    StackName=stack_id, ClientRequestToken=removal.token, **options, **_role(role_arn)
                 )
             except ClientError as error:
-                if not is_absent(error):
+                if not is_absent_stack(error):
                     raise
 
     def cancel_update(self, stack_id: str, token: str) -> None:
-        """Call back an update that is under way."""
-        with translated(f"cancel the update of {stack_id}"):
+        """Cancel an update in progress."""
+        with _errors(f"cancel the update of {stack_id}"):
             self._client.cancel_update_stack(StackName=stack_id, ClientRequestToken=token)
 
     def roll_back(self, stack_id: str, token: str, role_arn: str = "") -> None:
-        """Roll back an update that failed and was left as it was."""
-        with translated(f"roll back {stack_id}"):
+        """Roll back an update that failed without a rollback."""
+        with _errors(f"roll back {stack_id}"):
             self._client.rollback_stack(StackName=stack_id, ClientRequestToken=token, **_role(role_arn))
 
     def continue_rollback(self, stack_id: str, token: str, role_arn: str = "") -> None:
-        """Go on with the rollback of an update, after it failed."""
-        with translated(f"continue the rollback of {stack_id}"):
+        """Continue the rollback of an update after it failed."""
+        with _errors(f"continue the rollback of {stack_id}"):
             self._client.continue_update_rollback(
                 StackName=stack_id, ClientRequestToken=token, **_role(role_arn)
             )
 
     def first_failure(self, stack_id: str) -> str:
-        """Say what failed first in the last operation on a stack, `<resource>: <reason>`, or nothing."""
+        """Return what failed first in the last operation on a stack, `<resource>: <reason>`, or ""."""
         found = ""
         for event in self._events(stack_id):
             status = event.get("ResourceStatus", "")
@@ -197,9 +190,9 @@ class CfnHelper:
         return found
 
     def failed_resources(self, stack_id: str) -> Sequence[str]:
-        """Return the logical ids of what the last operation on a stack left failed.
+        """Return the logical ids of the resources whose last event in the last operation is a failure.
 
-        What failed first and was done in a second try isn't among them: CloudFormation won't retain it.
+        A resource that CloudFormation deleted in a second try isn't one: it refuses to retain it.
         """
         last: dict[str, str] = {}
         for event in self._events(stack_id):
@@ -209,7 +202,7 @@ class CfnHelper:
     def _events(self, stack_id: str) -> "Iterator[StackEventTypeDef]":
         """Return the resources' events of the last operation, newest first."""
         pages = self._client.get_paginator("describe_stack_events").paginate(StackName=stack_id)
-        with translated(f"read the events of {stack_id}"):
+        with _errors(f"read the events of {stack_id}"):
             for event in (event for page in pages for event in page["StackEvents"]):
                 status = event.get("ResourceStatus", "")
                 of_stack = event.get("PhysicalResourceId") == event["StackId"]
@@ -219,19 +212,19 @@ class CfnHelper:
                     yield event
 
     def wait(self, stack_id: str, deadline: float, pause: float = 5) -> Stack:
-        """Poll until the stack stays as it is. Blocks, so not for a web worker.
+        """Poll until the stack is stable. It blocks, so a web worker must not call it.
 
-        `deadline` and `pause` are in seconds. Raises StackFailed when the deadline passes first. Takes an
-        ARN, since an absent stack counts as not seen yet: DescribeStacks lags behind for seconds.
+        `deadline` and `pause` are in seconds. Raises StackFailed after the deadline. It expects an ARN,
+        because an absent stack counts as not visible yet: DescribeStacks lags by seconds.
         """
         ends = self._clock() + deadline
         while True:
             stack = self.describe(stack_id)
-            if stack is not None and cfn_status.is_settled(stack.phase):
+            if stack is not None and cfn_status.is_stable(stack.phase):
                 return stack
             if self._clock() >= ends:
-                seen = stack.status if stack is not None else "absent"
-                raise StackFailed(f"The stack {stack_id} is still {seen} after {deadline:.0f} s.")
+                status = stack.status if stack is not None else "absent"
+                raise StackFailed(f"The stack {stack_id} is still {status} after {deadline:.0f} s.")
             self._sleep(pause)
 
 
@@ -240,19 +233,19 @@ def _role(role_arn: str) -> "_Role":
 
 
 def _is_consequence(event: "StackEventTypeDef") -> bool:
-    """Whether a resource failed only because another one had."""
+    """Whether a resource failed only because another one did."""
     return "cancelled" in event.get("ResourceStatusReason", "").lower()
 
 
-def _stack(told: "StackTypeDef") -> Stack:
+def _stack(found: "StackTypeDef") -> Stack:
     return Stack(
-        stack_id=told.get("StackId", told["StackName"]),
-        name=told["StackName"],
-        phase=cfn_status.phase_of(told["StackStatus"]),
-        status=told["StackStatus"],
-        status_reason=told.get("StackStatusReason", ""),
-        outputs={o["OutputKey"]: o["OutputValue"] for o in told.get("Outputs", ())},
-        tags={tag["Key"]: tag["Value"] for tag in told.get("Tags", ())},
-        created_at=told["CreationTime"].timestamp(),
-        deleted_at=told["DeletionTime"].timestamp() if "DeletionTime" in told else 0.0,
+        stack_id=found.get("StackId", found["StackName"]),
+        name=found["StackName"],
+        phase=cfn_status.phase_of(found["StackStatus"]),
+        status=found["StackStatus"],
+        status_reason=found.get("StackStatusReason", ""),
+        outputs={o["OutputKey"]: o["OutputValue"] for o in found.get("Outputs", ())},
+        tags={tag["Key"]: tag["Value"] for tag in found.get("Tags", ())},
+        created_at=found["CreationTime"].timestamp(),
+        deleted_at=found["DeletionTime"].timestamp() if "DeletionTime" in found else 0.0,
     )

@@ -1,4 +1,4 @@
-"""What each of CloudFormation's words means for us. No other file compares a stack status."""
+"""Translates CloudFormation's stack statuses into phases. No other file compares a stack status."""
 
 from orchestration.domain.node import StackPhase
 
@@ -13,16 +13,16 @@ PHASES: dict[str, StackPhase] = {
     "DELETE_COMPLETE": StackPhase.ABSENT,
     "DELETE_FAILED": StackPhase.UNDELETABLE,
     "REVIEW_IN_PROGRESS": StackPhase.EMPTY,
-    # Nothing here updates; an operator does. The old resources go on serving meanwhile.
+    # Only operators update stacks. The old resources serve meanwhile.
     "UPDATE_IN_PROGRESS": StackPhase.UPDATING,
-    "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": StackPhase.SETTLING,
+    "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": StackPhase.FINISHING,
     "UPDATE_COMPLETE": StackPhase.USABLE,
     "UPDATE_FAILED": StackPhase.HALF_UPDATED,
-    "UPDATE_ROLLBACK_IN_PROGRESS": StackPhase.SETTLING,
-    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": StackPhase.SETTLING,
+    "UPDATE_ROLLBACK_IN_PROGRESS": StackPhase.FINISHING,
+    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": StackPhase.FINISHING,
     "UPDATE_ROLLBACK_COMPLETE": StackPhase.USABLE,
     "UPDATE_ROLLBACK_FAILED": StackPhase.STUCK,
-    # Nothing here imports; an operator does, and isn't to be disturbed.
+    # Only operators import resources, and the service doesn't interfere.
     "IMPORT_IN_PROGRESS": StackPhase.IMPORTING,
     "IMPORT_ROLLBACK_IN_PROGRESS": StackPhase.IMPORTING,
     "IMPORT_COMPLETE": StackPhase.IMPORTED,
@@ -36,7 +36,7 @@ _MOVING = frozenset(
         StackPhase.FAILING,
         StackPhase.DELETING,
         StackPhase.UPDATING,
-        StackPhase.SETTLING,
+        StackPhase.FINISHING,
         StackPhase.IMPORTING,
         StackPhase.UNKNOWN,
     }
@@ -47,20 +47,20 @@ _OPERATION_STARTS = frozenset(
 
 
 def phase_of(status: str) -> StackPhase:
-    """Translate a stack status; a word that CloudFormation adds one day is UNKNOWN, and waited for."""
+    """Translate a stack status. An unknown one is UNKNOWN: the service waits until it changes."""
     return PHASES.get(status, StackPhase.UNKNOWN)
 
 
-def is_settled(phase: StackPhase) -> bool:
-    """Whether the stack stays as it is until somebody acts."""
+def is_stable(phase: StackPhase) -> bool:
+    """Whether CloudFormation has finished: the stack stays in this phase until somebody acts."""
     return phase not in _MOVING
 
 
 def is_failure(status: str) -> bool:
-    """Whether an event with this resource or stack status reports a failure."""
+    """Whether this status of a resource or a stack reports a failure."""
     return status.endswith("_FAILED")
 
 
 def starts_operation(status: str) -> bool:
-    """Whether the stack's own event with this status is the first of what somebody asked for."""
+    """Whether a stack's event with this status is the first of an operation that a caller requested."""
     return status in _OPERATION_STARTS

@@ -1,13 +1,10 @@
-"""The border to ECS: what a node's task said before it stopped. Its client is passed in."""
+"""Calls ECS: looks up why the task of a node stopped."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
-
-from orchestration.domain.errors import Upstream
+from orchestration.aws import upstream_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
@@ -16,56 +13,49 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EcsTasks:
-    """Tells why tasks stopped. ECS remembers a stopped task for about an hour."""
+    """The tasks of ECS. A stopped task stays visible for about an hour."""
 
     client: "ECSClient"
 
-    def last_words(self, cluster: str, family: str, since: float) -> str:
-        """Say in a sentence why the newest task of a family stopped; nothing if none has.
+    def stop_reason(self, cluster: str, family: str, since: float) -> str:
+        """Return a sentence about why the newest task of a family stopped, or "" if none has.
 
-        Tasks made before `since`, in seconds since the epoch, are another launch's. Two calls at most. Raises
-        Upstream.
+        Tasks created before `since`, in seconds since the epoch, belong to another launch. At most two calls.
+        Raises Upstream.
         """
-        try:
+        with upstream_errors("ECS", f"tell of {family}"):
             tasks = self._stopped(cluster, family)
-        except ClientError as error:
-            told = error.response["Error"]
-            raise Upstream(f"ECS would not tell of {family}: {told['Code']}: {told['Message']}") from error
-        except BotoCoreError as error:
-            raise Upstream(f"ECS could not tell of {family}: {error}") from error
-        except ResponseParserError as error:  # a page of HTML, from something in between
-            raise Upstream(f"ECS could not tell of {family}: its answer can't be read.") from error
-        ours = [task for task in tasks if _made_at(task) >= since]
-        return _sentence(max(ours, key=_made_at)) if ours else ""
+        recent = [task for task in tasks if _created_at(task) >= since]
+        return _sentence(max(recent, key=_created_at)) if recent else ""
 
     def _stopped(self, cluster: str, family: str) -> "Sequence[TaskTypeDef]":
-        """Describe up to 100, more than a service that fails to start leaves behind within the hour."""
+        """Describe up to 100 tasks; a service that fails to start leaves fewer within an hour."""
         found = self.client.list_tasks(cluster=cluster, family=family, desiredStatus="STOPPED")
         if not found["taskArns"]:
             return ()
-        # Of those that ECS forgets between the two calls, it says so; the others are in the answer.
+        # A task that ECS drops between the two calls is in `failures`, not in `tasks`.
         return self.client.describe_tasks(cluster=cluster, tasks=found["taskArns"])["tasks"]
 
 
-def _made_at(task: "TaskTypeDef") -> float:
-    made = task.get("createdAt")
-    return made.timestamp() if made is not None else 0.0
+def _created_at(task: "TaskTypeDef") -> float:
+    created = task.get("createdAt")
+    return created.timestamp() if created is not None else 0.0
 
 
 def _sentence(task: "TaskTypeDef") -> str:
     reason = task.get("stoppedReason") or "ECS gave no reason"
     details = [
-        f" (container {container.get('name', '')}: {', '.join(words)})"
+        f" (container {container.get('name', '')}: {', '.join(known)})"
         for container in task.get("containers", ())
-        if (words := list(_words(container, reason)))
+        if (known := list(_details(container, reason)))
     ]
     return f"Task stopped: {reason}{''.join(details)}"
 
 
-def _words(container: "ContainerTypeDef", told_already: str) -> Iterator[str]:
-    """A container repeats its task's reason where it is the cause of it."""
+def _details(container: "ContainerTypeDef", task_reason: str) -> Iterator[str]:
+    """Return reason and exit code. A container that stopped its task repeats the task's reason."""
     reason = container.get("reason", "")
-    if reason and reason not in told_already:
+    if reason and reason not in task_reason:
         yield reason
     if "exitCode" in container:
         yield f"exit code {container['exitCode']}"

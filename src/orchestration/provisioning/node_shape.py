@@ -1,10 +1,10 @@
-"""What node stacks are made of beside the node's name: image, size and kind of capacity."""
+"""Image, size and capacity provider of node stacks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 ON_DEMAND, SPOT = "FARGATE", "FARGATE_SPOT"
-"""The capacity providers that every cluster may have, by their names."""
+"""Fargate's capacity providers."""
 
 SIZES: Mapping[int, tuple[int, ...]] = {
     256: (512, 1024, 2048),
@@ -13,29 +13,29 @@ SIZES: Mapping[int, tuple[int, ...]] = {
     2048: tuple(range(4096, 16384 + 1, 1024)),
     4096: tuple(range(8192, 30720 + 1, 1024)),
 }
-"""CPU, in 1/1024 of one, to the memory in MiB that Fargate gives with it, by its documentation of task sizes.
+"""Maps CPU units (1024 are one CPU) to the memory sizes in MiB that Fargate allows, by its documentation.
 
-The sizes beyond are left out: a node averages in one process.
+Larger sizes are left out: a node averages in one process.
 """
 MEMORIES = tuple(sorted({memory for memories in SIZES.values() for memory in memories}))
 
 
 @dataclass(frozen=True, slots=True)
 class NodeShape:
-    """How new nodes are; those that are up stay as they are. `cpu` and `memory` as in `SIZES`."""
+    """Configuration of new nodes; running nodes keep theirs. `cpu` and `memory` are as in `SIZES`."""
 
     image: str
     cpu: int = 512
     memory: int = 2048
     spot: bool = False
-    """Take capacity that costs a third, and may be taken away at two minutes' notice, or not be there."""
+    """Use Spot capacity: a third of the price, may be unavailable or interrupted at two minutes' notice."""
     read_only: bool = True
-    """Nothing can be written to the task's files. Our node needs none; the original image does."""
+    """Mount the root file system read-only. Our node allows it; the original image doesn't."""
 
     def parameters(self, attempt: int = 1) -> dict[str, str]:
-        """Return it as parameters of the node's template.
+        """Return the shape as parameters of the node template.
 
-        Only a first attempt asks for Spot: the next one must not fail for want of it.
+        Only the first attempt uses Spot, so that the next one can't fail for lack of Spot capacity.
         """
         return {
             "NodeImage": self.image,
@@ -46,7 +46,7 @@ class NodeShape:
         }
 
 
-def usual_node_image(service_image: str) -> str:
-    """Return where the deploy workflow pushes our node: tag `node` in the repository of the service."""
+def default_node_image(service_image: str) -> str:
+    """Return the image that the deploy workflow pushes: tag `node` in the repository of the service."""
     path, slash, name = service_image.partition("@")[0].rpartition("/")
     return f"{path}{slash}{name.partition(':')[0]}:node"

@@ -1,4 +1,4 @@
-"""Launch, describe and retire the stack of a node: the port `NodeStacks`, on CloudFormation."""
+"""Launches, describes and deletes the stacks of nodes: the port `NodeStacks`, on CloudFormation."""
 
 import hashlib
 import time
@@ -13,6 +13,7 @@ from orchestration.domain.node import ABSENT_STACK, ListedStack, Node, NodeStack
 from orchestration.domain.ports import Deletion
 from orchestration.provisioning.cfn_helper import CfnHelper, NewStack, Removal, Stack, Template
 from orchestration.provisioning.ecs_tasks import EcsTasks
+from orchestration.provisioning.names import CLUSTER_NAME_OUTPUT, NODE_ADDRESS_OUTPUT
 from orchestration.provisioning.node_shape import NodeShape
 from orchestration.provisioning.synthesizer import TemplateName, load_template
 
@@ -24,13 +25,10 @@ log = structlog.get_logger(__name__)
 NODE_TAG = "artificien:node-id"
 DATASET_TAG = "artificien:dataset-id"
 GENERATION_TAG = "artificien:generation"
-ADDRESS_OUTPUT = "PyGridNodeLoadBalancerDNS"
 
-CLUSTER_NAME = "ClusterName"
-
-_SERVING = frozenset({StackPhase.USABLE, StackPhase.UPDATING, StackPhase.SETTLING, StackPhase.IMPORTED})
-_OUTPUTS_KEPT = 300.0  # seconds; a cluster's outputs change only when an operator deploys it again
-_LONGEST_TAG = 256
+_SERVING = frozenset({StackPhase.USABLE, StackPhase.UPDATING, StackPhase.FINISHING, StackPhase.IMPORTED})
+_OUTPUTS_LIFETIME = 300.0  # seconds; the outputs only change when an operator updates the cluster stack
+_LONGEST_TAG = 256  # characters
 
 
 def _node_template() -> Template:
@@ -38,7 +36,7 @@ def _node_template() -> Template:
 
 
 class CloudFormationNodeStacks:
-    """Implements `NodeStacks`. A stack that doesn't carry the node's tag is never touched."""
+    """Implements `NodeStacks`. It never changes a stack without the node's tag."""
 
     def __init__(
         self,
@@ -53,9 +51,9 @@ class CloudFormationNodeStacks:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Name stacks `<prefix>-<node id>-<generation>`; `cluster_stack` made the cluster they run in.
+        """Name stacks `<prefix>-<node id>-<generation>`; they run in the cluster of `cluster_stack`.
 
-        CloudFormation acts with the role `role_arn`, or, without one, with the caller's own rights.
+        CloudFormation acts with the role `role_arn`; without one, with the caller's permissions.
         """
         self._stacks = CfnHelper(client, sleep=sleep)
         self._tasks = tasks
@@ -68,7 +66,7 @@ class CloudFormationNodeStacks:
         self._cluster: tuple[float, Mapping[str, str]] | None = None
 
     def describe(self, node: Node) -> NodeStack:
-        """Return the stack of this generation: by its ARN once that is known, else by its name."""
+        """Return the stack of this generation: by its ARN if that is known, else by its name."""
         stack = self._stacks.describe(node.stack_id or self._name(node))
         if stack is None:
             return NodeStack(StackPhase.UNSEEN, node.stack_id) if node.stack_id else ABSENT_STACK
@@ -79,43 +77,43 @@ class CloudFormationNodeStacks:
         return _seen(stack)
 
     def all(self) -> Iterator[ListedStack]:
-        """Return every stack with our tags and names; stacks of others in the account are passed over."""
+        """Return every stack whose tags and name are those of a node; ignores the account's other stacks."""
         for stack in self._stacks.all():
             node_id, generation = stack.tags.get(NODE_TAG), stack.tags.get(GENERATION_TAG, "")
             if node_id and generation.isdecimal() and stack.name == f"{self._prefix}-{node_id}-{generation}":
                 yield ListedStack(node_id, int(generation), stack.created_at, _seen(stack))
 
     def explain(self, node: Node, stack: NodeStack) -> str:
-        """Return what failed first among the stack's resources, and what ECS says of the node's task."""
+        """Return the first failure among the stack's resources, and why the node's task stopped."""
         failure = self._stacks.first_failure(stack.stack_id) if stack.stack_id else ""
-        return " ".join(filter(None, [failure, self._last_words(node)])) or stack.remark
+        return " ".join(filter(None, [failure, self._stop_reason(node)])) or stack.remark
 
-    def _last_words(self, node: Node) -> str:
-        """What failed has to go, told of or not: an ECS that says nothing stops nobody."""
+    def _stop_reason(self, node: Node) -> str:
+        """Return "" if ECS can't be reached: the failed stack must be deleted anyway."""
         try:
-            cluster = self._cluster_outputs().get(CLUSTER_NAME, "")
+            cluster = self._cluster_outputs().get(CLUSTER_NAME_OUTPUT, "")
             family = f"{self._prefix}-{node.node_id}"
-            return self._tasks.last_words(cluster, family, since=node.launched_at)
+            return self._tasks.stop_reason(cluster, family, since=node.launched_at)
         except Upstream as error:
-            log.warning("node.no_last_words", node_id=node.node_id, cause=str(error))
+            log.warning("task.lookup_failed", node_id=node.node_id, cause=str(error))
             return ""
 
     def launch(self, node: Node, secret_reference: str) -> str | None:
-        """Create the stack of this generation and return its ARN; None if it is there already.
+        """Create the stack of this generation and return its ARN; None if it exists.
 
-        `secret_reference` is the ARN of the node's secret. Raises StackFailed when CloudFormation refuses, or
-        when there is no cluster to launch into.
+        `secret_reference` is the ARN of the node's secret. Raises StackFailed if CloudFormation refuses, or
+        if there is no usable cluster.
         """
         name = self._name(node)
         template = self._template()
-        own = {"NodeId": node.node_id, "NodeSecretArn": secret_reference}
-        own |= self._shape.parameters(node.attempts)
+        parameters = {"NodeId": node.node_id, "NodeSecretArn": secret_reference}
+        parameters |= self._shape.parameters(node.attempts)
         return self._stacks.create(
             NewStack(
                 name=name,
                 template=template,
                 token=_token("launch", node, name),
-                parameters=own | self._from_cluster(template["Parameters"].keys() - own.keys()),
+                parameters=parameters | self._from_cluster(template["Parameters"].keys() - parameters.keys()),
                 tags={
                     NODE_TAG: node.node_id,
                     DATASET_TAG: tag_value(node.dataset_id),
@@ -126,20 +124,20 @@ class CloudFormationNodeStacks:
         )
 
     def delete(self, node: Node, stack: NodeStack, how: Deletion) -> Sequence[str]:
-        """Have the stack deleted, no error if it is gone; return what is to be left behind."""
+        """Delete the stack and return the resources that are left behind; no error if it is gone."""
         if stack.stack_id is None:
             return ()
-        resisting = () if how is Deletion.PLAIN else self._stacks.failed_resources(stack.stack_id)
+        failed = () if how is Deletion.PLAIN else self._stacks.failed_resources(stack.stack_id)
         removal = Removal(
             _token("delete", node, stack.stack_id),
-            retain=resisting if how is Deletion.RETAINING else (),
+            retain=failed if how is Deletion.RETAINING else (),
             by_force=how is Deletion.BY_FORCE,
         )
         self._stacks.delete(stack.stack_id, removal, self._role_arn)
-        return resisting
+        return failed
 
     def cancel_update(self, node: Node, stack: NodeStack) -> None:
-        """Call back an update that is under way."""
+        """Cancel an update in progress."""
         if stack.stack_id:
             self._stacks.cancel_update(stack.stack_id, _token("cancel", node, stack.stack_id))
 
@@ -150,7 +148,7 @@ class CloudFormationNodeStacks:
             self._stacks.roll_back(stack.stack_id, token, self._role_arn)
 
     def continue_rollback(self, node: Node, stack: NodeStack) -> None:
-        """Go on with a rollback that failed."""
+        """Continue a rollback that failed."""
         if stack.stack_id:
             token = _token("continue", node, stack.stack_id)
             self._stacks.continue_rollback(stack.stack_id, token, self._role_arn)
@@ -159,7 +157,7 @@ class CloudFormationNodeStacks:
         return f"{self._prefix}-{node.node_id}-{node.generation}"
 
     def _from_cluster(self, names: set[str]) -> dict[str, str]:
-        """Pick parameters from the cluster's outputs, which are named like them. Raises StackFailed."""
+        """Return the cluster's outputs of these names. Raises StackFailed if one is missing."""
         outputs = self._cluster_outputs()
         missing = sorted(names - outputs.keys())
         if missing:
@@ -168,7 +166,7 @@ class CloudFormationNodeStacks:
 
     def _cluster_outputs(self) -> Mapping[str, str]:
         now = self._clock()
-        if self._cluster is not None and now - self._cluster[0] < _OUTPUTS_KEPT:
+        if self._cluster is not None and now - self._cluster[0] < _OUTPUTS_LIFETIME:
             return self._cluster[1]
         stack = self._stacks.describe(self._cluster_stack)
         if stack is None or stack.phase not in _SERVING:
@@ -179,9 +177,9 @@ class CloudFormationNodeStacks:
 
 
 def tag_value(text: str) -> str:
-    """Write free text as a tag value: letters, digits and `_.-` stay, any other byte becomes `=XX`.
+    """Encode text as a tag value: letters, digits and `_.-` stay, every other byte becomes `=XX`.
 
-    CloudFormation takes letters, digits, spaces and `_.:/=+-@`, at most 256; longer text is hashed.
+    CloudFormation allows at most 256 letters, digits, spaces and `_.:/=+-@`; longer text is hashed.
     """
     encoded = quote(text, safe="").replace("~", "%7E").replace("%", "=")
     if len(encoded) <= _LONGEST_TAG:
@@ -190,17 +188,19 @@ def tag_value(text: str) -> str:
 
 
 def _seen(stack: Stack) -> NodeStack:
-    # A stack keeps its outputs when it is deleted; the name in them may be another's by then.
-    address = stack.outputs.get(ADDRESS_OUTPUT) if stack.phase in _SERVING else None
+    # A deleted stack keeps its outputs, whose address may belong to another node by then.
+    address = stack.outputs.get(NODE_ADDRESS_OUTPUT) if stack.phase in _SERVING else None
     unknown = f"The stack is {stack.status}." if stack.phase is StackPhase.UNKNOWN else ""
     remark = stack.status_reason or unknown
     return NodeStack(stack.phase, stack.stack_id, address, stack.deleted_at, remark)
 
 
-def _token(wish: str, node: Node, what: str) -> str:
-    """Derive a ClientRequestToken (at most 128 letters, digits and hyphens): same wish, same token.
+def _token(operation: str, node: Node, target: str) -> str:
+    """Derive a ClientRequestToken (at most 128 letters, digits and hyphens): same request, same token.
 
-    What failed must be asked for with another token, else it is taken for a repetition: hence the counts.
+    CloudFormation ignores a token that it has seen, also of a failed operation. The counts of attempts in the
+    record make the token of the next attempt another one.
     """
-    parts = (wish, what, *map(str, (node.generation, node.deletions, int(node.deletion_at), node.repairs)))
-    return f"{wish}-{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:40]}"
+    counts = (node.generation, node.deletions, int(node.deletion_at), node.repairs)
+    parts = (operation, target, *map(str, counts))
+    return f"{operation}-{hashlib.sha256('/'.join(parts).encode()).hexdigest()[:40]}"

@@ -1,1 +1,1 @@
-"""How the diffs of a cycle become one."""
+"""Averages the diffs of a cycle into the next checkpoint."""

@@ -1,4 +1,4 @@
-"""Ending a cycle: the average of its diffs becomes the next checkpoint."""
+"""Closing a cycle: the average of its diffs becomes the next checkpoint."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -6,69 +6,69 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import structlog
 
-from pygrid_node.averaging.rules import Arrays, AveragingRule, averaging_rule
-from pygrid_node.entities import Cycle, Process
+from pygrid_node.averaging.plans import Arrays, AveragingRule, averaging_rule
+from pygrid_node.entities import Cycle, HostedModel
+from pygrid_node.storage.blobs import Deleted
 from pygrid_node.storage.cycles import CycleStore
-from pygrid_node.storage.processes import ProcessStore
+from pygrid_node.storage.models import ModelStore
 from pygrid_wire import Tensor, decode_tensors, encode_tensors
 
 _log = structlog.get_logger()
 
 
 class CycleCloser:
-    """Averages due cycles: slow work outside of transactions, then one that decides who was first."""
+    """Averages due cycles outside of transactions; one last transaction closes the cycle."""
 
     def __init__(
-        self, processes: ProcessStore, cycles: CycleStore, clock: Callable[[], float] = time.time
+        self, models: ModelStore, cycles: CycleStore, clock: Callable[[], float] = time.time
     ) -> None:
-        """Read and write these stores."""
-        self._processes = processes
+        """Use these stores."""
+        self._models = models
         self._cycles = cycles
         self._clock = clock
 
     def close(self, cycle_id: int) -> Iterator[None]:
-        """End a due cycle, unless somebody else has: `new = old - average`, calculated in float64.
+        """Close a due cycle: `new = old - average`, calculated in float64.
 
-        To be iterated over: each step takes one diff, so that others can work between two; the last one is
-        the transaction. Whoever stops before has changed nothing.
+        Iterate over the result: each step adds one diff and the last one is the transaction, so an iteration
+        that stops early has changed nothing. Nothing happens if the cycle is not due.
+
+        The cycle is sealed first: from then on it accepts no diff. Otherwise a worker whose report arrives
+        during the averaging would be told "success" for a diff that no checkpoint ever contains.
+
+        Replicas do not lock a cycle, since a replica that died would keep the lock. Several may average the
+        same cycle; the first transaction closes it and deletes its diffs, and the others find that and stop.
         """
-        self._cycles.seal(cycle_id, self._clock())
-        cycle = self._cycles.cycle(cycle_id)
-        if cycle is None or cycle.is_closed or not cycle.is_full:
+        if (cycle := self._cycles.seal(cycle_id, self._clock())) is None:
             return
-        process = self._processes.get(cycle.process_id)
-        rule = self._rule(process)
-        diff_ids = self._cycles.diff_ids(cycle_id)
-        for diff_id in diff_ids:
-            # Whoever closes a cycle deletes its diffs.
-            if (body := self._cycles.diff(diff_id)) is None:
-                return
-            rule.add([tensor.values for tensor in decode_tensors(body)])
-            del body
-            yield
-        if diff_ids:
-            self._finish(cycle, process, rule)
+        model = self._models.get(cycle.model_id)
+        plan = self._models.averaging_plan(model.id)
+        rule = averaging_rule(plan, model.parameters, model.server_config.diffs_at_once)
+        try:
+            for body in self._cycles.diffs(cycle):
+                rule.add([tensor.values for tensor in decode_tensors(body)])
+                yield
+        except Deleted:
+            return
+        self._finish(cycle, model, rule)
 
-    def _finish(self, cycle: Cycle, process: Process, rule: AveragingRule) -> None:
-        old = decode_tensors(self._processes.checkpoint(process.id, cycle.number).read())
-        new = _stepped(old, rule.average())
+    def _finish(self, cycle: Cycle, model: HostedModel, rule: AveragingRule) -> None:
+        old = decode_tensors(self._models.checkpoint(model.id, cycle.number).read())
+        new = _subtracted(old, rule.average())
         if not all(np.isfinite(tensor.values).all() for tensor in new):
-            # Every diff was finite: an overflow, or an averaging plan that divides by zero. The cycle ends
-            # all the same, else its model would be stuck for good.
-            _log.warning("average_not_finite", model=process.name, cycle=cycle.number)
+            # Every diff was finite, so this is an overflow, or an averaging plan that divides by zero. The
+            # cycle is closed with the old numbers: repeating the averaging gives the same and blocks the
+            # model.
+            _log.warning("average.not_finite", model=model.name, cycle=cycle.number)
             new = old
         state = encode_tensors(new)
-        del old, new  # the model is held once while it is packed and kept
-        if self._cycles.close(cycle, process, state, self._clock()):
-            _log.info("cycle_closed", model=process.name, cycle=cycle.number, diffs=cycle.counted)
-
-    def _rule(self, process: Process) -> AveragingRule:
-        plan = self._processes.averaging_plan(process.id)
-        return averaging_rule(plan, process.parameters, process.server_config.diffs_at_once)
+        del old, new  # so that only one copy of the model is in memory while it is stored
+        if self._cycles.close(cycle, model, state, self._clock()):
+            _log.info("cycle.closed", model=model.name, cycle=cycle.number, diffs=cycle.counted)
 
 
-def _stepped(old: Sequence[Tensor], average: Arrays) -> list[Tensor]:
-    """The new tensors; takes the average apart, so that there is one large float64 array less with each."""
+def _subtracted(old: Sequence[Tensor], average: Arrays) -> list[Tensor]:
+    """Return the new tensors. Empties `average`, to free each large float64 array as soon as it is used."""
     new = []
     average.reverse()
     with np.errstate(all="ignore"):

@@ -1,1 +1,1 @@
-"""What the node remembers, in SQL. The only package that knows SQLAlchemy."""
+"""The node's database. Only this package imports SQLAlchemy."""

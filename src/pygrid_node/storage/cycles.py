@@ -1,36 +1,44 @@
-"""Cycles: who is in them, what was reported, and how they end."""
+"""Workers, cycles, assignments and diffs, and the progress messages of closed cycles."""
 
 import json
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from pygrid_node.entities import Assignment, Cycle, Place, Process, Worker
+from pygrid_node.entities import Assignment, Cycle, HostedModel, Lease, Progress, Worker
 from pygrid_node.errors import CycleOver, WorkerNotFound
-from pygrid_node.storage.blobs import Blob, Gone, Packed, pack
-from pygrid_node.storage.database import Database, can_be_kept
-from pygrid_node.storage.processes import first_cycle, insert_checkpoint
+from pygrid_node.storage.blobs import Blob, Deleted, Packed, pack
+from pygrid_node.storage.database import Database, is_storable
+from pygrid_node.storage.models import first_cycle, insert_checkpoint
 from pygrid_node.storage.schema import assignments, cycles, diff_parts, diffs, outbox, workers
 from pygrid_wire import Bytes
 
+_OPEN = cycles.c.closed_at.is_(None)
+_FULL = cycles.c.counted >= cycles.c.wanted
+
 
 class CycleStore:
-    """Keeps workers, cycles and diffs. What must not happen twice is a condition of its own statement."""
+    """Stores workers, cycles and diffs.
+
+    Replicas share the database, so whatever must not happen twice is a condition of the statement that does
+    it.
+    """
 
     def __init__(self, database: Database) -> None:
-        """Keep them in `database`."""
+        """Use `database`."""
         self._database = database
 
     def add_worker(self, worker: Worker) -> None:
-        """Keep a new worker."""
+        """Store a new worker."""
         with self._database.writing(synced=False) as connection:
-            connection.execute(insert(workers).values(id=worker.id, process_id=worker.process_id))
+            connection.execute(insert(workers).values(id=worker.id, process_id=worker.model_id))
 
     def worker(self, worker_id: Any) -> Worker:
-        """The worker of an id; raises `WorkerNotFound`."""
-        if not can_be_kept(text := str(worker_id)):
+        """Return the worker with this id. Raises `WorkerNotFound`."""
+        if not is_storable(text := str(worker_id)):
             raise WorkerNotFound
         with self._database.reading() as connection:
             row = connection.execute(select(workers).where(workers.c.id == text)).first()
@@ -38,26 +46,32 @@ class CycleStore:
             raise WorkerNotFound
         return Worker(row.id, row.process_id)
 
-    def open_cycle(self, process_id: int) -> Cycle | None:
-        """The cycle that runs now; None after the last one."""
-        return self._cycle((cycles.c.process_id == process_id) & _OPEN)
+    def open_cycle(self, model_id: int) -> Cycle | None:
+        """Return the model's open cycle; None after the last one."""
+        return self._cycle((cycles.c.process_id == model_id) & _OPEN)
+
+    def all_open(self) -> list[Cycle]:
+        """Return the open cycles of all models."""
+        with self._database.reading() as connection:
+            query = select(cycles).where(_OPEN).order_by(cycles.c.id)
+            return [_cycle(row) for row in connection.execute(query)]
 
     def cycle(self, cycle_id: int) -> Cycle | None:
-        """The cycle of a number."""
+        """Return the cycle with this id."""
         return self._cycle(cycles.c.id == cycle_id)
 
-    def places(self, worker: Worker, process_id: int) -> list[Place]:
-        """What a worker had, and has, in the cycles of a process."""
+    def leases(self, worker: Worker, model_id: int) -> list[Lease]:
+        """Return the leases of a worker in all cycles of a model."""
         columns = (cycles.c.number, assignments.c.reported_at.is_not(None), assignments.c.lapses_at)
-        own = (assignments.c.worker_id == worker.id) & (cycles.c.process_id == process_id)
+        own = (assignments.c.worker_id == worker.id) & (cycles.c.process_id == model_id)
         with self._database.reading() as connection:
             query = select(*columns).join_from(assignments, cycles).where(own)
-            return [Place(row[0], bool(row[1]), row[2]) for row in connection.execute(query)]
+            return [Lease(row[0], bool(row[1]), row[2]) for row in connection.execute(query)]
 
-    def next_lapse(self, cycle: Cycle, now: float) -> float | None:
-        """When the next place of a cycle lapses; None if all are of workers that have reported."""
+    def next_expiry(self, cycle: Cycle, now: float) -> float | None:
+        """Return when the next lease of a cycle expires; None if every worker in it has reported."""
         query = select(func.min(assignments.c.lapses_at)).where(
-            (assignments.c.cycle_id == cycle.id) & _waited_for(now)
+            (assignments.c.cycle_id == cycle.id) & _is_leased(now)
         )
         with self._database.reading() as connection:
             moment: float | None = connection.execute(query).scalar()
@@ -70,43 +84,50 @@ class CycleStore:
         request_key: str,
         *,
         now: float,
-        lapses_at: float,
-        most: int | None,
+        expires_at: float,
+        max_workers: int | None,
     ) -> str | None:
-        """Give a worker a place in a cycle that has at most `most` of them; the key that proves it.
+        """Assign a worker to a cycle and return the key that proves it.
 
-        A place that has lapsed is given again, with its former key, so that a report that is on its way still
-        counts. None, and no change, if the worker has a place, or if there is none left.
+        A worker whose lease has expired gets its assignment back with the same key, so that a report that is
+        under way still counts. Returns None and changes nothing if the worker has an assignment or if
+        `max_workers` have one.
         """
         own = (assignments.c.worker_id == worker.id) & (assignments.c.cycle_id == cycle.id)
-        lapsed = own & assignments.c.reported_at.is_(None) & (assignments.c.lapses_at <= now)
-        again = update(assignments).where(lapsed).values(lapses_at=lapses_at)
-        row = {"worker_id": worker.id, "cycle_id": cycle.id, "lapses_at": lapses_at}
+        expired = own & assignments.c.reported_at.is_(None) & (assignments.c.lapses_at <= now)
+        renewal = update(assignments).where(expired).values(lapses_at=expires_at)
+        row = {"worker_id": worker.id, "cycle_id": cycle.id, "lapses_at": expires_at}
         try:
             with self._database.writing(synced=False) as connection:
-                key = connection.execute(again.returning(assignments.c.request_key)).scalar()
+                key = connection.execute(renewal.returning(assignments.c.request_key)).scalar()
                 if key is None:
                     connection.execute(insert(assignments).values(row | {"request_key": request_key}))
-                if most is not None:
-                    _check_places(connection, cycle, now, most)
-        except (IntegrityError, _NoneLeftError):
+                if max_workers is not None:
+                    _require_room(connection, cycle, now, max_workers)
+        except (IntegrityError, _CycleHasNoRoom):
             return None
         return request_key if key is None else str(key)
 
-    def assignments(self, worker: Worker) -> list[Assignment]:
-        """All places of a worker, in all cycles."""
+    def assignments(self, worker_id: Any) -> list[Assignment]:
+        """Return all assignments of a worker. Raises `WorkerNotFound`."""
+        if not is_storable(text := str(worker_id)):
+            raise WorkerNotFound
         columns = (assignments.c.id, cycles.c.process_id, cycles.c.id, assignments.c.request_key)
-        query = select(*columns).join_from(assignments, cycles).where(assignments.c.worker_id == worker.id)
+        joined = workers.outerjoin(assignments).outerjoin(cycles, assignments.c.cycle_id == cycles.c.id)
         with self._database.reading() as connection:
-            return [Assignment(*row) for row in connection.execute(query)]
+            query = select(*columns).select_from(joined).where(workers.c.id == text)
+            rows = connection.execute(query).all()
+        if not rows:
+            raise WorkerNotFound
+        return [Assignment(*row) for row in rows if row[0] is not None]
 
     def count_diff(self, assignment: Assignment, body: Bytes, now: float) -> Cycle | None:
-        """Keep a worker's diff, once, while its cycle wants diffs; the cycle as it is with this one.
+        """Store the diff of an assignment, once, while its cycle wants diffs; return the cycle afterwards.
 
-        None, and no change, if the worker's diff was counted before. Raises `CycleOver`, and changes nothing,
-        if the cycle takes no more.
+        Returns None and changes nothing if a diff of the assignment was counted before. Raises `CycleOver`
+        and changes nothing if the cycle accepts no more.
         """
-        diff = pack([body])
+        diff = pack(body)
         with self._database.writing() as connection:
             first = (assignments.c.id == assignment.id) & assignments.c.reported_at.is_(None)
             if not connection.execute(update(assignments).where(first).values(reported_at=now)).rowcount:
@@ -118,42 +139,56 @@ class CycleStore:
             _insert_diff(connection, assignment.cycle_id, diff)
             return _cycle(row)
 
-    def due(self, now: float) -> list[int]:
-        """The open cycles that are to be averaged; see `cycle_rules.is_due`."""
-        due = _OPEN & (_FULL | _late(now))
-        with self._database.reading() as connection:
-            return list(connection.execute(select(cycles.c.id).where(due).order_by(cycles.c.id)).scalars())
+    def seal(self, cycle_id: int, now: float) -> Cycle | None:
+        """Make a due cycle accept no more diffs and return it; None if it is not due.
 
-    def next_end(self, now: float) -> float | None:
-        """When the next open cycle's time is over; None if that of all is."""
-        with self._database.reading() as connection:
-            ends = select(func.min(cycles.c.ends_at)).where(_OPEN & (cycles.c.ends_at > now))
-            moment: float | None = connection.execute(ends).scalar()
-        return moment
-
-    def seal(self, cycle_id: int, now: float) -> None:
-        """Let a cycle whose time is over want no more diffs than it has, if these are enough.
-
-        From then on it is full like any other: no diff is accepted that its average will not hold.
+        A cycle that is due by time gets `wanted = counted`. From then on it is like a cycle that is due by
+        count.
         """
+        this = (cycles.c.id == cycle_id) & _OPEN
+        late = (cycles.c.ends_at <= now) & (cycles.c.counted >= cycles.c.needed)
         with self._database.writing() as connection:
-            late = (cycles.c.id == cycle_id) & _OPEN & _late(now)
-            connection.execute(update(cycles).where(late).values(wanted=cycles.c.counted))
+            connection.execute(update(cycles).where(this & ~_FULL & late).values(wanted=cycles.c.counted))
+            row = connection.execute(select(cycles).where(this & _FULL)).first()
+        return None if row is None else _cycle(row)
 
-    def diff_ids(self, cycle_id: int) -> list[int]:
-        """The diffs of a cycle, in the order of their arrival."""
-        query = select(diffs.c.id).where(diffs.c.cycle_id == cycle_id).order_by(diffs.c.id)
-        with self._database.reading() as connection:
-            return list(connection.execute(query).scalars())
+    def diffs(self, cycle: Cycle) -> Iterator[Bytes]:
+        """Read the diffs of a sealed cycle one by one, in the order of their arrival.
 
-    def diff(self, diff_id: int) -> Bytes | None:
-        """One diff's serialized state; None if its cycle was closed meanwhile."""
+        Raises `Deleted` if another replica closed the cycle meanwhile.
+        """
+        query = select(diffs.c.id).where(diffs.c.cycle_id == cycle.id).order_by(diffs.c.id)
         with self._database.reading() as connection:
-            first = connection.execute(select(diffs.c.body).where(diffs.c.id == diff_id)).scalar()
-        try:
-            return None if first is None else Blob(first, partial(self._diff_part, diff_id)).read()
-        except Gone:
-            return None
+            diff_ids = list(connection.execute(query).scalars())
+        if len(diff_ids) != cycle.counted:
+            raise Deleted
+        for diff_id in diff_ids:
+            with self._database.reading() as connection:
+                first = connection.execute(select(diffs.c.body).where(diffs.c.id == diff_id)).scalar()
+            if first is None:
+                raise Deleted
+            yield Blob(first, partial(self._diff_part, diff_id)).read()
+
+    def close(self, cycle: Cycle, model: HostedModel, checkpoint: Bytes, now: float) -> bool:
+        """Close a cycle: store the checkpoint, add the progress message, open the next cycle.
+
+        It is one transaction. The orchestrator downloads the checkpoint as soon as it has the progress
+        message, so that message must not exist before the checkpoint; and if the node ends after the
+        transaction, the message must exist, since nothing else tells the orchestrator about the cycle.
+
+        Returns False and changes nothing if another replica closed the cycle first.
+        """
+        state = pack(checkpoint)
+        with self._database.writing() as connection:
+            still_open = (cycles.c.id == cycle.id) & _OPEN
+            if not connection.execute(update(cycles).where(still_open).values(closed_at=now)).rowcount:
+                return False
+            insert_checkpoint(connection, model.id, cycle.number + 1, state)
+            _delete_diffs(connection, cycle.id)
+            _open_next(connection, cycle, model, now)
+            body = json.dumps(progress_of(cycle, model))
+            connection.execute(insert(outbox).values(process_id=model.id, body=body))
+            return True
 
     def _diff_part(self, diff_id: int, part: int) -> bytes | None:
         query = select(diff_parts.c.body).where(
@@ -162,68 +197,63 @@ class CycleStore:
         with self._database.reading() as connection:
             return connection.execute(query).scalar()
 
-    def close(self, cycle: Cycle, process: Process, checkpoint: Bytes, now: float) -> bool:
-        """End a cycle in one transaction: checkpoint, next cycle, progress message, diffs dropped.
-
-        False, and no change, if somebody else ended it first.
-        """
-        state = pack([checkpoint])
-        with self._database.writing() as connection:
-            still_open = (cycles.c.id == cycle.id) & _OPEN
-            if not connection.execute(update(cycles).where(still_open).values(closed_at=now)).rowcount:
-                return False
-            insert_checkpoint(connection, process.id, cycle.number + 1, state)
-            _delete_diffs(connection, cycle.id)
-            _open_next(connection, cycle, process, now)
-            body = json.dumps(progress_of(cycle, process))
-            connection.execute(insert(outbox).values(process_id=process.id, body=body))
-            return True
-
     def _cycle(self, condition: ColumnElement[bool]) -> Cycle | None:
         with self._database.reading() as connection:
             row = connection.execute(select(cycles).where(condition)).first()
         return None if row is None else _cycle(row)
 
 
-class _NoneLeftError(Exception):
-    """All places of a cycle are taken."""
+class Outbox:
+    """Progress messages that the orchestrator has not accepted yet; `CycleStore.close` adds them."""
+
+    def __init__(self, database: Database) -> None:
+        """Use `database`."""
+        self._database = database
+
+    def oldest_of_each_model(self) -> list[Progress]:
+        """Return the oldest message of each model that has messages."""
+        oldest = select(func.min(outbox.c.id)).group_by(outbox.c.process_id)
+        with self._database.reading() as connection:
+            rows = connection.execute(select(outbox).where(outbox.c.id.in_(oldest))).all()
+        return [Progress(row.id, row.process_id, row.body) for row in rows]
+
+    def delete(self, progress: Progress) -> None:
+        """Delete a message that the orchestrator accepted, or refused for good."""
+        with self._database.writing() as connection:
+            connection.execute(delete(outbox).where(outbox.c.id == progress.id))
 
 
-_OPEN = cycles.c.closed_at.is_(None)
-_FULL = cycles.c.counted >= cycles.c.wanted
+def progress_of(cycle: Cycle, model: HostedModel) -> dict[str, Any]:
+    """Return the progress message of a closed cycle; `cycle` lets the orchestrator recognize a repetition."""
+    percent = 100 * cycle.number // model.server_config.num_cycles
+    return {"percent_complete": percent, "model_id": model.name, "cycle": cycle.number}
 
 
-def _late(now: float) -> ColumnElement[bool]:
-    return (cycles.c.ends_at <= now) & (cycles.c.counted >= cycles.c.needed)
+class _CycleHasNoRoom(Exception):
+    """All assignments of a cycle are taken; rolls the transaction back."""
 
 
-def _waited_for(now: float) -> ColumnElement[bool]:
+def _is_leased(now: float) -> ColumnElement[bool]:
     return assignments.c.reported_at.is_(None) & (assignments.c.lapses_at > now)
 
 
-def _check_places(connection: Connection, cycle: Cycle, now: float, most: int) -> None:
-    """Raise if more than `most` places are taken, counting those of every transaction that came before.
+def _require_room(connection: Connection, cycle: Cycle, now: float, max_workers: int) -> None:
+    """Raise if more than `max_workers` assignments are taken, those of all earlier transactions included.
 
-    The lock is one that a new place's reference to its cycle goes along with: two transactions that have both
-    written their place must not wait for each other.
+    The lock is compatible with the one that an inserted assignment has on its cycle. A stronger one would
+    make two transactions that have both inserted theirs wait for each other.
     """
     lock = select(cycles.c.id).where(cycles.c.id == cycle.id).with_for_update(key_share=True)
     connection.execute(lock)
-    taken = assignments.c.reported_at.is_not(None) | _waited_for(now)
-    places = select(func.count()).where((assignments.c.cycle_id == cycle.id) & taken)
-    if connection.execute(places).scalar_one() > most:
-        raise _NoneLeftError
+    taken = assignments.c.reported_at.is_not(None) | _is_leased(now)
+    count = select(func.count()).where((assignments.c.cycle_id == cycle.id) & taken)
+    if connection.execute(count).scalar_one() > max_workers:
+        raise _CycleHasNoRoom
 
 
 def _cycle(row: Row[Any]) -> Cycle:
     closed = row.closed_at is not None
     return Cycle(row.id, row.process_id, row.number, row.ends_at, row.wanted, row.needed, row.counted, closed)
-
-
-def progress_of(cycle: Cycle, process: Process) -> dict[str, Any]:
-    """What the orchestration node is told when `cycle` ends; `cycle` lets it tell one call from another."""
-    percent = 100 * cycle.number // process.server_config.num_cycles
-    return {"percent_complete": percent, "model_id": process.name, "cycle": cycle.number}
 
 
 def _insert_diff(connection: Connection, cycle_id: int, diff: Packed) -> None:
@@ -239,7 +269,7 @@ def _delete_diffs(connection: Connection, cycle_id: int) -> None:
     connection.execute(delete(diffs).where(diffs.c.cycle_id == cycle_id))
 
 
-def _open_next(connection: Connection, cycle: Cycle, process: Process, now: float) -> None:
-    if cycle.number < process.server_config.num_cycles:
-        row = first_cycle(process.id, process.server_config, now) | {"number": cycle.number + 1}
+def _open_next(connection: Connection, cycle: Cycle, model: HostedModel, now: float) -> None:
+    if cycle.number < model.server_config.num_cycles:
+        row = first_cycle(model.id, model.server_config, now) | {"number": cycle.number + 1}
         connection.execute(insert(cycles).values(row))

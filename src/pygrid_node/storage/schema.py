@@ -1,4 +1,4 @@
-"""The tables. Plain types only, so that PostgreSQL holds them as well as SQLite."""
+"""The tables, with types that SQLite and PostgreSQL share. A hosted model is a row of `processes`."""
 
 from sqlalchemy import (
     Column,
@@ -27,14 +27,14 @@ processes = Table(
     Column("id", Integer, primary_key=True),
     Column("name", Text, nullable=False),
     Column("version", Text, nullable=False),
-    Column("client_config", Text, nullable=False),  # JSON, given back to workers as it came
+    Column("client_config", Text, nullable=False),  # JSON, sent to workers unchanged
     Column("server_config", Text, nullable=False),  # JSON
     Column("parameters", Text, nullable=False),  # JSON: [[dtype, [dimension, ...]], ...]
     Column("averaging_plan", LargeBinary, nullable=False),  # empty: the mean
     UniqueConstraint("name", "version"),
 )
 
-# One column a form, named after the value of `receive_operations_as`.
+# One column per form, named after the value of `receive_operations_as`.
 plans = Table(
     "plans",
     metadata,
@@ -55,7 +55,7 @@ checkpoints = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
-# What of a checkpoint is beyond the part in its own row; see `blobs.py`.
+# The parts of a checkpoint after the first one, which is in its own row; see `blobs.py`.
 checkpoint_parts = Table(
     "checkpoint_parts",
     metadata,
@@ -74,7 +74,7 @@ cycles = Table(
     Column("number", Integer, nullable=False),
     Column("ends_at", Float, nullable=False),  # seconds since the epoch, as every time here
     Column("wanted", Integer, nullable=False),
-    Column("needed", Integer, nullable=False, server_default="1"),  # to end when its time is over
+    Column("needed", Integer, nullable=False, server_default="1"),  # enough when its time is over
     Column("counted", Integer, nullable=False),
     Column("closed_at", Float),
     UniqueConstraint("process_id", "number"),
@@ -94,7 +94,7 @@ assignments = Table(
     Column("worker_id", ForeignKey("workers.id"), nullable=False),
     Column("cycle_id", ForeignKey("cycles.id"), nullable=False),
     Column("request_key", Text, nullable=False),
-    Column("lapses_at", Float, nullable=False, server_default="0"),
+    Column("lapses_at", Float, nullable=False, server_default="0"),  # when the lease expires
     Column("reported_at", Float),
     UniqueConstraint("worker_id", "cycle_id"),
     Index("assignments_of_cycle", "cycle_id"),
@@ -109,7 +109,7 @@ diffs = Table(
     Index("diffs_of_cycle", "cycle_id"),
 )
 
-# As `checkpoint_parts`.
+# Like `checkpoint_parts`.
 diff_parts = Table(
     "diff_parts",
     metadata,

@@ -1,1 +1,1 @@
-"""HTTP and WebSocket, on one port: parse, call one use case, render. The only package that serves."""
+"""HTTP and WebSocket on one port: parse a message, call one use case, render its answer."""

@@ -1,14 +1,14 @@
-"""The messages that come over WebSocket and over HTTP alike."""
+"""The messages that arrive over WebSocket and over HTTP alike."""
 
 import asyncio
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
 
-from pygrid_node.admission import Admission
 from pygrid_node.averaging.averager import Averager
-from pygrid_node.errors import CycleFull, InvalidRequest, NodeError
+from pygrid_node.errors import InternalError, InvalidRequest, NodeError
+from pygrid_node.long_strings import LONG_FRAME, Frame, parse_json
+from pygrid_node.orchestrator import UploadCheck
 from pygrid_node.training import Answer, Message, Training
 from pygrid_node.uploads import name_and_version
 
@@ -18,66 +18,68 @@ HOST_TRAINING = "model-centric/host-training"
 AUTHENTICATE = "model-centric/authenticate"
 CYCLE_REQUEST = "model-centric/cycle-request"
 REPORT = "model-centric/report"
+KINDS = frozenset({HOST_TRAINING, AUTHENTICATE, CYCLE_REQUEST, REPORT})
 
-# How long a worker that asks in the moment of averaging is kept waiting for the next cycle, in seconds.
-# Clients give a message 10 s (syft.js) or more.
+# Seconds that the answer to a cycle-request waits for the averaging of a cycle, so that the worker gets into
+# the next one. Clients wait 10 s (syft.js) or longer.
 _PATIENCE = 3.0
 
 
-class UnexpectedError(NodeError):
-    """A fault of this node; its trace is in the log."""
-
-    sentence = "Internal error of the node."
-
-
 class Messages:
-    """Answers messages by their type, away from the event loop."""
+    """Answers messages by their kind.
 
-    def __init__(self, training: Training, averager: Averager, admission: Admission | None) -> None:
-        """Hand messages to `training`; wait for `averager` where that helps a worker.
+    Handlers block on the database, so each runs in a thread: this is the one thread that a message needs.
+    """
 
-        Uploads have to pass `admission`; without one everybody's are taken.
-        """
+    def __init__(
+        self,
+        training: Training,
+        averager: Averager,
+        upload_check: UploadCheck | None,
+        patience: float = _PATIENCE,
+    ) -> None:
+        """Accept only uploads that `upload_check` allows; None allows all."""
+        self._training = training
         self._averager = averager
-        self._admission = admission
-        self._handlers: Mapping[str, Callable[[Message], Answer]] = {
-            HOST_TRAINING: training.host,
-            AUTHENTICATE: training.authenticate,
-            CYCLE_REQUEST: training.request_cycle,
-            REPORT: training.report,
-        }
-
-    def knows(self, kind: str) -> bool:
-        """Whether there is a message of this type."""
-        return kind in self._handlers
+        self._upload_check = upload_check
+        self._patience = patience
 
     async def answer(self, kind: str, data: Any) -> Answer:
-        """The answer's data; raises a `NodeError`, `UnexpectedError` for what is this node's own fault."""
+        """Return the data of the answer. Raises a `NodeError`: `InternalError` for a fault of the node."""
         if not isinstance(data, dict):
             raise InvalidRequest("'data' is required")
-        handler = self._handlers[kind]
         try:
-            if kind == HOST_TRAINING and self._admission is not None:
-                await self._admission.check(*name_and_version(data))
-            return await self._patiently(handler, data)
+            if kind == HOST_TRAINING:
+                return await self._host(data)
+            if kind == CYCLE_REQUEST:
+                return await self._request_cycle(data)
+            handle = self._training.authenticate if kind == AUTHENTICATE else self._training.report
+            return await asyncio.to_thread(handle, data)
         except NodeError:
             raise
         except Exception as error:
-            _log.exception("message_failed", kind=kind)
-            raise UnexpectedError from error
+            _log.exception("message.failed", kind=kind)
+            raise InternalError from error
 
-    async def _patiently(self, handler: Callable[[Message], Answer], data: Message) -> Answer:
-        try:
-            return await asyncio.to_thread(handler, data)
-        except CycleFull as full:
-            await self._averager.settled(full.cycle_id, within=_PATIENCE)
-        try:
-            return await asyncio.to_thread(handler, data)
-        except CycleFull as still_full:
-            return still_full.rejection
+    async def _host(self, data: Message) -> Answer:
+        if self._upload_check is not None:
+            await self._upload_check.require_allowed(*name_and_version(data))
+        return await asyncio.to_thread(self._training.host, data)
+
+    async def _request_cycle(self, data: Message) -> Answer:
+        reply = await asyncio.to_thread(self._training.request_cycle, data)
+        if reply.averaging is not None:
+            await self._averager.wait_until_closed(reply.averaging, at_most=self._patience)
+            reply = await asyncio.to_thread(self._training.request_cycle, data)
+        return reply.answer
+
+
+async def parse(frame: Frame) -> dict[str, Any]:
+    """Parse a message, in a thread if that takes longer than a few milliseconds. Raises `InvalidRequest`."""
+    return parse_json(frame) if len(frame) < LONG_FRAME else await asyncio.to_thread(parse_json, frame)
 
 
 def error_data(kind: str, error: NodeError) -> Answer:
-    """How a message is refused."""
+    """Return the data of the answer to a refused message."""
     refusal: Answer = {"status": "rejected"} if kind == CYCLE_REQUEST else {}
     return refusal | {"error": str(error)}

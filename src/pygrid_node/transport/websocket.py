@@ -1,4 +1,4 @@
-"""WebSocket: one JSON object a text frame, answered one by one, in order."""
+"""WebSocket: one JSON object per frame, answered one by one, in order."""
 
 import asyncio
 import contextlib
@@ -8,58 +8,56 @@ from typing import Any
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from pygrid_node.errors import NodeError
-from pygrid_node.longtext import Frame
-from pygrid_node.transport.frames import MessageTooLarge, Socket
-from pygrid_node.transport.messages import HOST_TRAINING, Messages, error_data
-from pygrid_node.transport.parsing import parse_json
+from pygrid_node.long_strings import Frame
+from pygrid_node.transport.messages import HOST_TRAINING, KINDS, Messages, error_data, parse
 
-# The version that clients ask for; they know no other server.
-SYFT_VERSION = "0.2.9"
+# The only version of syft whose clients call this node.
+_SYFT_VERSION = "0.2.9"
 
-_CLOSING_TIME = 1.0  # seconds that a client has to answer a close
+_CLOSE_TIMEOUT = 1.0  # seconds that a client has to answer a close
 
 
 class WebSocketApi:
-    """The node's side of every open connection."""
+    """The node's side of all open connections."""
 
-    def __init__(self, messages: Messages, *, node_id: str, max_frame: int) -> None:
-        """Answer with `messages`; frames of more than `max_frame` bytes end their connection."""
+    def __init__(self, messages: Messages, *, node_id: str, max_message: int) -> None:
+        """Answer with `messages`. A message of more than `max_message` bytes closes its connection."""
         self._messages = messages
         self._node_id = node_id
-        self._max_frame = max_frame
-        self._open: set[Socket] = set()
+        self._max_message = max_message
+        self._open: set[web.WebSocketResponse[bool]] = set()
 
-    async def serve(self, request: web.Request) -> Socket:
-        """Answer a client until it goes."""
-        socket = Socket(max_frame=self._max_frame, compress=False, timeout=_CLOSING_TIME)
+    async def serve(self, request: web.Request) -> web.WebSocketResponse[bool]:
+        """Answer a client until it disconnects.
+
+        aiohttp checks the length that a frame declares before it reads the frame. It closes the connection of
+        a message that is too long with code 1009, and stops reading from a client whose answers are not
+        ready.
+        """
+        socket = web.WebSocketResponse(
+            max_msg_size=self._max_message + 1, decode_text=False, compress=False, timeout=_CLOSE_TIMEOUT
+        )
         await socket.prepare(request)
         self._open.add(socket)
         try:
             async for frame in socket:
                 if frame.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                    await self._reply(socket, frame.data)
+                    answer = json.dumps(await self._answer(frame.data))
+                    # A client that has disconnected meanwhile sends its message again.
+                    with contextlib.suppress(ConnectionResetError):
+                        await socket.send_str(answer)
         finally:
             self._open.discard(socket)
         return socket
 
     async def close(self) -> None:
-        """End all connections; their clients come back to the node's next life."""
+        """Close all connections; clients connect again when the node is back."""
         closing = [socket.close(code=WSCloseCode.GOING_AWAY) for socket in self._open]
         await asyncio.gather(*closing, return_exceptions=True)
 
-    async def _reply(self, socket: Socket, data: bytes) -> None:
+    async def _answer(self, frame: Frame) -> dict[str, Any]:
         try:
-            reply = json.dumps(await self._answer(socket.contents(data)))
-        except MessageTooLarge as error:
-            # Its type is not known; clients look for an error in `data`, others at the top.
-            reply = json.dumps({"error": str(error), "data": {"error": str(error)}})
-        # A client that has gone meanwhile will ask again.
-        with contextlib.suppress(ConnectionResetError):
-            await socket.send_str(reply)
-
-    async def _answer(self, text: Frame) -> dict[str, Any]:
-        try:
-            message = await asyncio.to_thread(parse_json, text)
+            message = await parse(frame)
         except NodeError as error:
             return {"error": str(error)}
         kind = message.get("type")
@@ -67,8 +65,8 @@ class WebSocketApi:
             case "socket-ping":
                 return {"alive": "True"}
             case "get-id":
-                return {"id": self._node_id, "syft_version": SYFT_VERSION}
-            case str() if self._messages.knows(kind):
+                return {"id": self._node_id, "syft_version": _SYFT_VERSION}
+            case str() if kind in KINDS:
                 return await self._answer_message(kind, message)
             case _:
                 return {"error": repr(kind if "type" in message else "type")}

@@ -1,4 +1,4 @@
-"""The stacks, deployed on the AWS of this run."""
+"""The cluster, data and node stacks, deployed on the AWS of this process."""
 
 import json
 import uuid
@@ -24,14 +24,17 @@ def data(aws):
 
 @pytest.fixture
 def node_stack(aws, cluster):
-    """Deploy node stacks, `node_stack(node_id)`; they are deleted at the end. Returns name and address."""
+    """Deploy node stacks: `node_stack(node_id)` returns the stack's name and the node's address.
+
+    The stacks are deleted after the test.
+    """
     cloudformation = aws.client("cloudformation")
     template = load_template(TemplateName.NODE)
     secret = aws.client("secretsmanager").create_secret(
         Name=f"node/{uuid.uuid4()}",
         SecretString='{"MASTER_NODE_URL": "n:s@h:5001", "DATABASE_URL": "sqlite:////d/"}',
     )
-    made = []
+    deployed = []
 
     def deploy(node_id, *, spot=False):
         shape = NodeShape("artificien/pygrid-node:1", spot=spot)
@@ -43,10 +46,10 @@ def node_stack(aws, cluster):
             "Parameters": [{"ParameterKey": k, "ParameterValue": v} for k, v in values.items()],
         }
         cloudformation.create_stack(**arguments)
-        made.append(f"repairs-{node_id}")
-        stack = cloudformation.describe_stacks(StackName=made[-1])["Stacks"][0]
-        return made[-1], stack["Outputs"][0]["OutputValue"]
+        deployed.append(f"repairs-{node_id}")
+        stack = cloudformation.describe_stacks(StackName=deployed[-1])["Stacks"][0]
+        return deployed[-1], stack["Outputs"][0]["OutputValue"]
 
     yield deploy
-    for name in made:
+    for name in deployed:
         cloudformation.delete_stack(StackName=name)

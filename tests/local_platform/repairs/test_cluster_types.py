@@ -7,22 +7,22 @@ from local_platform.repairs.cluster_types import secret_string
 
 @pytest.mark.moto
 def test_cluster_has_all_its_outputs(cluster):
-    """Stock moto skips the database's types, and fails at the first output that names one."""
+    """moto skips the database's types, and fails at the first output that refers to one."""
     assert cluster["DatabaseEndpoint"].endswith(".rds.amazonaws.com")
     assert cluster["DatabaseClusterArn"].startswith("arn:aws:rds:us-east-1:")
     assert cluster["DatabaseSecretArn"].startswith("arn:aws:secretsmanager:us-east-1:")
 
 
 @pytest.mark.moto
-def test_clusters_secret_can_be_read(aws, cluster):
-    """Its password is generated, as the template asks."""
+def test_password_of_the_cluster_is_generated(aws, cluster):
+    """As the template asks."""
     secret = aws.client("secretsmanager").get_secret_value(SecretId=cluster["DatabaseSecretArn"])
 
     assert json.loads(secret["SecretString"]).keys() == {"username", "password"}
 
 
 @pytest.mark.moto
-def test_data_stack_has_the_tables_and_indexes_that_callers_ask_for(aws, data):
+def test_data_stack_has_the_tables_and_indexes_of_the_callers(aws, data):
     """The marketplace queries these by name."""
     dynamodb = aws.client("dynamodb")
     indexes = {
@@ -38,8 +38,8 @@ def test_data_stack_has_the_tables_and_indexes_that_callers_ask_for(aws, data):
     assert "users_username_index" in indexes["user_table"]
 
 
-def test_generated_password_keeps_to_the_rules():
-    """Length and excluded characters are the template's; the rest of the secret stays."""
+def test_generated_password_follows_the_rules():
+    """Length and excluded characters are the template's; the rest of the secret is kept."""
     rules = {
         "PasswordLength": 200,
         "ExcludeCharacters": "abcXYZ012",
@@ -54,10 +54,10 @@ def test_generated_password_keeps_to_the_rules():
 
 
 def test_password_without_a_template_is_the_secret():
-    """CloudFormation's default: 32 characters, nothing around them."""
+    """CloudFormation's default has 32 characters."""
     assert len(secret_string({"GenerateSecretString": {}})) == 32
 
 
 def test_given_secret_is_kept():
-    """Nothing is generated where the template has a value."""
+    """No password is generated if the template has a value."""
     assert secret_string({"SecretString": "known"}) == "known"

@@ -11,7 +11,7 @@ from tests.conftest import REGION
 
 
 class Request(BaseHTTPRequestHandler):
-    """One request; `answer` sends a whole answer."""
+    """A request; `answer` sends a complete response."""
 
     def do_GET(self) -> None:
         try:
@@ -30,7 +30,7 @@ class Request(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -54,5 +54,5 @@ def serve() -> Iterator[Callable[[Callable[[Request], None]], str]]:
 
 @pytest.fixture(scope="session")
 def session() -> boto3.Session:
-    """Clients of it reach nobody: use them with a Stubber."""
+    """A session whose clients need a Stubber: they reach no server."""
     return boto3.Session("testing", "testing", region_name=REGION)

@@ -1,4 +1,4 @@
-"""The bucket: what is in it opens, and its links save under the model's name."""
+"""The bucket of trained models: its content, and its presigned URLs."""
 
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,7 +19,7 @@ STATE = encode_state(ARRAYS)
 
 
 def test_parameters_keep_their_order_shape_and_type(tmp_path):
-    """As `param_000`, `param_001`, ..."""
+    """They are named `param_000`, `param_001`, ..."""
     path = tmp_path / "model.safetensors"
     path.write_bytes(as_safetensors(STATE, a_model(version="3")))
     with safe_open(path, framework="np") as file:
@@ -34,8 +34,8 @@ def test_parameters_keep_their_order_shape_and_type(tmp_path):
 
 
 @pytest.mark.parametrize("state", [b"", b"not a state", STATE[:-3]])
-def test_what_is_no_state_is_refused(state):
-    """Nothing is stored of it."""
+def test_other_content_than_a_state_is_refused(state):
+    """None of it is stored."""
     with pytest.raises(UnusableModel, match="can't be read"):
         as_safetensors(state, a_model())
 
@@ -51,8 +51,8 @@ class TestBucket:
     def keys(self, bucket):
         return [item["Key"] for item in bucket.client.list_objects_v2(Bucket="models").get("Contents", [])]
 
-    def test_both_forms_are_kept(self, bucket):
-        """The node's own bytes, and safetensors beside them; again is the same."""
+    def test_both_forms_are_stored(self, bucket):
+        """The node's bytes, and safetensors; storing is idempotent."""
         for _ in range(2):
             bucket.store(a_model(), STATE)
         raw = bucket.client.get_object(Bucket="models", Key=f"models/{MODEL}/model.state.pb")["Body"].read()
@@ -60,8 +60,8 @@ class TestBucket:
         assert raw == STATE
         assert self.keys(bucket) == [f"models/{MODEL}/model.safetensors", f"models/{MODEL}/model.state.pb"]
 
-    def test_a_link_opens_without_any_credential(self, bucket):
-        """And saves the file under the model's name."""
+    def test_presigned_url_needs_no_credential(self, bucket):
+        """A browser saves the file with the model's name."""
         bucket.store(a_model(), STATE)
         url = bucket.fresh_url(MODEL)
         query = parse_qs(urlsplit(url).query)
@@ -71,7 +71,7 @@ class TestBucket:
         assert query["response-content-disposition"] == [f"attachment; filename*=UTF-8''{MODEL}.safetensors"]
 
     @pytest.mark.parametrize("model_id", ["../other", "a/b", "ü 🙂", "x\ny", "a?b#c"])
-    def test_no_name_leaves_its_own_folder(self, bucket, model_id):
+    def test_model_id_stays_one_part_of_the_key(self, bucket, model_id):
         """An id is free text."""
         bucket.store(a_model(model_id=model_id), STATE)
         keys = self.keys(bucket)
@@ -79,15 +79,15 @@ class TestBucket:
         assert all(key.startswith("models/") and key.count("/") == 2 for key in keys)
         assert requests.get(bucket.fresh_url(model_id), timeout=5).status_code == 200
 
-    def test_a_bucket_that_refuses_is_upstream(self, aws):
-        """The model stays due."""
+    def test_refusal_is_upstream(self, aws):
+        """The model stays due for retrieval."""
         with pytest.raises(Upstream, match="S3 refused a call: NoSuchBucket"):
             S3ModelBucket(aws.client("s3"), "nowhere").store(a_model(), STATE)
 
 
 @pytest.mark.moto
-def test_the_form_that_links_lead_to_comes_last(session):
-    """Dying in between leaves no link to half a model."""
+def test_safetensors_are_stored_last(session):
+    """A failure in between leaves no link to half a model."""
     client = session.client("s3")
     with Stubber(client) as stubber:
         stubber.add_response("put_object", {})

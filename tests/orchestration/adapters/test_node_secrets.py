@@ -1,4 +1,4 @@
-"""Secrets Manager: one secret a generation, which goes with its node."""
+"""Secrets Manager: one secret for each generation of a node."""
 
 import json
 
@@ -15,7 +15,7 @@ NODE = a_node(generation=2)
 
 
 def database_of(node):
-    """The URL of a node's own database."""
+    """Return a URL of the node's database."""
     return f"postgres://{node.node_id}:p@db.test/"
 
 
@@ -33,8 +33,8 @@ class TestMoto:
     def secrets(self, client):
         return secrets_with(client)
 
-    def test_a_node_finds_its_credential_and_its_database(self, secrets, client):
-        """`MASTER_NODE_URL` without a scheme: the original node puts one before it."""
+    def test_secret_contains_credential_and_database_url(self, secrets, client):
+        """`MASTER_NODE_URL` has no scheme: the original node adds one."""
         made = secrets.ensure(NODE)
         content = json.loads(client.get_secret_value(SecretId=made.reference)["SecretString"])
         user, _, rest = content["MASTER_NODE_URL"].partition(":")
@@ -46,26 +46,26 @@ class TestMoto:
         assert made.secret_hash == hash_of(password)
         assert len(password) >= 43
 
-    def test_ensuring_twice_gives_one_secret(self, secrets, client):
-        """Where another process has made it, that one counts."""
+    def test_ensure_is_idempotent(self, secrets, client):
+        """The secret that another process created is returned."""
         first, second = secrets.ensure(NODE), secrets.ensure(NODE)
 
         assert first == second
         assert len(client.list_secrets()["SecretList"]) == 1
 
-    def test_each_generation_has_its_own(self, secrets):
-        """What a retired node knew opens nothing."""
+    def test_each_generation_has_its_own_secret(self, secrets):
+        """The credential of a retired node is invalid."""
         first, second = secrets.ensure(NODE), secrets.ensure(a_node(generation=3))
 
         assert first.secret_hash != second.secret_hash
         assert first.reference != second.reference
 
-    def test_each_node_has_its_own(self, secrets):
-        """Another dataset's node can't speak for this one."""
+    def test_each_node_has_its_own_secret(self, secrets):
+        """A node can't send messages for another one."""
         assert secrets.ensure(NODE).secret_hash != secrets.ensure(a_node("other", generation=2)).secret_hash
 
-    def test_the_credential_is_the_one_that_the_node_has(self, secrets, client):
-        """Of this generation; what is kept of it elsewhere is its hash."""
+    def test_credential_is_that_of_the_generation(self, secrets, client):
+        """The node's record contains its hash."""
         made = secrets.ensure(NODE)
         secrets.ensure(a_node(generation=3))
         credential = secrets.credential(NODE)
@@ -75,13 +75,13 @@ class TestMoto:
         assert credential.user == NODE.node_id
         assert hash_of(credential.password) == made.secret_hash
 
-    def test_a_secret_that_is_gone_has_no_credential(self, secrets):
-        """Its node is, too."""
+    def test_credential_of_an_absent_secret_is_upstream(self, secrets):
+        """Its node is gone, too."""
         with pytest.raises(Upstream, match="ResourceNotFoundException"):
             secrets.credential(NODE)
 
-    def test_discarding_twice_is_as_once(self, secrets, client):
-        """And leaves no other's."""
+    def test_discard_is_idempotent(self, secrets, client):
+        """Other secrets stay."""
         secrets.ensure(NODE)
         other = secrets.ensure(a_node(generation=3))
         for _ in range(2):
@@ -89,15 +89,15 @@ class TestMoto:
 
         assert [secret["ARN"] for secret in client.list_secrets()["SecretList"]] == [other.reference]
 
-    def test_what_was_discarded_can_be_made_again(self, secrets):
-        """With another password."""
+    def test_discarded_secret_can_be_created_again(self, secrets):
+        """It has another password."""
         first = secrets.ensure(NODE)
         secrets.discard(NODE)
 
         assert secrets.ensure(NODE).secret_hash != first.secret_hash
 
-    def test_all_of_them_are_found(self, secrets, client):
-        """And nothing that only begins alike."""
+    def test_all_secrets_of_nodes_are_listed(self, secrets, client):
+        """A secret with a similar name isn't."""
         nodes = [NODE, a_node(generation=11), a_node("other", generation=1)]
         for node in nodes:
             secrets.ensure(node)
@@ -107,8 +107,8 @@ class TestMoto:
         assert sorted(found) == sorted((node.node_id, node.generation) for node in nodes)
 
 
-def test_a_secret_that_is_gone_already_is_no_error(session):
-    """AWS says so where moto keeps silent."""
+def test_discarding_an_absent_secret_is_no_error(session):
+    """AWS returns an error where moto returns none."""
     client = session.client("secretsmanager")
     with Stubber(client) as stubber:
         stubber.add_client_error("delete_secret", "ResourceNotFoundException")
@@ -128,8 +128,8 @@ def listed(stubber, names, *, token=None, more=None):
 
 
 class TestAll:
-    def test_every_page_is_read_when_it_is_needed(self, session):
-        """Two thousand secrets are twenty pages; the first is looked at before the last is asked for."""
+    def test_pages_are_read_lazily(self, session):
+        """Two thousand secrets are twenty pages."""
         client = session.client("secretsmanager")
         with Stubber(client) as stubber:
             listed(stubber, ["artificien/node/n0a/1"], more="page 2")
@@ -141,8 +141,8 @@ class TestAll:
         assert (first, rest) == (("n0a", 1), [("n0a", 2), ("n0b", 1)])
 
     @pytest.mark.parametrize("rest", ["n0a", "n0a/", "n0a/x", "n0a/007", "n0a/1/2", "N0A/1", "/1", "n0a/٣"])
-    def test_what_is_not_named_like_ours_is_skipped_and_logged(self, session, rest):
-        """Whoever made it, deleting it is not for us."""
+    def test_secret_with_another_name_is_skipped_and_logged(self, session, rest):
+        """It may be somebody else's."""
         client = session.client("secretsmanager")
         with Stubber(client) as stubber, structlog.testing.capture_logs() as logs:
             listed(stubber, [f"artificien/node/{rest}", "artificien/node/n0a/3"])
@@ -165,8 +165,8 @@ class TestAll:
     ],
     ids=["ensure", "credential", "discard", "all"],
 )
-def test_what_secrets_manager_refuses_is_upstream(session, operation, call):
-    """With its code."""
+def test_refusal_is_upstream(session, operation, call):
+    """The message contains AWS's code."""
     client = session.client("secretsmanager")
     with Stubber(client) as stubber:
         stubber.add_client_error(operation, "ThrottlingException")

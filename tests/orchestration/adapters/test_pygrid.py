@@ -1,20 +1,22 @@
-"""A node over HTTP, on a real socket: its bytes are a stranger's."""
+"""A node over HTTP, on a real socket; the addresses of nodes, with a faked name service."""
 
 import math
+import socket
 import time
+from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
 
-from orchestration.adapters.pygrid import PygridServer
+from orchestration.adapters.pygrid import PygridServer, resolved
 from orchestration.domain.errors import NodeUnreachable, UnusableModel
+from orchestration.domain.node import NODE_PORT
 from orchestration.domain.ports import NodeCredential
+from pygrid_node.settings import Settings as NodeSettings
 from pygrid_wire import syft_pb2 as pb
 from pygrid_wire.state import encode_state
 from tests.builders import a_model
-
-pytestmark = pytest.mark.moto
 
 HOST = "127.0.0.1"
 NODE_ID = "n0123"
@@ -23,24 +25,23 @@ IDENTITY = b'{"identity": "n0123"}'
 UPLOADED = encode_state([np.zeros((2, 3), np.float32), np.zeros(3, np.float32)])
 TRAINED = encode_state([np.ones((2, 3), np.float32), np.ones(3, np.float32)])
 
-SERVER = PygridServer(probe_timeout=0.2, download_timeout=0.5, largest_model=1 << 20, local_mode=True)
+SERVER = PygridServer(probe_timeout=0.2, download_timeout=0.5, largest_model=1 << 20, local_mode=True, port=1)
+"""Port 1 refuses every connection."""
 
 
 @pytest.fixture
-def node(serve, monkeypatch):
-    """Serve a node; the adapter's fixed port is the server's."""
+def node(serve):
+    """Serve a node; returns an adapter that calls the node's port."""
 
     def start(handle):
-        url = serve(handle)
-        monkeypatch.setattr("orchestration.adapters.pygrid.PORT", urlsplit(url).port)
-        return url
+        return replace(SERVER, port=urlsplit(serve(handle)).port)
 
     return start
 
 
 @pytest.fixture
 def hosting(node):
-    """A node that answers with these checkpoints, and notes what it was asked."""
+    """Serve a node with these checkpoints; returns an adapter and the list of received requests."""
     queries = []
 
     def start(trained, uploaded=UPLOADED):
@@ -54,20 +55,20 @@ def hosting(node):
             else:
                 request.answer(200, state)
 
-        node(handle)
-        return queries
+        return node(handle), queries
 
     return start
 
 
+@pytest.mark.moto
 class TestAnswers:
-    def test_the_node_itself_says_who_it_is(self, node):
-        """An address may have gone to another's."""
+    def test_node_with_this_id_answers(self, node):
+        """AWS may have given the address to another node."""
         paths = []
-        node(lambda request: (paths.append(request.path), request.answer(200, IDENTITY)))
+        server = node(lambda request: (paths.append(request.path), request.answer(200, IDENTITY)))
 
-        assert SERVER.answers(HOST, NODE_ID)
-        assert not SERVER.answers(HOST, "n9999")
+        assert server.answers(HOST, NODE_ID)
+        assert not server.answers(HOST, "n9999")
         assert paths == ["/data-centric/identity/"] * 2
 
     @pytest.mark.parametrize(
@@ -88,35 +89,33 @@ class TestAnswers:
             (200, b"[" * 100_000),
         ],
     )
-    def test_any_other_answer_is_none(self, node, status, body):
+    def test_other_response_is_no_answer(self, node, status, body):
         """A load balancer answers 503 before its node does."""
-        node(lambda request: request.answer(status, body))
+        server = node(lambda request: request.answer(status, body))
 
-        assert not SERVER.answers(HOST, NODE_ID)
+        assert not server.answers(HOST, NODE_ID)
 
     def test_a_redirect_is_not_followed(self, node, serve):
-        """It could lead anywhere inside."""
+        """It could lead to any server of the network."""
         elsewhere = serve(lambda request: request.answer(200, IDENTITY))
-        node(lambda request: request.answer(302, IDENTITY, Location=elsewhere))
+        server = node(lambda request: request.answer(302, IDENTITY, Location=elsewhere))
 
-        assert SERVER.answers(HOST, NODE_ID) is False
+        assert server.answers(HOST, NODE_ID) is False
 
-    def test_nobody_there_is_no_answer(self, monkeypatch):
-        """And no error."""
-        monkeypatch.setattr("orchestration.adapters.pygrid.PORT", 1)
-
+    def test_refused_connection_is_no_answer(self):
+        """It raises no error."""
         assert not SERVER.answers(HOST, NODE_ID)
 
-    def test_a_silent_node_holds_nobody_up(self, node):
-        """It froze the whole service for 32 s once."""
-        node(lambda _: time.sleep(1))
+    def test_probe_of_silent_node_times_out(self, node):
+        """A probe without a time-out blocked the former service for 32 s."""
+        server = node(lambda _: time.sleep(1))
         began = time.monotonic()
 
-        assert not SERVER.answers(HOST, NODE_ID)
+        assert not server.answers(HOST, NODE_ID)
         assert time.monotonic() - began < 0.8
 
-    def test_a_node_that_trickles_holds_nobody_up(self, node):
-        """A byte now and then keeps any time-out per read from striking."""
+    def test_probe_of_slow_node_times_out(self, node):
+        """A byte every 100 ms never exceeds a time-out per read."""
 
         def trickle(request):
             request.begin(200)
@@ -124,14 +123,14 @@ class TestAnswers:
                 request.wfile.write(b" ")
                 time.sleep(0.1)
 
-        node(trickle)
+        server = node(trickle)
         began = time.monotonic()
 
-        assert not SERVER.answers(HOST, NODE_ID)
+        assert not server.answers(HOST, NODE_ID)
         assert time.monotonic() - began < 1.5
 
-    def test_a_node_that_never_stops_fills_nobodys_memory(self, node):
-        """An identity is short."""
+    def test_endless_response_is_not_read(self, node):
+        """An identity fits into 4096 bytes."""
         sent = []
 
         def flood(request):
@@ -140,24 +139,25 @@ class TestAnswers:
                 request.wfile.write(b" " * 65_536)
                 sent.append(65_536)
 
-        node(flood)
+        server = node(flood)
 
-        assert not SERVER.answers(HOST, NODE_ID)
+        assert not server.answers(HOST, NODE_ID)
         assert sum(sent) < 32 << 20
 
     @pytest.mark.parametrize(
         "address", ["", "a b", "nowhere.invalid", "[", "x" * 70 + ".test", "a/../b", "\x00"]
     )
-    def test_what_is_no_address_is_no_answer(self, address):
-        """It never raises."""
+    def test_invalid_address_is_no_answer(self, address):
+        """It raises no error."""
         assert not SERVER.answers(address, NODE_ID)
 
 
+@pytest.mark.moto
 class TestTrainedModel:
-    def test_the_newest_checkpoint_comes_as_it_is(self, hosting):
-        """Byte for byte; the first one is asked for its shapes."""
-        queries = hosting(TRAINED)
-        state = SERVER.trained_model(HOST, a_model(hosted_as="Net-1-Ada", version="2"), CREDENTIAL)
+    def test_newest_checkpoint_is_returned_unchanged(self, hosting):
+        """The first checkpoint is retrieved for its shapes."""
+        server, queries = hosting(TRAINED)
+        state = server.trained_model(HOST, a_model(hosted_as="Net-1-Ada", version="2"), CREDENTIAL)
         asked = {"name": "Net-1-Ada", "version": "2"}
 
         assert state == TRAINED
@@ -166,31 +166,33 @@ class TestTrainedModel:
             ("/model-centric/retrieve-model", asked | {"checkpoint": "1"}),
         ]
 
-    def test_the_node_is_shown_its_credential(self, node):
-        """Both times; our node wants it, the original doesn't look at it."""
+    def test_credential_is_sent_with_both_requests(self, node):
+        """Our node requires it; the original node ignores it."""
         seen = []
 
         def handle(request):
             seen.append(request.headers["Authorization"])
             request.answer(200, TRAINED)
 
-        node(handle)
-        SERVER.trained_model(HOST, a_model(), CREDENTIAL)
+        server = node(handle)
+        server.trained_model(HOST, a_model(), CREDENTIAL)
 
         assert seen == ["Basic bjAxMjM6cC13XzE="] * 2
 
-    def test_whoever_is_only_asked_for_its_name_is_shown_none(self, node):
-        """The address may be another's by now."""
+    def test_probe_sends_no_credential(self, node):
+        """AWS may have given the address to another server."""
         seen = []
-        node(lambda request: (seen.append(request.headers["Authorization"]), request.answer(200, IDENTITY)))
-        SERVER.answers(HOST, NODE_ID)
+        server = node(
+            lambda request: (seen.append(request.headers["Authorization"]), request.answer(200, IDENTITY))
+        )
+        server.answers(HOST, NODE_ID)
 
         assert seen == [None]
 
-    def test_names_are_free_text(self, hosting):
-        """Nothing in one changes the request."""
-        queries = hosting(TRAINED)
-        SERVER.trained_model(HOST, a_model(model_id="a&version=9#ü /../x"), CREDENTIAL)
+    def test_model_names_are_encoded(self, hosting):
+        """A name is free text and can't change the request."""
+        server, queries = hosting(TRAINED)
+        server.trained_model(HOST, a_model(model_id="a&version=9#ü /../x"), CREDENTIAL)
 
         assert queries[0][1] == {"name": "a&version=9#ü /../x", "version": "1", "checkpoint": "latest"}
 
@@ -205,77 +207,77 @@ class TestTrainedModel:
         ],
         ids=["another shape", "one too few", "another type", "another order", "one too many"],
     )
-    def test_other_shapes_than_the_uploaded_ones_are_refused(self, hosting, trained):
-        """An error message was stored as "the model" once."""
-        hosting(trained)
+    def test_other_shapes_than_uploaded_are_refused(self, hosting, trained):
+        """The former service stored an error message as the model."""
+        server, _ = hosting(trained)
 
         with pytest.raises(UnusableModel, match="shapes"):
-            SERVER.trained_model(HOST, a_model(), CREDENTIAL)
+            server.trained_model(HOST, a_model(), CREDENTIAL)
 
     @pytest.mark.parametrize(
         "trained",
         [b"", b"{}", b"Internal Server Error", b"\xff" * 100, TRAINED[:-5], TRAINED + b"\x00"],
         ids=["nothing", "JSON", "text", "noise", "cut off", "one byte more"],
     )
-    def test_garbage_is_refused(self, hosting, trained):
-        """With a cause for the owner."""
-        hosting(trained)
+    def test_other_content_than_a_state_is_refused(self, hosting, trained):
+        """The message tells the owner why."""
+        server, _ = hosting(trained)
 
         with pytest.raises(UnusableModel, match="can't be read"):
-            SERVER.trained_model(HOST, a_model(), CREDENTIAL)
+            server.trained_model(HOST, a_model(), CREDENTIAL)
 
     @pytest.mark.parametrize("dims", [[1] * 65, [0, *[2**31 - 1] * 3]])
-    def test_shapes_that_no_array_can_have_are_refused(self, hosting, dims):
-        """A hostile node must not stop the retrieval of the models after it."""
+    def test_impossible_shapes_are_refused(self, hosting, dims):
+        """The error must not stop the retrieval of other models."""
         state = pb.State()
         data = state.tensors.add().torch_tensor.contents_data
         data.dtype = "int64"
         data.shape.dims.extend(dims)
         data.contents_int64.extend([] if 0 in dims else [1])
-        hosting(state.SerializeToString())
+        server, _ = hosting(state.SerializeToString())
 
         with pytest.raises(UnusableModel, match="can't be read"):
-            SERVER.trained_model(HOST, a_model(), CREDENTIAL)
+            server.trained_model(HOST, a_model(), CREDENTIAL)
 
     @pytest.mark.parametrize("status", [400, 404, 500, 503, 204, 206])
-    def test_any_status_but_200_is_refused(self, hosting, status):
-        """Whatever its body says."""
-        hosting(lambda request: request.answer(status, TRAINED))
+    def test_other_status_than_200_is_refused(self, hosting, status):
+        """Even with a valid model as its body."""
+        server, _ = hosting(lambda request: request.answer(status, TRAINED))
 
         with pytest.raises(UnusableModel, match=str(status)):
-            SERVER.trained_model(HOST, a_model(), CREDENTIAL)
+            server.trained_model(HOST, a_model(), CREDENTIAL)
 
     def test_a_redirect_is_not_followed(self, hosting, serve):
-        """Never to a stored URL, never to another host."""
+        """It could lead to another host, with the credential."""
         asked = []
         elsewhere = serve(lambda request: (asked.append(request.path), request.answer(200, TRAINED)))
-        hosting(lambda request: request.answer(302, b"", Location=elsewhere))
+        server, _ = hosting(lambda request: request.answer(302, b"", Location=elsewhere))
 
         with pytest.raises(UnusableModel, match="302"):
-            SERVER.trained_model(HOST, a_model(), CREDENTIAL)
+            server.trained_model(HOST, a_model(), CREDENTIAL)
         assert asked == []
 
-    def test_a_model_that_is_too_large_is_refused(self, hosting):
-        """Before it fills the memory."""
-        hosting(encode_state([np.ones(300_000, np.float32)]))
+    def test_too_large_model_is_refused(self, hosting):
+        """Reading stops at the limit, so that memory is bounded."""
+        server, _ = hosting(encode_state([np.ones(300_000, np.float32)]))
 
         with pytest.raises(UnusableModel, match="larger than 1048576"):
-            SERVER.trained_model(HOST, a_model(), CREDENTIAL)
+            server.trained_model(HOST, a_model(), CREDENTIAL)
 
-    def test_a_model_in_chunks_is_read_whole(self, hosting):
-        """Of whatever size they come."""
+    def test_model_in_chunks_is_read_completely(self, hosting):
+        """Chunks may have any size."""
 
         def chunks(request):
             request.begin(200)
             for byte in TRAINED:
                 request.wfile.write(bytes([byte]))
 
-        hosting(chunks)
+        server, _ = hosting(chunks)
 
-        assert SERVER.trained_model(HOST, a_model(), CREDENTIAL) == TRAINED
+        assert server.trained_model(HOST, a_model(), CREDENTIAL) == TRAINED
 
-    def test_a_node_that_trickles_is_left(self, hosting):
-        """A time-out per read alone would let it go on for ever."""
+    def test_slow_download_times_out(self, hosting):
+        """The time-out bounds the whole download, not each read."""
 
         def trickle(request):
             request.begin(200, **{"Content-Length": "100000"})
@@ -283,49 +285,50 @@ class TestTrainedModel:
                 request.wfile.write(b"x")
                 time.sleep(0.05)
 
-        hosting(trickle)
+        server, _ = hosting(trickle)
         began = time.monotonic()
 
         with pytest.raises(NodeUnreachable, match="longer than"):
-            SERVER.trained_model(HOST, a_model(), CREDENTIAL)
+            server.trained_model(HOST, a_model(), CREDENTIAL)
         assert time.monotonic() - began < 1.5
 
-    def test_a_node_that_hangs_up_is_unreachable(self, hosting):
-        """Half a model is none."""
-        hosting(lambda request: request.begin(200, **{"Content-Length": "100000"}))
+    def test_incomplete_body_is_unreachable(self, hosting):
+        """A part of a model is never stored."""
+        server, _ = hosting(lambda request: request.begin(200, **{"Content-Length": "100000"}))
 
+        with pytest.raises(NodeUnreachable):
+            server.trained_model(HOST, a_model(), CREDENTIAL)
+
+    def test_silent_node_is_unreachable(self, hosting):
+        """The reconciler tries again in a later pass."""
+        server, _ = hosting(lambda _: time.sleep(2))
+
+        with pytest.raises(NodeUnreachable):
+            server.trained_model(HOST, a_model(), CREDENTIAL)
+
+    def test_refused_connection_is_unreachable(self):
+        """The reconciler tries again in a later pass."""
         with pytest.raises(NodeUnreachable):
             SERVER.trained_model(HOST, a_model(), CREDENTIAL)
 
-    def test_a_silent_node_is_unreachable(self, hosting):
-        """It will be asked again."""
-        hosting(lambda _: time.sleep(2))
 
-        with pytest.raises(NodeUnreachable):
-            SERVER.trained_model(HOST, a_model(), CREDENTIAL)
-
-    def test_nobody_there_is_unreachable(self, monkeypatch):
-        """It will be asked again."""
-        monkeypatch.setattr("orchestration.adapters.pygrid.PORT", 1)
-
-        with pytest.raises(NodeUnreachable):
-            SERVER.trained_model(HOST, a_model(), CREDENTIAL)
-
-
+@pytest.mark.moto
 class TestNewestCheckpoint:
-    """How far a model is, where its node doesn't say."""
+    """Finds how many cycles a model has closed, if its node sends no progress."""
 
-    def test_the_node_is_shown_its_credential(self, node):
-        """Without it, our node would say neither yes nor no."""
+    def test_credential_is_sent(self, node):
+        """Without it, our node answers 401 for every checkpoint."""
         seen = []
-        node(lambda request: (seen.append(request.headers["Authorization"]), request.answer(404, b"")))
-        SERVER.newest_checkpoint(HOST, a_model(), CREDENTIAL, 1)
+        server = node(
+            lambda request: (seen.append(request.headers["Authorization"]), request.answer(404, b""))
+        )
+        server.newest_checkpoint(HOST, a_model(), CREDENTIAL, 1)
 
         assert seen == ["Basic bjAxMjM6cC13XzE="]
 
     @pytest.fixture
     def having(self, node):
-        """A node with so many checkpoints; returns the numbers it is asked for."""
+        """Serve a node with this many checkpoints; returns an adapter and the list of requested numbers."""
 
         def have(newest):
             asked = []
@@ -335,39 +338,118 @@ class TestNewestCheckpoint:
                 asked.append(number)
                 request.answer(200 if number <= newest else 404, TRAINED)
 
-            node(answer)
-            return asked
+            return node(answer), asked
 
         return have
 
     @pytest.mark.parametrize("newest", [1, 2, 3, 4, 7, 8, 9, 100, 1001])
     @pytest.mark.parametrize("beyond", [1, 2])
-    def test_it_is_found_in_a_few_steps(self, having, newest, beyond):
-        """Further and further, then between; each step may be a whole model on the node's side."""
-        asked = having(newest)
+    def test_search_takes_logarithmic_steps(self, having, newest, beyond):
+        """The node may read a whole model from its database for each request."""
+        server, asked = having(newest)
 
-        assert SERVER.newest_checkpoint(HOST, a_model(), CREDENTIAL, beyond) == max(newest, beyond)
+        assert server.newest_checkpoint(HOST, a_model(), CREDENTIAL, beyond) == max(newest, beyond)
         assert len(asked) <= 2 * math.log2(max(newest, 2)) + 2
 
-    def test_a_node_that_says_yes_to_everything_is_not_believed(self, having):
-        """It would be asked for ever greater numbers."""
-        asked = having(10**30)
+    def test_node_with_too_many_checkpoints_is_refused(self, having):
+        """A node that confirms every number would never end the search."""
+        server, asked = having(10**30)
 
         with pytest.raises(UnusableModel, match="more checkpoints"):
-            SERVER.newest_checkpoint(HOST, a_model(), CREDENTIAL, 1)
+            server.newest_checkpoint(HOST, a_model(), CREDENTIAL, 1)
         assert len(asked) < 30
 
     @pytest.mark.parametrize("status", [401, 500, 302])
-    def test_an_answer_that_says_neither_is_no_number(self, node, status):
-        """The model stays as it is."""
-        node(lambda request: request.answer(status, b""))
+    def test_other_status_than_200_or_404_is_refused(self, node, status):
+        """The model's record stays unchanged."""
+        server = node(lambda request: request.answer(status, b""))
 
         with pytest.raises(UnusableModel, match=str(status)):
-            SERVER.newest_checkpoint(HOST, a_model(), CREDENTIAL, 1)
+            server.newest_checkpoint(HOST, a_model(), CREDENTIAL, 1)
 
-    def test_a_silent_node_says_nothing(self, node):
-        """It will be asked again."""
-        node(lambda _: time.sleep(2))
+    def test_silent_node_is_unreachable(self, node):
+        """The reconciler tries again in a later pass."""
+        server = node(lambda _: time.sleep(2))
 
         with pytest.raises(NodeUnreachable):
-            SERVER.newest_checkpoint(HOST, a_model(), CREDENTIAL, 1)
+            server.newest_checkpoint(HOST, a_model(), CREDENTIAL, 1)
+
+
+class TestAddresses:
+    @pytest.fixture
+    def names(self, monkeypatch):
+        """Fake the name service: maps each known name to its addresses."""
+        known = {}
+
+        def getaddrinfo(host, port, **_):
+            if host not in known:
+                raise socket.gaierror(host)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in known[host]]
+
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+        return known
+
+    @pytest.mark.parametrize("address", ["3.5.140.2", "10.0.3.4", "192.168.1.9", "2600:1f18::1"])
+    def test_public_and_private_addresses_are_allowed(self, names, address):
+        """The address that was checked is returned."""
+        names["node.test"] = [address]
+
+        assert resolved("node.test", NODE_PORT, local_mode=False) == address
+
+    @pytest.mark.parametrize(
+        "address",
+        [
+            "169.254.169.254",
+            "169.254.170.2",
+            "fd00:ec2::254",
+            "fe80::1",
+            "::ffff:169.254.169.254",
+            "127.0.0.1",
+            "::1",
+            "0.0.0.0",  # noqa: S104 - an address that is refused
+            "224.0.0.1",
+            "240.0.0.1",
+        ],
+    )
+    def test_special_addresses_are_refused(self, names, address):
+        """They lead to credentials of this service, or to itself."""
+        names["node.test"] = [address]
+
+        with pytest.raises(NodeUnreachable):
+            resolved("node.test", NODE_PORT, local_mode=False)
+
+    def test_one_refused_address_refuses_the_name(self, names):
+        """The order of addresses is arbitrary."""
+        names["node.test"] = ["3.5.140.2", "169.254.169.254"]
+
+        with pytest.raises(NodeUnreachable):
+            resolved("node.test", NODE_PORT, local_mode=False)
+
+    def test_loopback_is_allowed_in_local_mode(self, names):
+        """Local nodes have addresses of 127.0.0.0/8; metadata addresses stay refused."""
+        names["node.test"], names["bad.test"] = ["127.9.8.7"], ["169.254.169.254"]
+
+        assert resolved("node.test", NODE_PORT, local_mode=True) == "127.9.8.7"
+        with pytest.raises(NodeUnreachable):
+            resolved("bad.test", NODE_PORT, local_mode=True)
+
+    @pytest.mark.parametrize(
+        "host", ["", "a b", "user@host", "host:80", "host/path", "-x", "x-", "h#x", "ü.test"]
+    )
+    def test_invalid_host_name_is_not_resolved(self, names, host):
+        """A port, a path or a user in it would change the called URL."""
+        names[host] = ["3.5.140.2"]
+
+        with pytest.raises(NodeUnreachable):
+            resolved(host, NODE_PORT, local_mode=False)
+
+    @pytest.mark.usefixtures("names")
+    def test_unknown_name_is_unreachable(self):
+        """The name of a new load balancer resolves after some minutes only."""
+        with pytest.raises(NodeUnreachable):
+            resolved("nobody.test", NODE_PORT, local_mode=False)
+
+
+def test_nodes_listen_on_the_port_that_the_service_calls():
+    """Service and node share no code, so each has the number as its default."""
+    assert PygridServer().port == NodeSettings.model_fields["port"].default == NODE_PORT

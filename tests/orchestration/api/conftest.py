@@ -7,9 +7,11 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from orchestration.domain.credentials import hash_of
-from orchestration.domain.node import NodeStatus, Wish
+from orchestration.domain.node import DesiredState, NodeStatus
 from tests.builders import NOON, a_node
 from tests.web import NODE_SECRET, services_on
+
+RUNNING, STOPPED = DesiredState
 
 
 @pytest.fixture
@@ -23,14 +25,14 @@ def client(shared_app, world) -> FlaskClient:
 def node(world):
     """A node that is up, and whose secret the tests know."""
     node = a_node(
-        wish=Wish.UP,
+        desired_state=RUNNING,
         status=NodeStatus.READY,
         generation=1,
         address="node.test",
         secret_hash=hash_of(NODE_SECRET),
         device_at=NOON,
     )
-    world.nodes.add(node)
+    world.put(node)
     return node
 
 

@@ -17,7 +17,7 @@ def test_purchases_are_listed(post):
 
 def test_no_purchases_are_a_sentence(post, world):
     """As callers know it."""
-    world.users.add(a_user(purchased=frozenset()))
+    world.put(a_user(purchased=frozenset()))
 
     assert post("/get_datasets", {"user_id": "ada"}, bearer()).json == {
         "datasets": "no purchased datasets available"
@@ -31,7 +31,7 @@ def test_a_key_is_shown_once(post, world):
 
     assert answer.status_code == 200
     assert answer.json.keys() == {"api_key"}
-    assert hash_of(answer.json["api_key"]) in world.keys.rows
+    assert world.keys.find(hash_of(answer.json["api_key"]))
     assert opened.status_code == 200
 
 
@@ -43,7 +43,7 @@ def test_anybody_elses_row_is_forbidden(post, world, path, user_id):
 
     assert answer.status_code == 403
     assert answer.json == {"error": "This account is somebody else's."}
-    assert world.keys.rows == {}
+    assert world.dynamodb.items("key_table") == []
 
 
 @pytest.mark.parametrize("path", ["/get_datasets", "/generate_key", "/create", "/delete"])

@@ -4,18 +4,18 @@ import pytest
 
 from orchestration.domain.ports import AuditEntry
 from tests.builders import DATASET, MODEL, a_model
-from tests.processes import settle
+from tests.processes import reconcile
 from tests.web import bearer
 
 
 @pytest.fixture
 def told(post, world):
     """Send it; return what is noted."""
-    world.models.add(a_model())
+    world.put(a_model())
 
-    def send(path, body, username="ada"):
+    def send(path, body, username="ada", subject=f"model:{MODEL}"):
         post(path, body, bearer(username))
-        return world.audit.entries
+        return [entry for _, entry in world.audit.of(subject)]
 
     return send
 
@@ -37,7 +37,7 @@ def told(post, world):
 )
 def test_what_is_done_is_noted_with_who_did_it(told, path, body, username, action, subject):
     """With the token's name, never the body's."""
-    assert told(path, body, username) == [AuditEntry(username, action, subject, "ok")]
+    assert told(path, body, username, subject) == [AuditEntry(username, action, subject, "ok")]
 
 
 def test_what_was_refused_is_noted_with_the_reason(told):
@@ -54,10 +54,10 @@ def test_polling_is_not_noted(told, world):
     body = {"dataset_id": DATASET, "model_id": MODEL, "features": ["age"], "labels": ["y"]}
     for _ in range(3):
         told("/create", body)
-    settle(world, sweeps=4)
+    reconcile(world, passes=4)
     told("/create", body)
 
-    assert world.audit.told() == [
+    assert world.told() == [
         ("ada", "node.launch", f"dataset:{DATASET}"),
         ("service", "node.ready", f"dataset:{DATASET}"),
     ]
@@ -67,4 +67,4 @@ def test_who_is_nobody_leaves_no_entry(post, world):
     """A wrong token names nobody."""
     post("/delete", {"model_id": MODEL}, {"Authorization": "Bearer nonsense"})
 
-    assert world.audit.entries == []
+    assert world.dynamodb.items("audit_table") == []

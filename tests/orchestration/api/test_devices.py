@@ -14,7 +14,7 @@ def info(post):
 
 def test_the_first_contact_has_one_key(info, world):
     """The exact sentence that the pod knows."""
-    world.datasets.add(a_dataset(is_set_up=False))
+    world.put(a_dataset(is_set_up=False))
     answer = info()
 
     assert answer.status_code == 200
@@ -30,7 +30,7 @@ def test_without_a_node_it_waits(info):
 @pytest.mark.usefixtures("node")
 def test_with_a_node_it_lists_models_and_where(info, world):
     """`[model_id, version, features, labels]`, all of them text; `nodeURL` a bare host."""
-    world.models.add(a_model(hosted_as="Net-1-Ada"))
+    world.put(a_model(hosted_as="Net-1-Ada"))
     answer = info()
 
     assert answer.status_code == 200
@@ -74,10 +74,10 @@ def test_an_unknown_dataset_is_not_found(info):
 @pytest.mark.moto
 @pytest.mark.usefixtures("node")
 def test_malformed_rows_never_reach_a_phone_and_never_spoil_the_others(
-    table_of, world, shared_app, monkeypatch
+    moto_table_of, world, shared_app, monkeypatch
 ):
     """One null or one number where a text belongs crashes the host app on the phone."""
-    table = table_of("model_table")
+    table = moto_table_of("model_table")
     rows = {
         "null version": {"version": None},
         "numeric version": {"version": 3},
@@ -107,6 +107,6 @@ def test_malformed_rows_never_reach_a_phone_and_never_spoil_the_others(
 
 def test_a_phone_is_not_told_of_a_node_that_was_wished_down(info, world):
     """It would train for nothing."""
-    world.nodes.add(a_node(status="ready", address="node.test"))
+    world.put(a_node(status="ready", address="node.test"))
 
     assert info().json == {"wait": "no node available yet"}

@@ -3,7 +3,8 @@
 import pytest
 
 from tests.builders import MODEL, a_model
-from tests.web import LINKS, PUBLIC_URL, bearer
+from tests.processes import LINKS, PUBLIC_URL
+from tests.web import bearer
 
 
 def path_of(link: str) -> str:
@@ -13,8 +14,8 @@ def path_of(link: str) -> str:
 
 @pytest.fixture
 def link(world):
-    world.models.add(a_model(is_active=False, percent_complete=100, download_key="key"))
-    world.models.add(a_model(model_id="other", is_active=False, percent_complete=100, download_key="key"))
+    world.put(a_model(is_active=False, percent_complete=100, download_key="key"))
+    world.put(a_model(model_id="other", is_active=False, percent_complete=100, download_key="key"))
     return path_of(LINKS.link(MODEL, "key"))
 
 
@@ -63,7 +64,7 @@ def test_a_withdrawn_model_is_gone(client, link, world):
 )
 def test_a_link_works_for_any_name_of_a_model(client, world, model_id):
     """A data scientist chose it."""
-    world.models.add(a_model(model_id=model_id, is_active=False, download_key="key"))
+    world.put(a_model(model_id=model_id, is_active=False, download_key="key"))
 
     assert client.get(path_of(LINKS.link(model_id, "key"))).status_code == 302
 
@@ -86,7 +87,7 @@ class TestRotation:
 
         assert answer.status_code == 200
         assert [client.get(old_or_new).status_code for old_or_new in (link, new)] == [404, 302]
-        assert world.models.links[MODEL] == answer.json["download_link"]
+        assert world.item("model_table", MODEL)["download_link"] == answer.json["download_link"]
 
     def test_nobody_else_can(self, client, link):
         """The link stays."""
@@ -95,7 +96,7 @@ class TestRotation:
 
     def test_a_model_without_a_link_has_none_to_rotate(self, client, world):
         """It is not trained yet, or withdrawn."""
-        world.models.add(a_model())
+        world.put(a_model())
 
         assert self.rotate(client).status_code == 409
 

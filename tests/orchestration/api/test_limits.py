@@ -4,7 +4,7 @@ import pytest
 from flask import Flask
 
 from orchestration import api
-from orchestration.api.limits import RateLimits, Rates
+from orchestration.api.limits import RateLimits
 from tests.builders import MODEL, a_model
 from tests.web import API_KEY, bearer, services_on
 
@@ -13,11 +13,11 @@ GENEROUS = {"per_address": "1000/minute", "per_caller": "1000/minute", "losses_p
 
 @pytest.fixture
 def client_with(world):
-    world.models.add(a_model())
+    world.put(a_model())
 
     def make(**rates):
         app = Flask("limited", static_folder=None)
-        limits = RateLimits(Rates(**GENEROUS | {"storage": "memory://"} | rates))
+        limits = RateLimits(**GENEROUS | {"storage": "memory://"} | rates)
         api.register(app, services_on(world, limits))
         return app.test_client()
 
@@ -73,7 +73,7 @@ def test_a_caller_is_limited_wherever_they_call_from(client_with):
 
 def test_reports_for_one_model_are_limited(client_with, world):
     """From however many addresses; another model's reports go on."""
-    world.models.add(a_model(model_id="other"))
+    world.put(a_model(model_id="other"))
     client = client_with(losses_per_model="2/minute")
     seen = [
         statuses(client, 1, "/model_loss", {"model_id": MODEL, "loss": 1}, address=f"10.0.0.{number}")[0]

@@ -2,11 +2,12 @@
 
 import pytest
 
-from orchestration.domain.errors import QuotaExceeded
-from orchestration.domain.node import Wish, node_id_of
+from orchestration.domain.node import DesiredState, node_id_of
 from tests.builders import DATASET, DEVELOPER, MODEL, a_model, a_submission
-from tests.processes import settle
+from tests.processes import QUOTA, reconcile
 from tests.web import bearer
+
+RUNNING, STOPPED = DesiredState
 
 CREATE = {"dataset_id": DATASET, "model_id": MODEL, "features": ["age", "bmi"], "labels": ["y"]}
 NODE = node_id_of(DATASET)
@@ -14,7 +15,7 @@ NODE = node_id_of(DATASET)
 
 @pytest.fixture
 def create(post, world):
-    world.models.add(a_submission())
+    world.put(a_submission())
     return lambda **changes: post("/create", CREATE | changes, bearer())
 
 
@@ -34,7 +35,7 @@ def test_the_first_answer_is_deploying(create):
 def test_ready_names_the_bare_host(create, world):
     """`nodeURL` without port or scheme: the library adds its own."""
     create()
-    settle(world, sweeps=4)
+    reconcile(world, passes=4)
     answer = create()
 
     assert answer.status_code == 200
@@ -68,12 +69,12 @@ def test_a_request_that_can_not_be_met_ends_the_polling(create, world, changes, 
 def test_somebody_elses_model_is_forbidden(create, post, world):
     """The owner came from the body once; now the token names the user."""
     create()
-    before = dict(world.models.rows)
+    before = world.dynamodb.items("model_table")
     answer = post("/create", CREATE | {"owner_name": "ada", "user_id": "ada"}, bearer("devi"))
 
     assert answer.status_code == 403
     assert "error" in answer.json
-    assert world.models.rows == before
+    assert world.dynamodb.items("model_table") == before
 
 
 def test_a_withdrawn_model_is_a_conflict(create, world):
@@ -86,23 +87,30 @@ def test_a_withdrawn_model_is_a_conflict(create, world):
     assert "new name" in answer.json["error"]
 
 
-def test_aws_away_is_a_502(create, world):
-    """Somebody else's fault, told in JSON."""
-    world.stacks.away = True
+def test_tables_that_do_not_answer_are_a_502(create, world):
+    """Rendered as JSON with the key `error`."""
+    world.dynamodb.throttle = 1.0
     answer = create()
 
     assert answer.status_code == 502
-    assert answer.json == {"error": "CloudFormation did not answer."}
+    assert answer.json == {"error": "DynamoDB refused a call: ThrottlingException."}
+
+
+def test_cloudformation_that_does_not_answer_does_not_affect_a_request(create, world):
+    """The web process never calls it."""
+    world.stacks.away = True
+
+    assert create().status_code == 202
 
 
 def test_the_owner_retires_a_node(delete, world):
     """It goes down; the answer comes at once."""
-    world.nodes.ask(DATASET, world.clock())
+    world.nodes.request(DATASET, world.clock(), "ada")
     answer = delete({"dataset_id": DATASET})
 
     assert answer.status_code == 202
     assert answer.json == {"status": f"The node of dataset {DATASET} is going down."}
-    assert world.nodes.get(NODE).wish is Wish.DOWN
+    assert not world.nodes.get(NODE).should_run
 
 
 def test_retiring_what_is_not_there_is_no_error(delete):
@@ -115,31 +123,31 @@ def test_retiring_what_is_not_there_is_no_error(delete):
 
 def test_a_node_with_unfinished_models_is_a_conflict_unless_forced(delete, world):
     """409 names the models; `force` takes it down all the same."""
-    world.models.add(a_model())
-    world.nodes.ask(DATASET, world.clock())
+    world.put(a_model())
+    world.nodes.request(DATASET, world.clock(), "ada")
     refused = delete({"dataset_id": DATASET})
-    wish = world.nodes.get(NODE).wish
+    wish = world.nodes.get(NODE).desired_state
     forced = delete({"dataset_id": DATASET, "force": True})
 
     assert (refused.status_code, forced.status_code) == (409, 202)
     assert MODEL in refused.json["error"]
-    assert wish is Wish.UP
-    assert world.nodes.get(NODE).wish is Wish.DOWN
+    assert wish is RUNNING
+    assert not world.nodes.get(NODE).should_run
 
 
 @pytest.mark.parametrize("username", ["ada", "mallory"])
 def test_only_the_owner_retires(delete, world, username):
     """403 for anybody else."""
-    world.nodes.ask(DATASET, world.clock())
+    world.nodes.request(DATASET, world.clock(), "ada")
     answer = delete({"dataset_id": DATASET, "force": True}, username)
 
     assert answer.status_code == 403
-    assert world.nodes.get(NODE).wish is Wish.UP
+    assert world.nodes.get(NODE).should_run
 
 
 def test_the_owner_withdraws_a_model(delete, world):
     """200 and a sentence."""
-    world.models.add(a_model())
+    world.put(a_model())
     answer = delete({"model_id": MODEL}, "ada")
 
     assert answer.status_code == 200
@@ -149,21 +157,18 @@ def test_the_owner_withdraws_a_model(delete, world):
 
 def test_nobody_else_withdraws_it(delete, world):
     """Not the dataset's owner either."""
-    world.models.add(a_model())
+    world.put(a_model())
 
     assert delete({"model_id": MODEL}).status_code == 403
     assert world.models.get(MODEL).is_active
 
 
-def test_a_spent_quota_is_429_with_retry_after(create, world, monkeypatch):
+def test_a_spent_quota_is_429_with_retry_after(create, world):
     """The library stops at `error`; whoever reads the status knows when to come back."""
-    monkeypatch.setattr(world.nodes, "claim", _no_room)
+    counter = {"node_id": "quota:all", "awake": QUOTA.in_all}
+    world.dynamodb.put_item(TableName="node_table", Item=counter)
     answer = create()
 
     assert answer.status_code == 429
     assert answer.headers["Retry-After"] == "60"
-    assert answer.json == {"error": "No room."}
-
-
-def _no_room(*_):
-    raise QuotaExceeded("No room.")
+    assert answer.json == {"error": "No more than 5 nodes may be awake, and all together have as many."}

@@ -1,14 +1,15 @@
-"""POST /model_loss and /model_progress, to the letter."""
+"""POST /model_loss, /model_progress and /model_upload, to the letter."""
 
 import pytest
 
 from tests.builders import MODEL, a_model, a_node
-from tests.web import NODE_SECRET, basic, bearer
+from tests.fakes import Rivals
+from tests.web import NODE_SECRET, basic, bearer, services_on
 
 
 @pytest.fixture(autouse=True)
 def _model(world):
-    world.models.add(a_model())
+    world.put(a_model())
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def test_the_pod_needs_no_credential(loss, world):
 
     assert answer.status_code == 200
     assert answer.json == {"status": f"Loss of model {MODEL} is recorded."}
-    assert world.models.get(MODEL).tally.loss == 0.5
+    assert world.models.get(MODEL).totals.loss == 0.5
 
 
 @pytest.mark.parametrize("value", [1e-45, 3.4e38, 1.7e308, 0, 7, 0.30000001192092896])
@@ -89,10 +90,32 @@ def test_our_nodes_word_carries_its_cycle(progress, world):
 )
 def test_a_node_may_ask_whether_a_model_is_known(progress, world, asked, status):
     """Before it keeps an upload, with 0 per cent: by the status it knows, and nothing is changed."""
-    world.models.add(a_model(model_id="other", dataset_id="steps"))
+    world.put(a_model(model_id="other", dataset_id="steps"))
     answer = progress(0, **({"version": "1"} | asked))
 
     assert answer.status_code == status
+    assert world.models.get(MODEL) == a_model()
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ({}, 200),
+        ({"version": "2"}, 404),
+        ({"model_id": "nobody's"}, 404),
+        ({"model_id": "other"}, 403),
+        ({"model_id": ""}, 400),
+        ({"version": None}, 400),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_node_asks_whether_it_may_host_a_model(post, node, world, asked, status):
+    """A model of its own dataset, in the version that was submitted; nothing is changed."""
+    world.put(a_model(model_id="other", dataset_id="steps"))
+    answer = post("/model_upload", {"model_id": MODEL, "version": "1"} | asked, basic(node.node_id))
+
+    assert answer.status_code == status
+    assert ("status" if status == 200 else "error") in answer.json
     assert world.models.get(MODEL) == a_model()
 
 
@@ -151,15 +174,16 @@ def test_a_forged_100_per_cent_is_refused(progress, world, headers):
 
 def test_a_node_speaks_for_its_own_models_only(progress, world):
     """403 for another dataset's."""
-    world.models.add(a_model(model_id="other", dataset_id="steps"))
+    world.put(a_model(model_id="other", dataset_id="steps"))
     answer = progress(100, model_id="other")
 
     assert answer.status_code == 403
     assert world.models.get("other").percent_complete == 0
 
 
-def test_contention_is_said_so_that_the_node_sends_it_again(progress, world):
+def test_contention_is_said_so_that_the_node_sends_it_again(post, shared_app, world, node):
     """503, in JSON."""
-    world.models.contention = 100
+    services_on(world.through(Rivals(world, 100))).bind(shared_app)
+    body = {"model_id": MODEL, "percent_complete": 90}
 
-    assert progress(10).status_code == 503
+    assert post("/model_progress", body, basic(node.node_id)).status_code == 503

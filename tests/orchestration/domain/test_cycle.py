@@ -11,11 +11,11 @@ from orchestration.domain.cycle import (
     NO_REPORTS,
     Progress,
     Report,
-    Tally,
+    Totals,
     closes,
 )
 from orchestration.domain.errors import InvalidRequest
-from tests.builders import a_closed_cycle, a_sealed_cycle, a_tally
+from tests.builders import a_closed_cycle, a_sealed_cycle, some_totals
 
 CLOSES = {
     "the first word of the original node": (Progress(10), 0, 0, True),
@@ -99,29 +99,29 @@ def test_the_sum_of_the_largest_losses_is_still_a_number():
 
 def test_means_are_over_the_devices_that_measured():
     """A device without an accuracy counts for the loss alone."""
-    tally = Tally(cycle=3, devices=4, loss_sum=2.0, acc_sum=1.5, acc_devices=2)
+    totals = Totals(cycle=3, devices=4, loss_sum=2.0, acc_sum=1.5, acc_devices=2)
 
-    assert tally.loss == 0.5
-    assert tally.acc == 0.75
+    assert totals.loss == 0.5
+    assert totals.acc == 0.75
 
 
 def test_without_reports_both_means_are_minus_one():
     """The marketplace's word for no value yet."""
     assert (NO_REPORTS.loss, NO_REPORTS.acc) == (-1.0, -1.0)
-    assert a_tally(devices=2, loss_sum=1.0).acc == -1.0
+    assert some_totals(devices=2, loss_sum=1.0).acc == -1.0
 
 
 def test_a_sealed_cycle_settles_to_its_means():
     """Over the devices that reported in it, at the time it was sealed."""
-    tally = Tally(cycle=2, devices=2, loss_sum=1.0, acc_sum=0.5, acc_devices=1)
-    closed = a_sealed_cycle(cycle=7, percent_complete=30, tally=tally).settled()
+    totals = Totals(cycle=2, devices=2, loss_sum=1.0, acc_sum=0.5, acc_devices=1)
+    closed = a_sealed_cycle(cycle=7, percent_complete=30, totals=totals).closed()
 
     assert closed == a_closed_cycle(cycle=7, percent_complete=30, loss=0.5, acc=0.5, devices=2)
 
 
 def test_a_cycle_that_nobody_reported_in_has_no_means():
     """A node counts diffs, we count reports; either may be lost."""
-    closed = a_sealed_cycle(tally=a_tally(cycle=1)).settled()
+    closed = a_sealed_cycle(totals=some_totals(cycle=1)).closed()
 
     assert (closed.loss, closed.acc, closed.devices) == (-1.0, -1.0, 0)
 

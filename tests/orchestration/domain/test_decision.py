@@ -1,27 +1,25 @@
-"""`decide` as a table: every word of CloudFormation, every wish, every record that makes a difference."""
+"""`decide` as tables: every phase of a stack, both desired states, every record that makes a difference."""
 
-from itertools import pairwise
+from itertools import product
 
-import boto3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.domain.decision import (
-    LAUNCH_SETTLES,
-    LONGEST_PAUSE,
     REPAIRS,
+    VISIBILITY_DELAY,
     Action,
     Budget,
     Rules,
     decide,
     is_at_rest,
     is_given_up,
-    pause_after,
 )
-from orchestration.domain.node import ABSENT_STACK, NodeStack, NodeStatus, StackPhase, Wish
-from orchestration.provisioning.cfn_status import phase_of
+from orchestration.domain.node import ABSENT_STACK, DesiredState, NodeStack, NodeStatus, StackPhase
 from tests.builders import NOON, a_node
+
+RUNNING, STOPPED = DesiredState
 
 DEADLINE = 600.0
 BUDGET = Budget(attempts=3, cool_down=600.0)
@@ -64,129 +62,171 @@ RECORDS = {
     "retiring, refused": RETIRING | {"is_refused": True},
 }
 
-A, W, D, F, L = Action.ASK, Action.WAIT, Action.DELETE, Action.FORGET, Action.LAUNCH
-G, U, R, K = Action.GIVE_UP, Action.CANCEL_UPDATE, Action.ROLL_BACK, Action.CONTINUE_ROLLBACK
-S = Action.LOOK_AGAIN
+# The action for every record (rows) and phase (columns). The first six records know of no stack: one that is
+# there all the same is deleted. `test_cfn_status.py` has the phase of every status of CloudFormation.
+WHEN_RUNNING = """
+                              ABSENT   UNSEEN  CREATING  USABLE  UPDATING  FINISHING
+never launched                LAUNCH   FORGET  DELETE    DELETE  DELETE    DELETE
+gone                          LAUNCH   FORGET  DELETE    DELETE  DELETE    DELETE
+failed, to be launched again  LAUNCH   FORGET  DELETE    DELETE  DELETE    DELETE
+failed a moment ago           WAIT     FORGET  DELETE    DELETE  DELETE    DELETE
+out of budget                 GIVE_UP  FORGET  DELETE    DELETE  DELETE    DELETE
+given up, asked again         LAUNCH   FORGET  DELETE    DELETE  DELETE    DELETE
+claimed                       LAUNCH   WAIT    WAIT      PROBE   PROBE     PROBE
+claimed long ago              FORGET   FORGET  DELETE    DELETE  WAIT      WAIT
+launched                      FORGET   WAIT    WAIT      PROBE   PROBE     PROBE
+launched long ago             FORGET   FORGET  DELETE    DELETE  WAIT      WAIT
+ready                         FORGET   FORGET  WAIT      PROBE   PROBE     PROBE
+silent                        FORGET   FORGET  WAIT      PROBE   PROBE     PROBE
+silent for long               FORGET   FORGET  DELETE    DELETE  WAIT      WAIT
+retiring                      FORGET   FORGET  DELETE    DELETE  DELETE    DELETE
+retiring, asked a moment ago  FORGET   FORGET  WAIT      WAIT    WAIT      WAIT
+retiring, refused             FORGET   FORGET  DELETE    PROBE   PROBE     PROBE
 
-# One column a record, in the order of RECORDS; the first six know of no stack: any is a surprise, and goes.
-ABSENT_UP = (L, L, L, W, G, L, L, F, F, F, F, F, F, F, F, F)
-SERVING_UP = (D, D, D, D, D, D, A, D, A, D, A, A, D, D, W, A)
-SERVING_BUSY_UP = (D, D, D, D, D, D, A, W, A, W, A, A, W, D, W, A)
-CREATING_UP = (D, D, D, D, D, D, W, D, W, D, W, W, D, D, W, D)
-WAIT = (W,) * 16
-DELETE = (D,) * 14 + (W, D)
-DELETING = (D,) * 13 + (W,) * 3
+                              IMPORTED  FAILING  BROKEN  LOST    EMPTY       HALF_UPDATED
+never launched                DELETE    WAIT     DELETE  DELETE  DELETE      DELETE
+gone                          DELETE    WAIT     DELETE  DELETE  DELETE      DELETE
+failed, to be launched again  DELETE    WAIT     DELETE  DELETE  DELETE      DELETE
+failed a moment ago           DELETE    WAIT     DELETE  DELETE  DELETE      DELETE
+out of budget                 DELETE    WAIT     DELETE  DELETE  DELETE      DELETE
+given up, asked again         DELETE    WAIT     DELETE  DELETE  DELETE      DELETE
+claimed                       PROBE     WAIT     DELETE  DELETE  LOOK_AGAIN  ROLL_BACK
+claimed long ago              DELETE    WAIT     DELETE  DELETE  LOOK_AGAIN  ROLL_BACK
+launched                      PROBE     WAIT     DELETE  DELETE  LOOK_AGAIN  ROLL_BACK
+launched long ago             DELETE    WAIT     DELETE  DELETE  LOOK_AGAIN  ROLL_BACK
+ready                         PROBE     WAIT     DELETE  DELETE  LOOK_AGAIN  ROLL_BACK
+silent                        PROBE     WAIT     DELETE  DELETE  LOOK_AGAIN  ROLL_BACK
+silent for long               DELETE    WAIT     DELETE  DELETE  LOOK_AGAIN  ROLL_BACK
+retiring                      DELETE    WAIT     DELETE  DELETE  DELETE      DELETE
+retiring, asked a moment ago  WAIT      WAIT     WAIT    WAIT    WAIT        WAIT
+retiring, refused             PROBE     WAIT     DELETE  DELETE  DELETE      DELETE
 
-UP = {
-    None: ABSENT_UP,
-    "CREATE_IN_PROGRESS": CREATING_UP,
-    "CREATE_FAILED": DELETE,
-    "CREATE_COMPLETE": SERVING_UP,
-    "ROLLBACK_IN_PROGRESS": WAIT,
-    "ROLLBACK_FAILED": DELETE,
-    "ROLLBACK_COMPLETE": DELETE,
-    "DELETE_IN_PROGRESS": DELETING,
-    "DELETE_FAILED": DELETE,
-    "DELETE_COMPLETE": ABSENT_UP,
-    "UPDATE_IN_PROGRESS": SERVING_BUSY_UP,
-    "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": SERVING_BUSY_UP,
-    "UPDATE_COMPLETE": SERVING_UP,
-    "UPDATE_FAILED": (D, D, D, D, D, D, R, R, R, R, R, R, R, D, W, D),
-    "UPDATE_ROLLBACK_IN_PROGRESS": SERVING_BUSY_UP,
-    "UPDATE_ROLLBACK_FAILED": (D, D, D, D, D, D, K, K, K, K, K, K, K, D, W, D),
-    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": SERVING_BUSY_UP,
-    "UPDATE_ROLLBACK_COMPLETE": SERVING_UP,
-    "REVIEW_IN_PROGRESS": (D, D, D, D, D, D, S, S, S, S, S, S, S, D, W, D),
-    "IMPORT_IN_PROGRESS": WAIT,
-    "IMPORT_COMPLETE": SERVING_UP,
-    "IMPORT_ROLLBACK_IN_PROGRESS": WAIT,
-    "IMPORT_ROLLBACK_FAILED": DELETE,
-    "IMPORT_ROLLBACK_COMPLETE": SERVING_UP,
-    "A_WORD_OF_TOMORROW": WAIT,
-}
-ABSENT_DOWN = (F, F, F, F, F, F, W, F, F, F, F, F, F, F, F, F)
-CANCEL = (U, U, U, W, U, U, U, U, U, U, U, U, U, U, W, U)
-DOWN = {
-    None: ABSENT_DOWN,
-    "CREATE_IN_PROGRESS": DELETE,
-    "CREATE_FAILED": DELETE,
-    "CREATE_COMPLETE": DELETE,
-    "ROLLBACK_IN_PROGRESS": WAIT,
-    "ROLLBACK_FAILED": DELETE,
-    "ROLLBACK_COMPLETE": DELETE,
-    "DELETE_IN_PROGRESS": DELETING,
-    "DELETE_FAILED": DELETE,
-    "DELETE_COMPLETE": ABSENT_DOWN,
-    "UPDATE_IN_PROGRESS": CANCEL,
-    "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": WAIT,
-    "UPDATE_COMPLETE": DELETE,
-    "UPDATE_FAILED": DELETE,
-    "UPDATE_ROLLBACK_IN_PROGRESS": WAIT,
-    "UPDATE_ROLLBACK_FAILED": DELETE,
-    "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS": WAIT,
-    "UPDATE_ROLLBACK_COMPLETE": DELETE,
-    "REVIEW_IN_PROGRESS": DELETE,
-    "IMPORT_IN_PROGRESS": WAIT,
-    "IMPORT_COMPLETE": DELETE,
-    "IMPORT_ROLLBACK_IN_PROGRESS": WAIT,
-    "IMPORT_ROLLBACK_FAILED": DELETE,
-    "IMPORT_ROLLBACK_COMPLETE": DELETE,
-    "A_WORD_OF_TOMORROW": WAIT,
-}
-TABLE = {Wish.UP: UP, Wish.DOWN: DOWN}
-CELLS = [(wish, word, record) for wish, rows in TABLE.items() for word in rows for record in RECORDS]
+                              STUCK              DELETING  UNDELETABLE  IMPORTING  UNKNOWN
+never launched                DELETE             DELETE    DELETE       WAIT       WAIT
+gone                          DELETE             DELETE    DELETE       WAIT       WAIT
+failed, to be launched again  DELETE             DELETE    DELETE       WAIT       WAIT
+failed a moment ago           DELETE             DELETE    DELETE       WAIT       WAIT
+out of budget                 DELETE             DELETE    DELETE       WAIT       WAIT
+given up, asked again         DELETE             DELETE    DELETE       WAIT       WAIT
+claimed                       CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT
+claimed long ago              CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT
+launched                      CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT
+launched long ago             CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT
+ready                         CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT
+silent                        CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT
+silent for long               CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT
+retiring                      DELETE             WAIT      DELETE       WAIT       WAIT
+retiring, asked a moment ago  WAIT               WAIT      WAIT         WAIT       WAIT
+retiring, refused             DELETE             WAIT      DELETE       WAIT       WAIT
+"""
+WHEN_STOPPED = """
+                              ABSENT  UNSEEN  CREATING  USABLE  UPDATING       FINISHING
+never launched                FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
+gone                          FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
+failed, to be launched again  FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
+failed a moment ago           FORGET  FORGET  DELETE    DELETE  WAIT           WAIT
+out of budget                 FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
+given up, asked again         FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
+claimed                       WAIT    WAIT    DELETE    DELETE  CANCEL_UPDATE  WAIT
+claimed long ago              FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
+launched                      FORGET  WAIT    DELETE    DELETE  CANCEL_UPDATE  WAIT
+launched long ago             FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
+ready                         FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
+silent                        FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
+silent for long               FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
+retiring                      FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
+retiring, asked a moment ago  FORGET  FORGET  WAIT      WAIT    WAIT           WAIT
+retiring, refused             FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
 
+                              IMPORTED  FAILING  BROKEN  LOST    EMPTY   HALF_UPDATED
+never launched                DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
+gone                          DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
+failed, to be launched again  DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
+failed a moment ago           DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
+out of budget                 DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
+given up, asked again         DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
+claimed                       DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
+claimed long ago              DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
+launched                      DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
+launched long ago             DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
+ready                         DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
+silent                        DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
+silent for long               DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
+retiring                      DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
+retiring, asked a moment ago  WAIT      WAIT     WAIT    WAIT    WAIT    WAIT
+retiring, refused             DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
 
-def stack_in(word, **more):
-    """What is seen of a stack with this status."""
-    return ABSENT_STACK if word is None else NodeStack(phase_of(word), **more)
-
-
-@pytest.mark.parametrize(("wish", "word", "record"), CELLS)
-def test_every_wish_word_and_record_has_its_action(wish, word, record):
-    """One cell of the table; each action comes with a sentence."""
-    expected = TABLE[wish][word][list(RECORDS).index(record)]
-
-    decision = decide(a_node(**{"wish": wish} | RECORDS[record]), stack_in(word), NOON, RULES)
-
-    assert decision.action is expected
-    assert decision.reason.endswith(".") or decision.action is G
-
-
-@pytest.mark.parametrize("wish", Wish)
-def test_the_table_knows_every_word_of_cloudformation(wish):
-    """A status that botocore's service model learns fails here until somebody has decided about it."""
-    model = boto3.client("cloudformation", region_name="eu-west-1").meta.service_model
-    words = set(model.shape_for("StackStatus").enum)
-
-    assert len(words) >= 23
-    assert words <= TABLE[wish].keys()
-    assert all(len(row) == len(RECORDS) for row in TABLE[wish].values())
+                              STUCK   DELETING  UNDELETABLE  IMPORTING  UNKNOWN
+never launched                DELETE  DELETE    DELETE       WAIT       WAIT
+gone                          DELETE  DELETE    DELETE       WAIT       WAIT
+failed, to be launched again  DELETE  DELETE    DELETE       WAIT       WAIT
+failed a moment ago           DELETE  DELETE    DELETE       WAIT       WAIT
+out of budget                 DELETE  DELETE    DELETE       WAIT       WAIT
+given up, asked again         DELETE  DELETE    DELETE       WAIT       WAIT
+claimed                       DELETE  DELETE    DELETE       WAIT       WAIT
+claimed long ago              DELETE  DELETE    DELETE       WAIT       WAIT
+launched                      DELETE  DELETE    DELETE       WAIT       WAIT
+launched long ago             DELETE  DELETE    DELETE       WAIT       WAIT
+ready                         DELETE  DELETE    DELETE       WAIT       WAIT
+silent                        DELETE  DELETE    DELETE       WAIT       WAIT
+silent for long               DELETE  DELETE    DELETE       WAIT       WAIT
+retiring                      DELETE  WAIT      DELETE       WAIT       WAIT
+retiring, asked a moment ago  WAIT    WAIT      WAIT         WAIT       WAIT
+retiring, refused             DELETE  WAIT      DELETE       WAIT       WAIT
+"""
+TABLES = {RUNNING: WHEN_RUNNING, STOPPED: WHEN_STOPPED}
 
 
-ALARMED = {
-    Wish.UP: {
-        "IMPORT_IN_PROGRESS",
-        "IMPORT_ROLLBACK_IN_PROGRESS",
-        "IMPORT_COMPLETE",
-        "IMPORT_ROLLBACK_COMPLETE",
-        "IMPORT_ROLLBACK_FAILED",
-        "UPDATE_FAILED",
-        "UPDATE_ROLLBACK_FAILED",
-        "A_WORD_OF_TOMORROW",
-    },
-    Wish.DOWN: {"IMPORT_IN_PROGRESS", "IMPORT_ROLLBACK_IN_PROGRESS", "A_WORD_OF_TOMORROW"},
-}
+def cells(table):
+    """Return `{(record, phase): action}` of a table above."""
+    expected = {}
+    for block in table.strip("\n").split("\n\n"):
+        header, *rows = block.splitlines()
+        phases = [StackPhase[name] for name in header.split()]
+        for row in rows:
+            actions = [Action[name] for name in row[30:].split()]
+            expected |= {
+                (row[:30].strip(), phase): action for phase, action in zip(phases, actions, strict=True)
+            }
+    return expected
 
 
-@pytest.mark.parametrize("wish", Wish)
-def test_an_operator_is_told_of_what_only_operators_do(wish):
-    """Imports, updates that got stuck, and words nobody has heard."""
-    alarmed = {
-        word for word in TABLE[wish] if decide(a_node(wish=wish, **KNOWN), stack_in(word), NOON, RULES).alarm
-    }
+CELLS = [
+    (desired_state, *where, action)
+    for desired_state, table in TABLES.items()
+    for where, action in cells(table).items()
+]
 
-    assert alarmed == ALARMED[wish]
+
+@pytest.mark.parametrize(("desired_state", "record", "phase", "action"), CELLS)
+def test_action_for_record_and_phase(desired_state, record, phase, action):
+    """One cell of the tables above; each decision has a reason that is a sentence."""
+    decision = decide(
+        a_node(**{"desired_state": desired_state} | RECORDS[record]), NodeStack(phase), NOON, RULES
+    )
+
+    assert decision.action is action
+    assert decision.reason.endswith(".") or action is Action.GIVE_UP
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_tables_are_complete(table):
+    """A phase or a record that is added needs a row or a column."""
+    assert cells(table).keys() == set(product(RECORDS, StackPhase))
+
+
+@pytest.mark.parametrize(
+    ("desired_state", "alarming"),
+    [
+        (RUNNING, {"IMPORTING", "IMPORTED", "LOST", "HALF_UPDATED", "STUCK", "UNKNOWN"}),
+        (STOPPED, {"IMPORTING", "UNKNOWN"}),
+    ],
+)
+def test_phases_that_raise_an_alarm(desired_state, alarming):
+    """Imports, updates that failed, and statuses that are not known: an operator has to look."""
+    node = a_node(desired_state=desired_state, **KNOWN)
+
+    assert {p.name for p in StackPhase if decide(node, NodeStack(p), NOON, RULES).alarm} == alarming
 
 
 @pytest.mark.parametrize(
@@ -203,10 +243,10 @@ def test_an_operator_is_told_of_what_only_operators_do(wish):
 def test_a_deletion_that_fails_goes_a_step_further_each_time(deletions, up, down):
     """While nobody waits for a new node, what stays is asked again; it is never called deleted."""
     record = RETIRING | {"deletions": deletions}
-    stack = stack_in("DELETE_FAILED", stack_id=ARN)
+    stack = NodeStack(StackPhase.UNDELETABLE, stack_id=ARN)
 
-    assert decide(a_node(wish=Wish.UP, **record), stack, NOON, RULES).action is up
-    assert decide(a_node(wish=Wish.DOWN, **record), stack, NOON, RULES).action is down
+    assert decide(a_node(desired_state=RUNNING, **record), stack, NOON, RULES).action is up
+    assert decide(a_node(desired_state=STOPPED, **record), stack, NOON, RULES).action is down
 
 
 @pytest.mark.parametrize(
@@ -222,8 +262,8 @@ def test_a_deletion_that_was_noted_and_never_asked_is_not_taken_for_one_that_fai
     deleted_at, action, attempt
 ):
     """The process died in between: nothing is left behind that a second try would have removed."""
-    node = a_node(wish=Wish.DOWN, **RETIRING | {"deletions": 2, "deletion_at": NOON - 100})
-    stack = stack_in("DELETE_FAILED", stack_id=ARN, deleted_at=deleted_at)
+    node = a_node(desired_state=STOPPED, **RETIRING | {"deletions": 2, "deletion_at": NOON - 100})
+    stack = NodeStack(StackPhase.UNDELETABLE, stack_id=ARN, deleted_at=deleted_at)
 
     decision = decide(node, stack, NOON, RULES)
 
@@ -231,20 +271,20 @@ def test_a_deletion_that_was_noted_and_never_asked_is_not_taken_for_one_that_fai
 
 
 @pytest.mark.parametrize(
-    ("word", "record", "attempt"),
+    ("phase", "record", "attempt"),
     [
-        ("CREATE_COMPLETE", READY, 1),
-        ("CREATE_COMPLETE", RETIRING, 1),
-        ("CREATE_COMPLETE", RETIRING | {"is_refused": True}, 2),
-        ("DELETE_IN_PROGRESS", READY, 1),
-        ("ROLLBACK_COMPLETE", KNOWN, 1),
+        (StackPhase.USABLE, READY, 1),
+        (StackPhase.USABLE, RETIRING, 1),
+        (StackPhase.USABLE, RETIRING | {"is_refused": True}, 2),
+        (StackPhase.DELETING, READY, 1),
+        (StackPhase.BROKEN, KNOWN, 1),
     ],
 )
-def test_the_same_deletion_again_is_the_same_attempt(word, record, attempt):
+def test_the_same_deletion_again_is_the_same_attempt(phase, record, attempt):
     """Its call may have got lost, or CloudFormation's word be old; a refused one counts."""
-    decision = decide(a_node(wish=Wish.DOWN, **record), stack_in(word), NOON, RULES)
+    decision = decide(a_node(desired_state=STOPPED, **record), NodeStack(phase), NOON, RULES)
 
-    assert (decision.action, decision.attempt) == (D, attempt)
+    assert (decision.action, decision.attempt) == (Action.DELETE, attempt)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +294,7 @@ def test_a_broken_stack_that_cloudformation_refuses_to_delete_is_left_behind(del
     """Termination protection makes a deletion fail without a change of status."""
     record = RETIRING | {"deletions": deletions, "is_refused": True}
 
-    decision = decide(a_node(wish=Wish.UP, **record), stack_in("ROLLBACK_COMPLETE"), NOON, RULES)
+    decision = decide(a_node(desired_state=RUNNING, **record), NodeStack(StackPhase.BROKEN), NOON, RULES)
 
     assert decision.action is action
     assert decision.alarm
@@ -265,57 +305,56 @@ def test_an_operator_is_told_of_a_deletion_that_takes_for_ever(seconds, alarm):
     """CloudFormation gives up by itself, mostly; until then nothing else can be done."""
     record = RETIRING | {"deletion_at": NOON - seconds}
 
-    decision = decide(a_node(wish=Wish.UP, **record), stack_in("DELETE_IN_PROGRESS"), NOON, RULES)
+    decision = decide(a_node(desired_state=RUNNING, **record), NodeStack(StackPhase.DELETING), NOON, RULES)
 
-    assert (decision.action, decision.alarm) == (W, alarm)
+    assert (decision.action, decision.alarm) == (Action.WAIT, alarm)
 
 
 def test_a_sound_stack_that_cloudformation_refuses_to_delete_serves_again():
     """Rather than a second node beside it: the wish is up again, and it still stands."""
     record = RETIRING | {"deletions": 9, "is_refused": True, "next_at": NOON + 100}
 
-    assert decide(a_node(wish=Wish.UP, **record), stack_in("CREATE_COMPLETE"), NOON, RULES).action is A
+    assert (
+        decide(a_node(desired_state=RUNNING, **record), NodeStack(StackPhase.USABLE), NOON, RULES).action
+        is Action.PROBE
+    )
 
 
-@pytest.mark.parametrize("word", ["REVIEW_IN_PROGRESS", "UPDATE_FAILED", "UPDATE_ROLLBACK_FAILED"])
-def test_what_can_not_be_mended_in_a_few_tries_is_deleted(word):
+@pytest.mark.parametrize("phase", [StackPhase.EMPTY, StackPhase.HALF_UPDATED, StackPhase.STUCK])
+def test_what_can_not_be_mended_in_a_few_tries_is_deleted(phase):
     """And its cause is kept, for the next generation's data scientist."""
-    decision = decide(a_node(wish=Wish.UP, **READY | {"repairs": REPAIRS}), stack_in(word), NOON, RULES)
+    decision = decide(
+        a_node(desired_state=RUNNING, **READY | {"repairs": REPAIRS}),
+        NodeStack(phase),
+        NOON,
+        RULES,
+    )
 
-    assert decision.action is D
+    assert decision.action is Action.DELETE
+    assert decision.has_failed
     assert decision.failure == decision.reason
 
 
-@pytest.mark.parametrize(
-    ("word", "failure"),
-    [
-        ("ROLLBACK_IN_PROGRESS", ""),
-        ("ROLLBACK_COMPLETE", ""),
-        ("ROLLBACK_FAILED", ""),
-        ("CREATE_FAILED", ""),
-        ("IMPORT_ROLLBACK_FAILED", ""),
-        ("CREATE_IN_PROGRESS", None),
-        ("CREATE_COMPLETE", None),
-        ("DELETE_IN_PROGRESS", None),
-        ("A_WORD_OF_TOMORROW", None),
-    ],
-)
-def test_the_cause_of_a_failure_is_asked_for_where_there_is_one(word, failure):
-    """CloudFormation knows the cause of a rollback; nothing has failed where it just isn't ready."""
-    assert decide(a_node(wish=Wish.UP, **KNOWN), stack_in(word), NOON, RULES).failure == failure
+@pytest.mark.parametrize("phase", StackPhase)
+def test_phases_of_a_failed_launch(phase):
+    """AWS knows why; the record doesn't."""
+    decision = decide(a_node(desired_state=RUNNING, **KNOWN), NodeStack(phase), NOON, RULES)
+
+    assert decision.has_failed is (phase in (StackPhase.FAILING, StackPhase.BROKEN, StackPhase.LOST))
+    assert decision.failure == ""
 
 
-@pytest.mark.parametrize("word", ["CREATE_IN_PROGRESS", "CREATE_COMPLETE"])
-def test_a_launch_is_given_up_only_after_its_deadline(word):
+@pytest.mark.parametrize("phase", [StackPhase.CREATING, StackPhase.USABLE])
+def test_a_launch_is_given_up_only_after_its_deadline(phase):
     """At the deadline it still waits; a moment later it doesn't, and the failure names the seconds."""
-    node = a_node(wish=Wish.UP, **KNOWN)
+    node = a_node(desired_state=RUNNING, **KNOWN)
 
-    at = decide(node, stack_in(word), node.launched_at + DEADLINE, RULES)
-    after = decide(node, stack_in(word), node.launched_at + DEADLINE + 0.1, RULES)
+    at = decide(node, NodeStack(phase), node.launched_at + DEADLINE, RULES)
+    after = decide(node, NodeStack(phase), node.launched_at + DEADLINE + 0.1, RULES)
 
-    assert at.action is not D
-    assert after.action is D
-    assert "600 s" in (after.failure or "")
+    assert at.action is not Action.DELETE
+    assert after.action is Action.DELETE
+    assert "600 s" in after.failure
 
 
 def test_the_deadline_of_a_second_life_counts_from_its_own_launch():
@@ -324,42 +363,49 @@ def test_the_deadline_of_a_second_life_counts_from_its_own_launch():
 
     assert (
         decide(
-            a_node(wish=Wish.UP, **KNOWN | LONG_AGO | late), stack_in("CREATE_COMPLETE"), NOON, RULES
+            a_node(desired_state=RUNNING, **KNOWN | LONG_AGO | late),
+            NodeStack(StackPhase.USABLE),
+            NOON,
+            RULES,
         ).action
-        is D
+        is Action.DELETE
     )
 
 
 def test_a_node_that_stays_silent_is_replaced():
     """ECS starts a task again, so it has as long as a launch; what it keeps is in the database."""
-    node = a_node(wish=Wish.UP, **SILENT)
+    node = a_node(desired_state=RUNNING, **SILENT)
 
-    decision = decide(node, stack_in("CREATE_COMPLETE"), node.silent_at + DEADLINE + 1, RULES)
+    decision = decide(node, NodeStack(StackPhase.USABLE), node.silent_at + DEADLINE + 1, RULES)
 
-    assert decision.action is D
-    assert "no answer" in (decision.failure or "")
+    assert decision.action is Action.DELETE
+    assert "no answer" in decision.failure
 
 
 @pytest.mark.parametrize(
-    ("wish", "seconds", "action"),
+    ("desired_state", "seconds", "action"),
     [
-        (Wish.DOWN, 0, W),
-        (Wish.DOWN, LAUNCH_SETTLES, W),
-        (Wish.DOWN, LAUNCH_SETTLES + 0.1, F),
+        (STOPPED, 0, Action.WAIT),
+        (STOPPED, VISIBILITY_DELAY, Action.WAIT),
+        (STOPPED, VISIBILITY_DELAY + 0.1, Action.FORGET),
     ],
 )
-def test_a_launch_that_may_be_under_way_is_waited_for_before_its_node_is_forgotten(wish, seconds, action):
+def test_a_launch_that_may_be_under_way_is_waited_for_before_its_node_is_forgotten(
+    desired_state, seconds, action
+):
     """Another process has claimed it and may launch any moment: forgotten now, its stack would live on."""
-    node = a_node(wish=wish, **FRESH)
+    node = a_node(desired_state=desired_state, **FRESH)
 
     assert decide(node, ABSENT_STACK, node.launched_at + seconds, RULES).action is action
 
 
-@pytest.mark.parametrize("wish", Wish)
-@pytest.mark.parametrize(("seconds", "action"), [(LAUNCH_SETTLES, W), (LAUNCH_SETTLES + 0.1, F)])
-def test_a_stack_that_is_not_shown_yet_is_not_taken_for_gone(wish, seconds, action):
+@pytest.mark.parametrize("desired_state", DesiredState)
+@pytest.mark.parametrize(
+    ("seconds", "action"), [(VISIBILITY_DELAY, Action.WAIT), (VISIBILITY_DELAY + 0.1, Action.FORGET)]
+)
+def test_a_stack_that_is_not_shown_yet_is_not_taken_for_gone(desired_state, seconds, action):
     """DescribeStacks lags behind for seconds."""
-    node = a_node(wish=wish, **KNOWN)
+    node = a_node(desired_state=desired_state, **KNOWN)
     unseen = NodeStack(StackPhase.UNSEEN, ARN)
 
     assert decide(node, unseen, node.launched_at + seconds, RULES).action is action
@@ -370,64 +416,64 @@ def test_a_stack_that_was_there_and_is_not_shown_any_more_is_gone(record):
     """Staleness lasts for seconds, not for a node's life."""
     unseen = NodeStack(StackPhase.UNSEEN, ARN)
 
-    assert decide(a_node(wish=Wish.UP, **record), unseen, NOON, RULES).action is F
+    assert decide(a_node(desired_state=RUNNING, **record), unseen, NOON, RULES).action is Action.FORGET
 
 
 @pytest.mark.parametrize(
     ("attempts", "next_at", "seconds", "action"),
     [
-        (1, NOON, 0, L),
-        (1, NOON + 1, 0, W),
-        (3, NOON, 0, W),
-        (3, NOON, LAUNCH_SETTLES + 1, F),
+        (1, NOON, 0, Action.LAUNCH),
+        (1, NOON + 1, 0, Action.WAIT),
+        (3, NOON, 0, Action.WAIT),
+        (3, NOON, VISIBILITY_DELAY + 1, Action.FORGET),
     ],
 )
 def test_a_launch_that_was_refused_is_tried_again_in_the_same_generation(attempts, next_at, seconds, action):
     """Until the budget is spent; another process's call for it may have gone through meanwhile."""
     refused = FRESH | {"failed_generation": 1, "attempts": attempts, "next_at": next_at, "launched_at": NOON}
 
-    assert decide(a_node(wish=Wish.UP, **refused), ABSENT_STACK, NOON + seconds, RULES).action is action
+    assert (
+        decide(a_node(desired_state=RUNNING, **refused), ABSENT_STACK, NOON + seconds, RULES).action is action
+    )
 
 
 def test_a_deleted_stack_known_by_its_arn_is_cleaned_up_behind_before_the_next_launch():
     """A stack's last word comes under its ARN, also where the record has lost it."""
-    decision = decide(a_node(wish=Wish.UP, **FRESH), stack_in("DELETE_COMPLETE", stack_id=ARN), NOON, RULES)
+    decision = decide(
+        a_node(desired_state=RUNNING, **FRESH),
+        NodeStack(StackPhase.ABSENT, stack_id=ARN),
+        NOON,
+        RULES,
+    )
 
-    assert decision.action is F
+    assert decision.action is Action.FORGET
 
 
 @pytest.mark.parametrize(
-    ("status", "wish", "asked_at", "at_rest"),
+    ("status", "desired_state", "asked_at", "at_rest"),
     [
-        (NodeStatus.ABSENT, Wish.DOWN, NOON, True),
-        (NodeStatus.FAILED, Wish.DOWN, NOON, True),
-        (NodeStatus.FAILED, Wish.UP, NOON, True),
-        (NodeStatus.FAILED, Wish.UP, NOON + 600, False),
-        (NodeStatus.ABSENT, Wish.UP, NOON, False),
-        (NodeStatus.READY, Wish.DOWN, NOON, False),
-        (NodeStatus.RETIRING, Wish.DOWN, NOON, False),
+        (NodeStatus.ABSENT, STOPPED, NOON, True),
+        (NodeStatus.FAILED, STOPPED, NOON, True),
+        (NodeStatus.FAILED, RUNNING, NOON, True),
+        (NodeStatus.FAILED, RUNNING, NOON + 600, False),
+        (NodeStatus.ABSENT, RUNNING, NOON, False),
+        (NodeStatus.READY, STOPPED, NOON, False),
+        (NodeStatus.RETIRING, STOPPED, NOON, False),
     ],
 )
-def test_a_node_that_nobody_wants_or_that_was_given_up_costs_no_look(status, wish, asked_at, at_rest):
+def test_a_node_that_nobody_wants_or_that_was_given_up_costs_no_look(
+    status, desired_state, asked_at, at_rest
+):
     """The first call after the cool-down opens a new budget."""
-    node = a_node(status=status, wish=wish, failed_at=NOON, asked_at=asked_at)
+    node = a_node(status=status, desired_state=desired_state, failed_at=NOON, requested_at=asked_at)
 
     assert is_at_rest(node, BUDGET) is at_rest
     assert is_given_up(node, BUDGET) is (at_rest and status is NodeStatus.FAILED)
 
 
-def test_pauses_grow_and_have_an_end():
-    """None before the first failure; then twice as long each time, up to an hour."""
-    pauses = [pause_after(n) for n in range(30)]
-
-    assert pauses[:4] == [0, 30, 60, 120]
-    assert all(later >= earlier for earlier, later in pairwise(pauses))
-    assert pauses[-1] == LONGEST_PAUSE
-
-
 NODES = st.builds(
     a_node,
-    wish=st.sampled_from(Wish),
+    desired_state=st.sampled_from(DesiredState),
     status=st.sampled_from(NodeStatus),
     generation=st.integers(0, 3),
     stack_id=st.sampled_from([None, ARN]),
@@ -447,10 +493,10 @@ def test_whatever_the_record_says_there_is_one_decision(node, phase, stack_id, n
     decision = decide(node, stack, now, RULES)
 
     assert decision == decide(node, stack, now, RULES)
-    if decision.action is L:
-        assert node.wish is Wish.UP
+    if decision.action is Action.LAUNCH:
+        assert node.should_run
         assert phase is StackPhase.ABSENT
-    if decision.action is F:
+    if decision.action is Action.FORGET:
         assert phase in (StackPhase.ABSENT, StackPhase.UNSEEN)
-    if decision.action in (Action.QUARANTINE, A):
-        assert node.wish is Wish.UP
+    if decision.action in (Action.QUARANTINE, Action.PROBE):
+        assert node.should_run

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.domain.node import Node, NodeStatus, Wish, node_id_of
+from orchestration.domain.node import DesiredState, Node, NodeStatus, node_id_of
 from tests.builders import a_node
+
+RUNNING, STOPPED = DesiredState
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
@@ -36,7 +38,7 @@ def test_a_new_record_wishes_nothing_and_stands_for_nothing():
     """What a table without a row means."""
     node = Node("n1", "ds")
 
-    assert (node.wish, node.status, node.generation) == (Wish.DOWN, NodeStatus.ABSENT, 0)
+    assert (node.desired_state, node.status, node.generation) == (STOPPED, NodeStatus.ABSENT, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A CloudFormation whose answers a test writes down, where moto has none to give."""
+"""CloudFormation with responses written by a test, where moto has none."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from botocore.stub import Stubber
 
 @pytest.fixture
 def client():
-    """A client that reaches nobody."""
+    """A client whose calls reach no server."""
     return boto3.client(
         "cloudformation",
         region_name="us-east-1",
@@ -20,7 +20,7 @@ def client():
 
 @pytest.fixture
 def answers(client) -> Iterator[Stubber]:
-    """What CloudFormation will say, in order; every answer must be asked for."""
+    """CloudFormation's responses, in order; the test must request each of them."""
     with Stubber(client) as stubber:
         yield stubber
         stubber.assert_no_pending_responses()

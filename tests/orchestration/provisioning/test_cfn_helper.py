@@ -13,7 +13,6 @@ from orchestration.provisioning.cfn_helper import (
     CfnHelper,
     NewStack,
     Removal,
-    cloudformation_client,
 )
 
 ARN = "arn:aws:cloudformation:us-east-1:000000000000:stack/a-stack/1"
@@ -46,7 +45,7 @@ def event(resource, status, reason="", *, physical="physical"):
 
 
 class Time:
-    """A clock that only sleeping moves."""
+    """A clock that only `sleep` advances."""
 
     def __init__(self):
         self.now = 0.0
@@ -58,7 +57,7 @@ class Time:
         self.now += seconds
 
 
-def test_a_stack_is_created_from_an_inline_body(stacks, answers):
+def test_create_passes_the_template_inline(stacks, answers):
     """One call, idempotent by its token, with parameters and tags as pairs."""
     expected = {
         "StackName": "a-stack",
@@ -73,8 +72,8 @@ def test_a_stack_is_created_from_an_inline_body(stacks, answers):
     assert stacks.create(NEW) == ARN
 
 
-def test_cloudformation_acts_by_the_role_it_is_given(stacks, answers):
-    """It creates, deletes and rolls back with rights of its own, not with the caller's."""
+def test_role_is_passed_to_cloudformation(stacks, answers):
+    """CloudFormation acts with the role's permissions, not with the caller's."""
     created = {"TemplateBody": ANY, "Parameters": ANY, "Tags": ANY, "Capabilities": ANY, "RoleARN": ROLE}
     answers.add_response(
         "create_stack",
@@ -92,8 +91,8 @@ def test_cloudformation_acts_by_the_role_it_is_given(stacks, answers):
 
 
 @pytest.mark.parametrize("code", ["AlreadyExistsException", "TokenAlreadyExistsException"])
-def test_a_stack_that_is_there_is_not_created_again(stacks, answers, code):
-    """Somebody else was first, which is as good."""
+def test_create_returns_none_for_an_existing_stack(stacks, answers, code):
+    """Another process created it first."""
     answers.add_client_error("create_stack", code, "Stack [a-stack] already exists")
 
     assert stacks.create(NEW) is None
@@ -103,7 +102,7 @@ def test_a_stack_that_is_there_is_not_created_again(stacks, answers, code):
     "code", ["ValidationError", "LimitExceededException", "AccessDenied", "InsufficientCapabilitiesException"]
 )
 def test_a_refusal_is_a_failed_stack(stacks, answers, code):
-    """Asking again won't help; CloudFormation's own words are kept, and its error as the cause."""
+    """Repeating the call doesn't help; the error keeps CloudFormation's message and the cause."""
     answers.add_client_error("create_stack", code, "No, because of this.")
 
     with pytest.raises(StackFailed, match=r"create a-stack: \w+: No, because of this\.") as caught:
@@ -112,8 +111,8 @@ def test_a_refusal_is_a_failed_stack(stacks, answers, code):
 
 
 @pytest.mark.parametrize("code", ["Throttling", "InternalFailure", "ExpiredToken"])
-def test_what_may_pass_is_not_a_failed_stack(stacks, answers, code):
-    """Throttling must not use up a node's launch."""
+def test_temporary_error_is_no_failed_stack(stacks, answers, code):
+    """Throttling must not use up an attempt to launch a node."""
     answers.add_client_error("describe_stacks", code, "Rate exceeded")
 
     with pytest.raises(Upstream) as caught:
@@ -121,8 +120,8 @@ def test_what_may_pass_is_not_a_failed_stack(stacks, answers, code):
     assert not isinstance(caught.value, StackFailed)
 
 
-def test_an_answer_that_can_not_be_read_is_upstream(stacks, client, monkeypatch):
-    """A gateway's page of HTML: botocore has an error of its own for it, outside its other ones."""
+def test_unreadable_response_is_upstream(stacks, client, monkeypatch):
+    """For a proxy's HTML page, botocore has an error that is no BotoCoreError."""
 
     def page(**_):
         raise ResponseParserError("Unable to parse response: <!doctype html>")
@@ -133,8 +132,8 @@ def test_an_answer_that_can_not_be_read_is_upstream(stacks, client, monkeypatch)
         list(stacks.all())
 
 
-def test_an_unreachable_cloudformation_is_upstream(stacks, client, monkeypatch):
-    """A time-out is translated like an error that CloudFormation sends."""
+def test_timeout_is_upstream(stacks, client, monkeypatch):
+    """It is translated like an error that CloudFormation returns."""
 
     def time_out(**_):
         raise ConnectTimeoutError(endpoint_url="https://cloudformation.test")
@@ -145,8 +144,8 @@ def test_an_unreachable_cloudformation_is_upstream(stacks, client, monkeypatch):
         stacks.describe("a-stack")
 
 
-def test_a_stack_is_described_in_our_words(stacks, answers):
-    """Outputs and tags become mappings, the status a phase, the time seconds since the epoch."""
+def test_describe_returns_the_domain_s_values(stacks, answers):
+    """Outputs and tags are mappings, the status is a phase, times are seconds since the epoch."""
     stack = told(
         "CREATE_COMPLETE",
         Outputs=[{"OutputKey": "Address", "OutputValue": "lb.test"}],
@@ -162,23 +161,23 @@ def test_a_stack_is_described_in_our_words(stacks, answers):
     assert found.tags == {"artificien:node-id": "n1"}
 
 
-def test_no_such_stack_is_none(stacks, answers):
+def test_describe_returns_none_for_an_absent_stack(stacks, answers):
     """CloudFormation reports absence as a ValidationError."""
     answers.add_client_error("describe_stacks", "ValidationError", "Stack with id a-stack does not exist")
 
     assert stacks.describe("a-stack") is None
 
 
-def test_another_validation_error_is_not_absence(stacks, answers):
-    """A malformed request must not look like a stack that is gone."""
+def test_other_validation_error_is_a_failed_stack(stacks, answers):
+    """An invalid request must not look like an absent stack."""
     answers.add_client_error("describe_stacks", "ValidationError", "1 validation error detected")
 
     with pytest.raises(StackFailed):
         stacks.describe("a-stack")
 
 
-def test_all_stacks_are_listed_page_by_page_and_without_haste(client, answers):
-    """Every caller of the account has a share in this call: between two pages there is a pause."""
+def test_all_pauses_between_pages(client, answers):
+    """All callers of the account share the rate limit of this call."""
     time = Time()
     names = ("a", "b"), ("c",), ()
     for page, (listed, token) in enumerate(zip(names, ("2", "3", None), strict=True), start=1):
@@ -192,8 +191,8 @@ def test_all_stacks_are_listed_page_by_page_and_without_haste(client, answers):
     assert time.now == 2 * PAGE_PAUSE
 
 
-def test_a_list_that_breaks_off_says_so(stacks, answers):
-    """What was missed must not be taken for gone."""
+def test_interrupted_list_is_upstream(stacks, answers):
+    """A stack that was not listed must not look deleted."""
     answers.add_client_error("describe_stacks", "Throttling", "Rate exceeded")
 
     with pytest.raises(Upstream, match="would not list the stacks: Throttling"):
@@ -209,15 +208,15 @@ def test_a_list_that_breaks_off_says_so(stacks, answers):
     ],
     ids=["plain", "retaining", "by force"],
 )
-def test_a_stack_is_deleted_as_it_is_wished(stacks, answers, removal, more):
-    """What CloudFormation takes only after a deletion has failed isn't sent before."""
+def test_delete_passes_its_options(stacks, answers, removal, more):
+    """CloudFormation accepts them only after a failed deletion, so a plain deletion passes none."""
     answers.add_response("delete_stack", {}, {"StackName": ARN, "ClientRequestToken": "delete-1", **more})
 
     stacks.delete(ARN, removal)
 
 
-def test_deleting_what_is_gone_is_no_error(stacks, answers):
-    """Asked twice, done once."""
+def test_deleting_an_absent_stack_is_no_error(stacks, answers):
+    """Deleting is idempotent."""
     expected = {"StackName": ARN, "ClientRequestToken": "delete-1"}
     answers.add_client_error(
         "delete_stack", "ValidationError", f"Stack [{ARN}] does not exist", expected_params=expected
@@ -227,7 +226,7 @@ def test_deleting_what_is_gone_is_no_error(stacks, answers):
 
 
 def test_termination_protection_is_reported(stacks, answers):
-    """The delete fails without a change of status, so the error is all there is."""
+    """The stack's status doesn't change, so the error is the only sign."""
     answers.add_client_error("delete_stack", "ValidationError", "TerminationProtection is enabled")
 
     with pytest.raises(StackFailed, match="TerminationProtection"):
@@ -242,24 +241,24 @@ REPAIRS = {
 
 
 @pytest.mark.parametrize("operation", REPAIRS)
-def test_a_repair_carries_its_token(stacks, answers, operation):
-    """Asked twice, done once; without a role CloudFormation takes the one that made the stack."""
+def test_repair_passes_its_token(stacks, answers, operation):
+    """It is idempotent; without a role, CloudFormation uses the one that created the stack."""
     answers.add_response(operation, {}, {"StackName": ARN, "ClientRequestToken": "repair-1"})
 
     REPAIRS[operation](stacks, ARN, "repair-1")
 
 
 @pytest.mark.parametrize("operation", REPAIRS)
-def test_a_repair_that_is_refused_is_a_failed_stack(stacks, answers, operation):
-    """An update that has just ended, for one, can't be cancelled."""
+def test_refused_repair_is_a_failed_stack(stacks, answers, operation):
+    """For example, an update that has just ended can't be cancelled."""
     answers.add_client_error(operation, "ValidationError", "cannot be called from current stack status")
 
     with pytest.raises(StackFailed, match="cannot be called from current stack status"):
         REPAIRS[operation](stacks, ARN, "repair-1")
 
 
-def test_the_first_failure_of_the_last_operation_is_found(stacks, answers):
-    """Events come newest first, over pages; consequences and former operations don't count."""
+def test_first_failure_is_that_of_the_last_operation(stacks, answers):
+    """Events are listed newest first, in pages; consequences and earlier operations don't count."""
     first = [
         event("a-stack", "ROLLBACK_IN_PROGRESS", "The following resource(s) failed", physical=ARN),
         event("Task", "CREATE_FAILED", "Resource creation cancelled"),
@@ -285,8 +284,8 @@ def events_are(answers, *events):
     answers.add_response("describe_stack_events", {"StackEvents": list(events)}, {"StackName": ARN})
 
 
-def test_what_could_not_be_deleted_is_named_once_and_in_order(stacks, answers):
-    """For `retain`, which wants logical ids; what failed in an operation before is no reason now."""
+def test_failed_resources_are_unique_and_sorted(stacks, answers):
+    """They are logical ids for `retain`; failures of earlier operations don't count."""
     events_are(
         answers,
         event("a-stack", "DELETE_FAILED", "The following resource(s) failed to delete", physical=ARN),
@@ -301,8 +300,8 @@ def test_what_could_not_be_deleted_is_named_once_and_in_order(stacks, answers):
     assert stacks.failed_resources(ARN) == ["Listener", "Service"]
 
 
-def test_what_was_deleted_in_a_second_try_is_not_retained(stacks, answers):
-    """CloudFormation tries again by itself, and refuses to retain what is gone."""
+def test_resource_deleted_in_a_second_try_has_not_failed(stacks, answers):
+    """CloudFormation retries by itself, and refuses to retain deleted resources."""
     events_are(
         answers,
         event("a-stack", "DELETE_FAILED", physical=ARN),
@@ -315,8 +314,8 @@ def test_what_was_deleted_in_a_second_try_is_not_retained(stacks, answers):
     assert stacks.failed_resources(ARN) == ["Service"]
 
 
-def test_a_failure_without_a_reason_is_told_by_its_status(stacks, answers):
-    """CloudFormation doesn't always give one."""
+def test_failure_without_a_reason_is_described_by_its_status(stacks, answers):
+    """Not every event has a reason."""
     failed = event("Service", "UPDATE_FAILED")
     del failed["ResourceStatusReason"]
     events_are(answers, failed)
@@ -324,15 +323,15 @@ def test_a_failure_without_a_reason_is_told_by_its_status(stacks, answers):
     assert stacks.first_failure(ARN) == "Service: UPDATE_FAILED"
 
 
-def test_a_stack_without_failures_has_no_reason(stacks, answers):
-    """Also where the events don't reach back to the start."""
+def test_first_failure_is_empty_without_failures(stacks, answers):
+    """Also if the events don't include the start of the operation."""
     answers.add_response("describe_stack_events", {"StackEvents": [event("Task", "CREATE_COMPLETE")]})
 
     assert stacks.first_failure(ARN) == ""
 
 
-def test_waiting_ends_when_the_stack_is_settled(client, answers):
-    """A stack that isn't shown yet is waited for like one that is moving."""
+def test_wait_returns_a_stable_stack(client, answers):
+    """A stack that isn't visible yet is waited for like one in progress."""
     time = Time()
     answers.add_client_error("describe_stacks", "ValidationError", f"Stack {ARN} does not exist")
     answers.add_response("describe_stacks", {"Stacks": [told("CREATE_IN_PROGRESS")]})
@@ -347,8 +346,8 @@ def test_waiting_ends_when_the_stack_is_settled(client, answers):
 @pytest.mark.parametrize(
     ("seen", "word"), [([told("CREATE_IN_PROGRESS")], "CREATE_IN_PROGRESS"), ([], "absent")]
 )
-def test_waiting_has_a_deadline(client, answers, seen, word):
-    """Nobody waits for ever, and the error says what was seen last."""
+def test_wait_has_a_deadline(client, answers, seen, word):
+    """The error contains the last status."""
     time = Time()
     for _ in range(3):
         if seen:
@@ -360,16 +359,8 @@ def test_waiting_has_a_deadline(client, answers, seen, word):
         CfnHelper(client, clock=time, sleep=time.sleep).wait(ARN, deadline=10, pause=5)
 
 
-def test_the_client_has_time_outs_and_standard_retries():
-    """No call may hang a worker."""
-    config = cloudformation_client("eu-west-1").meta.config
-
-    assert (config.connect_timeout, config.read_timeout) == (5, 20)
-    assert config.retries == {"mode": "standard", "total_max_attempts": 5}
-
-
-def test_a_stack_says_since_when_it_is_being_deleted(stacks, answers):
-    """Of a deletion that failed, too: so one can see whether a later one was ever asked for."""
+def test_stack_has_the_time_of_its_deletion(stacks, answers):
+    """Also of a failed deletion, so that it can be compared with the record."""
     answers.add_response("describe_stacks", {"Stacks": [told("CREATE_COMPLETE")]})
     answers.add_response("describe_stacks", {"Stacks": [told("DELETE_FAILED", DeletionTime=NOW)]})
 

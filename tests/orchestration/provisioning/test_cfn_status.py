@@ -2,20 +2,20 @@ import botocore.session
 import pytest
 
 from orchestration.domain.node import StackPhase
-from orchestration.provisioning.cfn_status import PHASES, is_failure, is_settled, phase_of, starts_operation
+from orchestration.provisioning.cfn_status import PHASES, is_failure, is_stable, phase_of, starts_operation
 
 
-def test_every_status_that_botocore_knows_has_a_phase():
-    """A status that CloudFormation adds must be thought about, not met by surprise."""
+def test_every_status_of_botocore_has_a_phase():
+    """A status that CloudFormation adds must be added to the table."""
     model = botocore.session.get_session().get_service_model("cloudformation")
 
     assert set(model.shape_for("StackStatus").enum) == PHASES.keys()
 
 
-def test_an_unknown_word_is_waited_for():
-    """Nothing is created or deleted on a word we don't understand."""
+def test_unknown_status_is_not_stable():
+    """No stack is created or deleted because of an unknown status."""
     assert phase_of("TELEPORT_IN_PROGRESS") is StackPhase.UNKNOWN
-    assert not is_settled(StackPhase.UNKNOWN)
+    assert not is_stable(StackPhase.UNKNOWN)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_an_unknown_word_is_waited_for():
         (StackPhase.EMPTY, {"REVIEW_IN_PROGRESS"}),
         (StackPhase.UPDATING, {"UPDATE_IN_PROGRESS"}),
         (
-            StackPhase.SETTLING,
+            StackPhase.FINISHING,
             {
                 "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS",
                 "UPDATE_ROLLBACK_IN_PROGRESS",
@@ -45,25 +45,25 @@ def test_an_unknown_word_is_waited_for():
         (StackPhase.LOST, {"IMPORT_ROLLBACK_FAILED"}),
     ],
 )
-def test_a_phase_stands_for_the_statuses_of_the_table(phase, statuses):
-    """The table of the design, each of its rows."""
+def test_phase_of_each_status(phase, statuses):
+    """The complete table."""
     assert {status for status, meant in PHASES.items() if meant is phase} == statuses
 
 
-def test_every_phase_but_two_is_a_status_of_cloudformation():
-    """One says that it shows nothing, the other that it says something new."""
+def test_all_phases_but_two_have_a_status():
+    """UNSEEN is a stack that isn't visible, UNKNOWN has a status that is not in the table."""
     assert set(StackPhase) - set(PHASES.values()) == {StackPhase.UNSEEN, StackPhase.UNKNOWN}
 
 
-def test_only_what_is_in_progress_is_not_settled():
-    """Waiting ends exactly where CloudFormation does nothing more by itself."""
-    moving = {status for status, phase in PHASES.items() if not is_settled(phase)}
+def test_only_statuses_in_progress_are_not_stable():
+    """All others only change if somebody acts."""
+    moving = {status for status, phase in PHASES.items() if not is_stable(phase)}
 
     assert moving == {word for word in PHASES if word.endswith("_IN_PROGRESS")} - {"REVIEW_IN_PROGRESS"}
 
 
-def test_a_rollback_belongs_to_the_operation_that_failed():
-    """Events are read back to what somebody asked for, not to what CloudFormation did about it."""
+def test_rollback_does_not_start_an_operation():
+    """It belongs to the operation that failed."""
     first = {status for status in PHASES if starts_operation(status)}
 
     assert first == {f"{asked}_IN_PROGRESS" for asked in ("CREATE", "DELETE", "IMPORT", "UPDATE")}

@@ -4,10 +4,8 @@ from datetime import UTC, datetime
 import boto3
 import pytest
 from botocore.stub import ANY
-from click.testing import CliRunner
 from moto import mock_aws
 
-from orchestration.cli import main
 from orchestration.domain.errors import StackFailed
 from orchestration.provisioning import deploy
 from orchestration.provisioning.synthesizer import TemplateName, load_template
@@ -16,7 +14,14 @@ NAME = "artificien-cluster"
 ARN = f"arn:aws:cloudformation:us-east-1:000000000000:stack/{NAME}/1"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
-SHAPE = ("NodeCpu", "NodeMemory", "NodeSpot", "NodeReadOnly")
+
+CREATED = {
+    "StackName": NAME,
+    "Parameters": [],
+    "Tags": [{"Key": "artificien:stack", "Value": "cluster"}],
+    "Capabilities": ["CAPABILITY_IAM"],
+    "ClientRequestToken": ANY,
+}
 
 
 def told(status, **more):
@@ -25,16 +30,9 @@ def told(status, **more):
     }
 
 
-def test_a_cluster_that_is_absent_is_created_and_waited_for(client, answers):
-    """From the snapshot, with leave to make the nodes' roles; its outputs are returned."""
-    expected = {
-        "StackName": NAME,
-        "TemplateBody": json.dumps(load_template(TemplateName.CLUSTER)),
-        "Parameters": [],
-        "Tags": [{"Key": "artificien:stack", "Value": "cluster"}],
-        "Capabilities": ["CAPABILITY_IAM"],
-        "ClientRequestToken": ANY,
-    }
+def test_absent_cluster_is_created(client, answers):
+    """From the snapshot, with the capability to create roles; the outputs are returned."""
+    expected = CREATED | {"TemplateBody": json.dumps(load_template(TemplateName.CLUSTER))}
     outputs = [{"OutputKey": "VpcId", "OutputValue": "vpc-1"}]
     answers.add_client_error("describe_stacks", "ValidationError", f"Stack with id {NAME} does not exist")
     answers.add_response("create_stack", {"StackId": ARN}, expected)
@@ -43,16 +41,16 @@ def test_a_cluster_that_is_absent_is_created_and_waited_for(client, answers):
     assert deploy.deploy_cluster(client, NAME) == {"VpcId": "vpc-1"}
 
 
-def test_a_cluster_that_is_there_is_left_as_it_is(client, answers):
-    """Deploying twice changes nothing."""
+def test_existing_cluster_is_not_changed(client, answers):
+    """Deploying is idempotent."""
     for _ in range(2):
         answers.add_response("describe_stacks", told("UPDATE_COMPLETE"))
 
     assert deploy.deploy_cluster(client, NAME) == {}
 
 
-def test_a_deployment_that_somebody_else_began_is_joined(client, answers):
-    """Two operators at once deploy once."""
+def test_stack_of_a_concurrent_deployment_is_waited_for(client, answers):
+    """Two operators at the same time create one stack."""
     answers.add_client_error("describe_stacks", "ValidationError", f"Stack with id {NAME} does not exist")
     answers.add_client_error("create_stack", "AlreadyExistsException", f"Stack [{NAME}] already exists")
     answers.add_response("describe_stacks", told("CREATE_COMPLETE"), {"StackName": NAME})
@@ -61,8 +59,8 @@ def test_a_deployment_that_somebody_else_began_is_joined(client, answers):
 
 
 @pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "DELETE_FAILED"])
-def test_a_broken_cluster_is_reported_with_its_cause(client, answers, status):
-    """An operator decides what becomes of it."""
+def test_broken_cluster_is_an_error_with_its_reason(client, answers, status):
+    """An operator decides what to do with it."""
     answers.add_response("describe_stacks", told(status))
     answers.add_response("describe_stacks", told(status, StackStatusReason="Quota of networks reached"))
     answers.add_response("describe_stack_events", {"StackEvents": []})
@@ -71,30 +69,23 @@ def test_a_broken_cluster_is_reported_with_its_cause(client, answers, status):
         deploy.deploy_cluster(client, NAME)
 
 
-def test_a_nat_gateway_is_a_template_of_its_own(client, answers, monkeypatch):
-    """The snapshot is the one without; the other is synthesized when it is asked for."""
-    asked = []
-
-    def load(name, context):
-        asked.append((name, context))
-        return {"Resources": {}}
-
-    monkeypatch.setattr(deploy, "load_template", load)
+def test_cluster_with_nat_is_synthesized(client, answers):
+    """There is a snapshot of the template without NAT only."""
     answers.add_client_error("describe_stacks", "ValidationError", f"Stack with id {NAME} does not exist")
-    answers.add_response("create_stack", {"StackId": ARN})
+    answers.add_response("create_stack", {"StackId": ARN}, CREATED | {"TemplateBody": '{"nat": "1"}'})
     answers.add_response("describe_stacks", told("CREATE_COMPLETE"))
 
-    deploy.deploy_cluster(client, NAME, nat=True)
-
-    assert asked == [(TemplateName.CLUSTER, {"nat": "1"})]
+    deploy.deploy_cluster(
+        client, NAME, nat=True, synthesize=lambda context: {TemplateName.CLUSTER: dict(context)}
+    )
 
 
 @pytest.mark.moto
 # moto skips the bucket's policy and the secret, and says so.
 @pytest.mark.filterwarnings("ignore:Tried to parse AWS..S3..BucketPolicy")
 @pytest.mark.filterwarnings("ignore:Tried to parse AWS..SecretsManager..Secret")
-def test_the_data_stack_makes_the_tables_that_callers_ask_for(monkeypatch):
-    """Their names and indexes are fixed; the bucket's name is an output."""
+def test_data_stack_creates_tables_and_bucket(monkeypatch):
+    """The tables' names are fixed; the bucket's name is an output."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     with mock_aws():
@@ -113,8 +104,8 @@ def test_the_data_stack_makes_the_tables_that_callers_ask_for(monkeypatch):
     assert [bucket["Name"] for bucket in buckets] == [outputs["ModelBucketName"]]
 
 
-def test_the_service_is_put_up_from_its_snapshot(client, answers):
-    """Images and user pool are parameters; so the template is anybody's."""
+def test_service_is_created_from_its_snapshot(client, answers):
+    """Images and user pool are parameters of the template."""
     name = "artificien-orchestration"
     expected = {
         "StackName": name,
@@ -132,61 +123,3 @@ def test_the_service_is_put_up_from_its_snapshot(client, answers):
     assert deploy.deploy_service(client, {"ServiceImage": "registry.test/service:1"}) == {
         "Address": "lb.test:5001"
     }
-
-
-def test_the_command_passes_every_parameter_of_the_template(monkeypatch):
-    """Those it doesn't ask for have a default."""
-    asked = []
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr(
-        deploy, "deploy_service", lambda _, parameters: asked.append(parameters) or {"A": "b"}
-    )
-    parameters = load_template(TemplateName.ORCHESTRATION)["Parameters"]
-    required = {n for n, p in parameters.items() if "Default" not in p}
-    options = ("--image", "--node-image", "--user-pool-id", "--app-client-ids")
-    words = [word for option in options for word in (option, option)]
-
-    result = CliRunner().invoke(main, ["service", "deploy", *words])
-
-    assert (result.exit_code, result.output) == (0, "A\tb\n")
-    assert required <= asked[0].keys() <= parameters.keys()
-    assert asked[0]["ClusterStack"] == "artificien-cluster"
-    assert [asked[0][name] for name in SHAPE] == ["512", "2048", "false", "true"]
-
-
-def test_the_command_passes_on_what_nodes_are_to_be(monkeypatch):
-    """Their size, and whether they run on Spot capacity."""
-    asked = []
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr(deploy, "deploy_service", lambda _, parameters: asked.append(parameters) or {})
-    required = ("--image", "--node-image", "--user-pool-id", "--app-client-ids")
-    words = [word for option in required for word in (option, option)]
-    shape = ("--node-cpu", "1024", "--node-memory", "8192", "--node-spot", "--node-writable")
-
-    CliRunner().invoke(main, ["service", "deploy", *words, *shape])
-
-    assert [asked[0][name] for name in SHAPE] == ["1024", "8192", "true", "false"]
-
-
-def test_the_command_has_nodes_run_our_own_image(monkeypatch):
-    """From the repository of the service, unless another one is named, as the original's."""
-    asked = []
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr(deploy, "deploy_service", lambda _, parameters: asked.append(parameters) or {})
-    words = ("--image", "registry.test:443/a/b:latest", "--user-pool-id", "p", "--app-client-ids", "c")
-
-    for more in ((), ("--node-image", "registry.test/pygrid:1")):
-        CliRunner().invoke(main, ["service", "deploy", *words, *more])
-
-    assert [parameters["NodeImage"] for parameters in asked] == [
-        "registry.test:443/a/b:node",
-        "registry.test/pygrid:1",
-    ]
-
-
-def test_the_command_knows_the_sizes_of_cpu(monkeypatch):
-    """A wrong one is refused before anything is asked of AWS."""
-    result = CliRunner().invoke(main, ["service", "deploy", "--node-cpu", "700"])
-
-    assert result.exit_code == 2
-    assert "'256', '512', '1024', '2048', '4096'" in result.output

@@ -1,4 +1,4 @@
-"""What a node's task said before it stopped."""
+"""Why a node's task stopped."""
 
 from datetime import UTC, datetime
 
@@ -18,7 +18,7 @@ PULL = "CannotPullContainerError: pull image manifest has been retried 1 time(s)
 
 @pytest.fixture
 def client():
-    """A client that reaches nobody."""
+    """A client whose calls reach no server."""
     return boto3.client(
         "ecs", region_name="us-east-1", aws_access_key_id="testing", aws_secret_access_key="testing"
     )
@@ -26,14 +26,14 @@ def client():
 
 @pytest.fixture
 def answers(client):
-    """What ECS will say, in order; every answer must be asked for."""
+    """ECS's responses, in order; the test must request each of them."""
     with Stubber(client) as stubber:
         yield stubber
         stubber.assert_no_pending_responses()
 
 
 def ecs_has(answers, *tasks):
-    """Let ECS list and describe these; each is asked for once."""
+    """Let ECS list and describe these tasks once."""
     arns = [f"arn:aws:ecs:task/{number}" for number, _ in enumerate(tasks)]
     asked = {"cluster": CLUSTER, "family": FAMILY, "desiredStatus": "STOPPED"}
     answers.add_response("list_tasks", {"taskArns": arns}, asked)
@@ -51,8 +51,8 @@ def a_task(stopped, made=LAUNCHED + 60, **container):
     }
 
 
-def last_words(client):
-    return EcsTasks(client).last_words(CLUSTER, FAMILY, LAUNCHED)
+def stop_reason(client):
+    return EcsTasks(client).stop_reason(CLUSTER, FAMILY, LAUNCHED)
 
 
 @pytest.mark.parametrize(
@@ -84,59 +84,59 @@ def last_words(client):
         ),
     ],
 )
-def test_a_stopped_task_is_told_as_a_sentence(client, answers, task, sentence):
-    """With what its container adds to the task's own reason, and nothing twice."""
+def test_stop_reason_is_a_sentence(client, answers, task, sentence):
+    """It adds the container's reason to the task's, unless they are the same."""
     ecs_has(answers, task)
 
-    assert last_words(client) == sentence
+    assert stop_reason(client) == sentence
 
 
-def test_only_the_newest_is_told(client, answers):
-    """ECS lists them in no order, and tries again and again."""
+def test_newest_task_counts(client, answers):
+    """ECS lists tasks in no order, and restarts failed ones."""
     made = {"first": LAUNCHED + 1, "third": LAUNCHED + 3, "second": LAUNCHED + 2}
     ecs_has(answers, *(a_task(reason, when) for reason, when in made.items()))
 
-    assert last_words(client) == "Task stopped: third"
+    assert stop_reason(client) == "Task stopped: third"
 
 
-def test_tasks_of_an_earlier_launch_say_nothing_about_this_one(client, answers):
-    """The family is the node's, whatever its generation."""
+def test_tasks_of_an_earlier_launch_are_ignored(client, answers):
+    """All generations of a node have the same family."""
     ecs_has(answers, a_task("old", LAUNCHED - 1), {"stoppedReason": "of unknown age"})
 
-    assert last_words(client) == ""
+    assert stop_reason(client) == ""
 
 
-def test_a_task_made_at_the_very_moment_counts(client, answers):
-    """`since` is included."""
+def test_task_created_at_since_counts(client, answers):
+    """`since` is inclusive."""
     ecs_has(answers, a_task("at once", LAUNCHED))
 
-    assert last_words(client) == "Task stopped: at once"
+    assert stop_reason(client) == "Task stopped: at once"
 
 
-def test_without_a_stopped_task_there_is_one_call_and_no_word(client, answers):
-    """Nothing has failed, or ECS has forgotten it."""
+def test_no_stopped_task_is_an_empty_reason(client, answers):
+    """After one call: no task stopped within the last hour."""
     ecs_has(answers)
 
-    assert last_words(client) == ""
+    assert stop_reason(client) == ""
 
 
-def test_a_task_that_ecs_forgets_between_the_calls_says_nothing(client, answers):
-    """It is listed, and then not described."""
+def test_task_that_disappears_between_the_calls_is_ignored(client, answers):
+    """It is listed, but not described."""
     answers.add_response("list_tasks", {"taskArns": ["arn:aws:ecs:task/0"]})
     answers.add_response("describe_tasks", {"tasks": [], "failures": [{"reason": "MISSING"}]})
 
-    assert last_words(client) == ""
+    assert stop_reason(client) == ""
 
 
 @pytest.mark.parametrize("operation", ["list_tasks", "describe_tasks"])
-def test_what_ecs_refuses_is_upstream(client, answers, operation):
-    """With its code and its words: no cluster, no right, too many calls."""
+def test_refusal_is_upstream(client, answers, operation):
+    """The message contains ECS's code and message."""
     if operation == "describe_tasks":
         answers.add_response("list_tasks", {"taskArns": ["arn:aws:ecs:task/0"]})
     answers.add_client_error(operation, "ClusterNotFoundException", "Cluster not found.")
 
     with pytest.raises(Upstream, match=f"would not tell of {FAMILY}: ClusterNotFoundException: Cluster not"):
-        last_words(client)
+        stop_reason(client)
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,8 @@ def test_what_ecs_refuses_is_upstream(client, answers, operation):
         (ResponseParserError("Unable to parse response: <!doctype html>"), "its answer can't be read"),
     ],
 )
-def test_an_ecs_that_does_not_answer_is_upstream(client, trouble, told):
-    """Whoever asks goes on without its words."""
+def test_no_response_is_upstream(client, trouble, told):
+    """The caller continues without the reason."""
 
     def fail(**_):
         raise trouble
@@ -155,4 +155,4 @@ def test_an_ecs_that_does_not_answer_is_upstream(client, trouble, told):
     client.meta.events.register("before-send.ecs.*", fail)
 
     with pytest.raises(Upstream, match=f"ECS could not tell of artificien-node-n1: {told}"):
-        last_words(client)
+        stop_reason(client)

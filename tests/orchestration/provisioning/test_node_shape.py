@@ -1,15 +1,15 @@
-"""How large nodes are, and on what they run."""
+"""Sizes and capacity providers of nodes."""
 
 import pytest
 
 from orchestration.provisioning.node_shape import MEMORIES, ON_DEMAND, SIZES, SPOT, NodeShape
-from tests.orchestration.provisioning.reading import NODE
+from tests.orchestration.stacks.reading import NODE
 
 
 @pytest.mark.parametrize("spot", [False, True])
 @pytest.mark.parametrize("cpu", SIZES)
-def test_every_shape_is_one_that_the_template_takes(cpu, spot):
-    """The smallest and the largest memory of each CPU, on either kind of capacity."""
+def test_template_allows_every_shape(cpu, spot):
+    """The smallest and the largest memory of each CPU, on both capacity providers."""
     for memory in (SIZES[cpu][0], SIZES[cpu][-1]):
         for name, value in NodeShape("node:1", cpu, memory, spot=spot).parameters().items():
             assert value in NODE["Parameters"][name].get("AllowedValues", [value])
@@ -26,18 +26,18 @@ def test_every_shape_is_one_that_the_template_takes(cpu, spot):
     ],
 )
 def test_sizes_are_those_of_fargate(cpu, first, last, many):
-    """As its documentation lists them: from so much to so much, whole GiB beyond the smallest."""
+    """As documented: all whole GiB between a minimum and a maximum, except the smallest."""
     assert (SIZES[cpu][0], SIZES[cpu][-1], len(SIZES[cpu])) == (first, last, many)
     assert all(memory % 1024 == 0 for memory in SIZES[cpu] if memory > 512)
 
 
-def test_every_memory_is_named_once_and_in_order():
-    """An operator reads the list."""
+def test_memories_are_unique_and_sorted():
+    """They are the allowed values of a template's parameter."""
     assert list(MEMORIES) == sorted({memory for memories in SIZES.values() for memory in memories})
 
 
-def test_a_usual_node_is_half_a_cpu_with_two_gigabytes_on_demand():
-    """What one costs is worked out from this."""
+def test_default_is_half_a_cpu_and_2_gib_on_demand():
+    """The documented prices assume this shape."""
     assert NodeShape("node:1").parameters() == {
         "NodeImage": "node:1",
         "NodeCpu": "512",
@@ -47,8 +47,8 @@ def test_a_usual_node_is_half_a_cpu_with_two_gigabytes_on_demand():
     }
 
 
-def test_after_a_failure_nobody_asks_for_spot():
-    """It may have failed for want of it."""
+def test_only_the_first_attempt_uses_spot():
+    """A launch may have failed for lack of Spot capacity."""
     shape = NodeShape("node:1", spot=True)
 
     assert [shape.parameters(attempt)["CapacityProvider"] for attempt in (1, 2, 3)] == [

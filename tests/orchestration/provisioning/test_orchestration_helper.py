@@ -57,14 +57,14 @@ def clock():
 
 
 class Tasks:
-    """An ECS that says the same of every node, or that is away."""
+    """A fake of `EcsTasks`; with `away` it raises Upstream."""
 
     def __init__(self, words=""):
         self.words = words
         self.away = False
         self.asked = []
 
-    def last_words(self, cluster, family, since):
+    def stop_reason(self, cluster, family, since):
         self.asked.append((cluster, family, since))
         if self.away:
             raise Upstream("ECS would not tell.")
@@ -109,7 +109,7 @@ def cluster_is_there(answers, outputs=SHARED, status="CREATE_COMPLETE"):
 
 
 def recorded(client, operation):
-    """Collect what is sent from now on."""
+    """Return a list of the parameters of all later calls of an operation."""
     calls = []
     client.meta.events.register(
         f"provide-client-params.cloudformation.{operation}", lambda params, **_: calls.append(params)
@@ -117,8 +117,8 @@ def recorded(client, operation):
     return calls
 
 
-def test_a_complete_stack_shows_the_address_of_its_node(stacks, answers):
-    """It comes from the stack's output."""
+def test_complete_stack_has_the_node_s_address(stacks, answers):
+    """It is an output of the stack."""
     complete = told("CREATE_COMPLETE", outputs={"PyGridNodeLoadBalancerDNS": "lb.test"})
     answers.add_response("describe_stacks", complete, {"StackName": NAME})
 
@@ -128,8 +128,8 @@ def test_a_complete_stack_shows_the_address_of_its_node(stacks, answers):
     assert stack.remark == ""
 
 
-def test_a_known_stack_is_looked_up_by_its_arn(stacks, answers):
-    """Another stack of the same name may have come; a deleted one has no address any more."""
+def test_known_stack_is_described_by_its_arn(stacks, answers):
+    """Its name may belong to another stack by now. A deleted stack has no address."""
     gone = told("DELETE_COMPLETE", outputs={"PyGridNodeLoadBalancerDNS": "lb.test"})
     answers.add_response("describe_stacks", gone, {"StackName": ARN})
 
@@ -138,16 +138,16 @@ def test_a_known_stack_is_looked_up_by_its_arn(stacks, answers):
     assert (stack.phase, stack.stack_id, stack.address) == (StackPhase.ABSENT, ARN, None)
 
 
-def test_no_stack_is_absent(stacks, answers):
-    """Before the launch there is nothing under that name."""
+def test_missing_stack_is_absent(stacks, answers):
+    """As before the launch."""
     answers.add_client_error("describe_stacks", "ValidationError", f"Stack with id {NAME} does not exist")
 
     assert stacks.describe(NODE) == ABSENT_STACK
 
 
 @pytest.mark.parametrize("status", list(NodeStatus))
-def test_a_stack_that_was_launched_and_is_not_shown_is_unseen(stacks, answers, status):
-    """Not absent: CloudFormation lags behind. What that means is decided elsewhere."""
+def test_launched_stack_that_is_not_visible_is_unseen(stacks, answers, status):
+    """It isn't absent: CloudFormation lags."""
     answers.add_client_error("describe_stacks", "ValidationError", f"Stack with id {ARN} does not exist")
 
     seen = stacks.describe(replace(NODE, stack_id=ARN, status=status))
@@ -156,8 +156,8 @@ def test_a_stack_that_was_launched_and_is_not_shown_is_unseen(stacks, answers, s
 
 
 @pytest.mark.parametrize("status", ["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_IN_PROGRESS", "IMPORT_COMPLETE"])
-def test_what_serves_has_its_address_whatever_else_goes_on(stacks, answers, status):
-    """An operator's update leaves the old resources in place until the new ones are."""
+def test_stack_that_serves_has_its_address(stacks, answers, status):
+    """During an operator's update the old resources serve."""
     answers.add_response("describe_stacks", told(status, outputs={"PyGridNodeLoadBalancerDNS": "lb.test"}))
 
     assert stacks.describe(NODE).address == "lb.test"
@@ -172,22 +172,22 @@ def test_what_serves_has_its_address_whatever_else_goes_on(stacks, answers, stat
         ("TELEPORT_IN_PROGRESS", {"StackStatusReason": "Beaming"}, "Beaming"),
     ],
 )
-def test_a_remark_says_what_the_phase_does_not(stacks, answers, status, more, remark):
-    """CloudFormation's own words, or the word that we don't know."""
+def test_remark_is_the_status_reason_or_an_unknown_status(stacks, answers, status, more, remark):
+    """It adds to the phase."""
     answers.add_response("describe_stacks", told(status, **more))
 
     assert stacks.describe(NODE).remark == remark
 
 
-def test_a_stack_that_could_not_be_deleted_says_when_that_was_tried(stacks, answers):
-    """Else a deletion that was noted and never asked for would count as one that failed."""
+def test_undeletable_stack_has_the_time_of_its_deletion(stacks, answers):
+    """Otherwise a deletion that was recorded but never requested would count as failed."""
     answers.add_response("describe_stacks", told("DELETE_FAILED", DeletionTime=MADE))
 
     assert stacks.describe(NODE) == NodeStack(StackPhase.UNDELETABLE, ARN, deleted_at=MADE.timestamp())
 
 
-def test_a_stranger_s_stack_is_in_the_way(stacks, answers):
-    """Only the tag makes a stack ours, not its name; without its ARN nothing can be done to it."""
+def test_stack_without_the_node_s_tag_is_unknown(stacks, answers):
+    """Its name doesn't make it the node's; it has no ARN, so nothing can change it."""
     answers.add_response("describe_stacks", told("CREATE_COMPLETE", tags={}))
     answers.add_response("describe_stacks", told("CREATE_COMPLETE", tags={"artificien:node-id": "n2"}))
 
@@ -201,7 +201,7 @@ def test_a_stranger_s_stack_is_in_the_way(stacks, answers):
 class TestAll:
     @pytest.fixture
     def listed(self, stacks, answers):
-        """What is listed of stacks with these names and tags."""
+        """Describe stacks with these names and tags as one page of a list."""
 
         def of(*stacks_told):
             page = [
@@ -213,8 +213,8 @@ class TestAll:
 
         return of
 
-    def test_ours_are_listed_with_what_is_known_of_them(self, listed):
-        """Node and generation from the tags, so that any stack finds its record."""
+    def test_node_stacks_are_listed_with_node_and_generation(self, listed):
+        """Both are tags of the stack."""
         outputs = [{"OutputKey": "PyGridNodeLoadBalancerDNS", "OutputValue": "lb.test"}]
         found = listed((NAME, TAGS | {"artificien:generation": "3"}, {"Outputs": outputs}))
         seen = NodeStack(StackPhase.USABLE, ARN, "lb.test")
@@ -234,12 +234,12 @@ class TestAll:
             ),
         ],
     )
-    def test_others_are_passed_over(self, listed, name, tags):
-        """Of two deployments in an account neither touches the other's stacks."""
+    def test_other_stacks_are_ignored(self, listed, name, tags):
+        """Two deployments in one account don't touch each other's stacks."""
         assert listed((name, tags, {})) == []
 
-    def test_pages_are_read_with_pauses(self, client, answers):
-        """All of an account share the calls."""
+    def test_all_pauses_between_pages(self, client, answers):
+        """All callers of the account share the rate limit."""
         pauses = []
         answers.add_response("describe_stacks", told("CREATE_COMPLETE") | {"NextToken": "2"}, {})
         answers.add_response("describe_stacks", told("CREATE_COMPLETE"), {"NextToken": "2"})
@@ -267,8 +267,8 @@ class TestExplain:
         ]
         answers.add_response("describe_stack_events", {"StackEvents": events}, {"StackName": ARN})
 
-    def test_the_first_failure_and_the_task_s_last_words_are_told(self, stacks, tasks, answers):
-        """A data scientist is told what broke, not that something did."""
+    def test_explanation_is_the_first_failure_and_the_stop_reason(self, stacks, tasks, answers):
+        """A data scientist reads what failed."""
         self.events_are(answers, ("Service", "CREATE_FAILED", "The circuit breaker was triggered."))
         cluster_is_there(answers)
         tasks.words = "Task stopped: OutOfMemoryError"
@@ -278,40 +278,40 @@ class TestExplain:
         assert told_of == "Service: The circuit breaker was triggered. Task stopped: OutOfMemoryError"
         assert tasks.asked == [("the-ClusterName", f"artificien-node-{NODE.node_id}", 1_700_000_000.0)]
 
-    def test_a_stack_without_an_arn_has_no_events(self, stacks, tasks, answers):
-        """Its task may have spoken all the same."""
+    def test_stack_without_arn_is_explained_by_its_task(self, stacks, tasks, answers):
+        """Its events can't be read."""
         cluster_is_there(answers)
         tasks.words = "Task stopped: OutOfMemoryError"
 
         assert stacks.explain(NODE, ABSENT_STACK) == "Task stopped: OutOfMemoryError"
 
-    def test_without_a_cluster_only_events_are_told(self, stacks, tasks, answers):
-        """Nothing has run in it."""
+    def test_without_a_cluster_only_events_explain(self, stacks, tasks, answers):
+        """No task ran."""
         self.events_are(answers, ("Service", "CREATE_FAILED", "No cluster."))
         answers.add_client_error("describe_stacks", "ValidationError", "Stack does not exist")
 
         assert stacks.explain(NODE, self.BROKEN) == "Service: No cluster."
         assert tasks.asked == []
 
-    def test_an_ecs_that_says_nothing_leaves_the_events(self, stacks, tasks, answers, logs):
-        """What failed has to go: it must not stand for ever because nobody may ask about its task."""
+    def test_without_ecs_only_events_explain(self, stacks, tasks, answers, logs):
+        """The failed stack must be deleted even if its task can't be looked up."""
         self.events_are(answers, ("Service", "CREATE_FAILED", "Timed out."))
         cluster_is_there(answers)
         tasks.away = True
 
         assert stacks.explain(NODE, self.BROKEN) == "Service: Timed out."
-        assert [entry["event"] for entry in logs] == ["node.no_last_words"]
+        assert [entry["event"] for entry in logs] == ["task.lookup_failed"]
 
-    def test_a_remark_is_the_last_resort(self, stacks, answers):
-        """Some failures are of the stack, not of a resource."""
+    def test_remark_explains_if_nothing_else_does(self, stacks, answers):
+        """Some failures are the stack's, not a resource's."""
         self.events_are(answers, ("Service", "CREATE_COMPLETE", ""))
         cluster_is_there(answers)
 
         assert stacks.explain(NODE, self.BROKEN) == "The following resource(s) failed"
 
 
-def test_a_launch_passes_the_cluster_s_outputs_on(stacks, client, answers):
-    """They are named like the template's parameters; the database's outputs are nobody's parameter."""
+def test_launch_passes_the_cluster_s_outputs(stacks, client, answers):
+    """Outputs and parameters have the same names; outputs that are no parameter are left out."""
     expected = {
         "StackName": NAME,
         "TemplateBody": json.dumps(load_template(TemplateName.NODE)),
@@ -345,8 +345,8 @@ def test_a_launch_passes_the_cluster_s_outputs_on(stacks, client, answers):
     ("spot", "attempts", "capacity"),
     [(True, 1, "FARGATE_SPOT"), (True, 2, "FARGATE"), (True, 3, "FARGATE"), (False, 1, "FARGATE")],
 )
-def test_only_the_first_attempt_asks_for_spot(client, answers, spot, attempts, capacity):
-    """Where there is none, the node costs three times as much rather than not coming up."""
+def test_only_the_first_attempt_uses_spot(client, answers, spot, attempts, capacity):
+    """Without Spot capacity, the node runs at three times the price."""
     sent = recorded(client, "CreateStack")
     cluster_is_there(answers)
     answers.add_response("create_stack", {"StackId": ARN})
@@ -357,8 +357,8 @@ def test_only_the_first_attempt_asks_for_spot(client, answers, spot, attempts, c
     assert parameters["CapacityProvider"] == capacity
 
 
-def test_a_node_is_made_mended_and_unmade_by_cloudformation_s_role(client, answers):
-    """The service itself has no right to make what a node consists of."""
+def test_role_is_passed_with_every_change(client, answers):
+    """The service itself has no permission to create a node's resources."""
     sent = [
         recorded(client, operation)
         for operation in ("CreateStack", "DeleteStack", "RollbackStack", "ContinueUpdateRollback")
@@ -377,8 +377,8 @@ def test_a_node_is_made_mended_and_unmade_by_cloudformation_s_role(client, answe
     assert [call["RoleARN"] for calls in sent for call in calls] == [ROLE] * 4
 
 
-def test_the_same_launch_carries_the_same_token(stacks, client, answers):
-    """So that two replicas, or one that comes back to life, ask for one stack; the next life is another."""
+def test_same_launch_has_the_same_token(stacks, client, answers):
+    """Replicas that launch one generation create one stack; another generation has another token."""
     sent = recorded(client, "CreateStack")
     cluster_is_there(answers)
     for _ in range(3):
@@ -393,16 +393,16 @@ def test_the_same_launch_carries_the_same_token(stacks, client, answers):
     assert all(token.startswith("launch-") and len(token) <= 128 for token in tokens)
 
 
-def test_a_launch_that_somebody_else_made_returns_none(stacks, answers):
-    """Two requests at once launch once."""
+def test_launch_returns_none_for_an_existing_stack(stacks, answers):
+    """Two requests at the same time launch one stack."""
     cluster_is_there(answers)
     answers.add_client_error("create_stack", "AlreadyExistsException", f"Stack [{NAME}] already exists")
 
     assert stacks.launch(NODE, SECRET) is None
 
 
-def test_throttling_is_not_a_failed_launch(stacks, answers):
-    """It may pass, and must not use up the node's launch."""
+def test_throttling_is_no_failed_launch(stacks, answers):
+    """It must not use up an attempt."""
     cluster_is_there(answers)
     answers.add_client_error("create_stack", "Throttling", "Rate exceeded")
 
@@ -411,8 +411,8 @@ def test_throttling_is_not_a_failed_launch(stacks, answers):
     assert not isinstance(caught.value, StackFailed)
 
 
-def test_the_cluster_is_asked_for_its_outputs_every_few_minutes(stacks, answers, clock):
-    """They hardly ever change; DescribeStacks is scarce in the whole account."""
+def test_cluster_is_described_every_five_minutes(stacks, answers, clock):
+    """Its outputs rarely change, and the account's rate of DescribeStacks is limited."""
     cluster_is_there(answers)
     answers.add_response("create_stack", {"StackId": ARN})
     answers.add_response("create_stack", {"StackId": ARN})
@@ -426,24 +426,24 @@ def test_the_cluster_is_asked_for_its_outputs_every_few_minutes(stacks, answers,
     stacks.launch(NODE, SECRET)
 
 
-def test_without_a_cluster_nothing_is_launched(stacks, answers):
-    """The operator is told what to do first."""
+def test_launch_fails_without_a_cluster(stacks, answers):
+    """The message tells an operator what to do."""
     answers.add_client_error("describe_stacks", "ValidationError", "Stack artificien-cluster does not exist")
 
     with pytest.raises(StackFailed, match="artificien-cluster is absent: deploy it first"):
         stacks.launch(NODE, SECRET)
 
 
-def test_a_cluster_that_isn_t_usable_is_not_launched_into(stacks, answers):
-    """Half a network is no place for a node."""
+def test_launch_fails_in_an_incomplete_cluster(stacks, answers):
+    """The message contains its status."""
     cluster_is_there(answers, status="CREATE_IN_PROGRESS")
 
     with pytest.raises(StackFailed, match="CREATE_IN_PROGRESS"):
         stacks.launch(NODE, SECRET)
 
 
-def test_a_cluster_of_an_older_shape_is_named_with_what_it_lacks(stacks, answers):
-    """A parameter without an output must not reach CloudFormation as a riddle."""
+def test_missing_outputs_of_the_cluster_are_listed(stacks, answers):
+    """An older cluster stack may lack outputs."""
     outputs = {name: value for name, value in SHARED.items() if name not in ("VpcId", "ClusterName")}
     cluster_is_there(answers, outputs)
 
@@ -461,8 +461,8 @@ CHANGES = {
 
 class TestChange:
     @pytest.mark.parametrize("operation", CHANGES)
-    def test_a_change_is_of_the_stack_that_was_seen(self, stacks, client, answers, operation):
-        """By its ARN: another one of its name may have come."""
+    def test_stack_is_changed_by_its_arn(self, stacks, client, answers, operation):
+        """Its name may belong to another stack by now."""
         sent = recorded(client, operation)
         answers.add_response(xform_name(operation), {})
         CHANGES[operation](stacks, NODE, GOING)
@@ -470,18 +470,16 @@ class TestChange:
         assert [call["StackName"] for call in sent] == [ARN]
 
     @pytest.mark.parametrize("operation", CHANGES)
-    def test_a_stack_that_was_not_seen_is_not_changed(self, stacks, client, operation):
-        """No call: a name alone may be a stranger's."""
+    def test_stack_without_arn_is_not_changed(self, stacks, client, operation):
+        """A name alone may be another deployment's."""
         sent = recorded(client, operation)
         CHANGES[operation](stacks, NODE, ABSENT_STACK)
 
         assert sent == []
 
     @pytest.mark.parametrize("operation", CHANGES)
-    def test_the_same_wish_carries_the_same_token_and_the_next_try_another(
-        self, stacks, client, answers, operation
-    ):
-        """With the token of what failed, CloudFormation would take it for a repetition, and do nothing."""
+    def test_token_changes_with_the_next_attempt_only(self, stacks, client, answers, operation):
+        """CloudFormation would ignore another attempt with the same token."""
         sent = recorded(client, operation)
         tries = [
             NODE,
@@ -499,8 +497,8 @@ class TestChange:
         assert len({first, *others}) == 4
         assert all(re.fullmatch(r"[a-zA-Z][-a-zA-Z0-9]{0,127}", token) for token in (first, *others))
 
-    def test_two_wishes_at_once_have_two_tokens(self, stacks, client, answers):
-        """What is asked for counts, not only how often."""
+    def test_operations_have_different_tokens(self, stacks, client, answers):
+        """Also for the same counts of attempts."""
         sent = [recorded(client, operation) for operation in CHANGES]
         for operation, change in CHANGES.items():
             answers.add_response(xform_name(operation), {})
@@ -510,7 +508,7 @@ class TestChange:
 
     @pytest.mark.parametrize("operation", CHANGES)
     def test_a_refusal_is_a_failed_stack(self, stacks, answers, operation):
-        """Whoever asked finds out, and may try something else."""
+        """The caller may try another way."""
         answers.add_client_error(xform_name(operation), "ValidationError", "Not in this state")
 
         with pytest.raises(StackFailed, match="Not in this state"):
@@ -518,16 +516,16 @@ class TestChange:
 
 
 class TestDelete:
-    def test_a_plain_deletion_leaves_nothing_behind(self, stacks, client, answers):
-        """And says so."""
+    def test_plain_deletion_retains_nothing(self, stacks, client, answers):
+        """It returns no resources."""
         sent = recorded(client, "DeleteStack")
         answers.add_response("delete_stack", {})
 
         assert list(stacks.delete(NODE, GOING, Deletion.PLAIN)) == []
         assert not {"RetainResources", "DeletionMode"} & sent[0].keys()
 
-    def test_what_could_not_be_deleted_is_left_behind_and_named(self, stacks, client, answers):
-        """CloudFormation wants to be told what; its own events say it."""
+    def test_retaining_deletion_retains_failed_resources(self, stacks, client, answers):
+        """They are found in the stack's events, and returned."""
         sent = recorded(client, "DeleteStack")
         of_stack = {"StackId": ARN, "StackName": NAME, "Timestamp": MADE, "ResourceStatus": "DELETE_FAILED"}
         events = [of_stack | {"EventId": name, "LogicalResourceId": name} for name in ("Service", "Listener")]
@@ -540,8 +538,8 @@ class TestDelete:
         assert sent[0]["RetainResources"] == ["Listener", "Service"]
         assert "DeletionMode" not in sent[0]
 
-    def test_by_force_what_resists_is_told_and_need_not_be_named(self, stacks, client, answers):
-        """CloudFormation itself leaves it behind; somebody has to know of it, since it costs money."""
+    def test_forced_deletion_returns_failed_resources(self, stacks, client, answers):
+        """CloudFormation retains them by itself; an operator must know of them, because they cost money."""
         sent = recorded(client, "DeleteStack")
         of_stack = {"StackId": ARN, "StackName": NAME, "Timestamp": MADE, "ResourceStatus": "DELETE_FAILED"}
         event = of_stack | {"EventId": "1", "LogicalResourceId": "Service"}
@@ -552,8 +550,8 @@ class TestDelete:
         assert sent[0]["DeletionMode"] == "FORCE_DELETE_STACK"
         assert "RetainResources" not in sent[0]
 
-    def test_a_stack_that_is_gone_is_no_error(self, stacks, answers):
-        """Asked twice, done once."""
+    def test_deleting_an_absent_stack_is_no_error(self, stacks, answers):
+        """Deleting is idempotent."""
         answers.add_client_error("delete_stack", "ValidationError", f"Stack [{ARN}] does not exist")
 
         assert list(stacks.delete(NODE, GOING, Deletion.PLAIN)) == []
@@ -567,13 +565,13 @@ class TestDelete:
         ("", ""),
     ],
 )
-def test_free_text_becomes_a_tag_that_cloudformation_takes(text, value):
-    """A dataset's id is what an app developer typed."""
+def test_text_is_encoded_as_a_tag_value(text, value):
+    """A dataset's id is free text."""
     assert tag_value(text) == value
 
 
 def test_text_too_long_for_a_tag_is_hashed():
-    """256 characters are the limit, and every byte may take three."""
+    """A tag has at most 256 characters; every byte may take three."""
     value = tag_value("é" * 100)
 
     assert value.startswith("sha256:")
@@ -581,7 +579,7 @@ def test_text_too_long_for_a_tag_is_hashed():
 
 
 class OneAtATime:
-    """moto isn't atomic under threads; AWS is. One call at a time makes up for it."""
+    """A client that makes one call at a time: unlike AWS, moto isn't thread-safe."""
 
     def __init__(self, client):
         self._client = client
@@ -603,7 +601,7 @@ class OneAtATime:
 
 @pytest.fixture
 def aws(monkeypatch):
-    """An embedded AWS with a stack that has the cluster's outputs; moto can't make a real one."""
+    """An embedded AWS whose cluster stack has only outputs: moto can't create a real one."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     with mock_aws():
@@ -631,8 +629,8 @@ def aws(monkeypatch):
 
 
 @pytest.mark.moto
-def test_a_node_s_stack_goes_up_and_down(aws):
-    """Launched, it has an address; deleted, it is absent by name and by ARN, and that is no error."""
+def test_stack_is_created_and_deleted(aws):
+    """It has an address, and is absent after its deletion, by name and by ARN."""
     tasks = EcsTasks(boto3.client("ecs", region_name="us-east-1"))
     stacks = node_stacks(aws, tasks)
 
@@ -653,8 +651,8 @@ def test_a_node_s_stack_goes_up_and_down(aws):
 
 
 @pytest.mark.moto
-def test_the_task_gets_its_secrets_by_reference(aws):
-    """Nothing secret is in the task definition, only where ECS finds it."""
+def test_task_definition_contains_no_secret(aws):
+    """ECS reads the secrets from Secrets Manager."""
     node_stacks(aws).launch(NODE, SECRET)
 
     ecs = boto3.client("ecs", region_name="us-east-1")
@@ -672,8 +670,8 @@ def test_the_task_gets_its_secrets_by_reference(aws):
 
 
 @pytest.mark.moto
-def test_two_launches_at_once_make_one_stack(aws):
-    """One gets its ARN, the other is told that it is there."""
+def test_concurrent_launches_create_one_stack(aws):
+    """One returns its ARN, the other None."""
     stacks = node_stacks(OneAtATime(aws))
     ready = threading.Barrier(2)
     arns = []

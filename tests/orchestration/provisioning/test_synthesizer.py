@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import subprocess
 import sys
@@ -5,144 +6,136 @@ import sys
 import pytest
 
 from orchestration.domain.errors import StackFailed
-from orchestration.provisioning import synthesizer
-from orchestration.provisioning.synthesizer import TemplateName, load_template, synthesize, write_snapshots
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """No snapshot is there."""
-    monkeypatch.setattr(synthesizer, "SNAPSHOTS", tmp_path / "templates")
-    return tmp_path / "templates"
+from orchestration.provisioning.synthesizer import (
+    SNAPSHOTS,
+    TemplateName,
+    bundled_node,
+    load_template,
+    synthesize,
+    write_snapshots,
+)
 
 
 @pytest.fixture
 def no_cdk(monkeypatch):
-    """The image that runs the service."""
-    monkeypatch.setattr(synthesizer.importlib.util, "find_spec", lambda _: None)
+    """No package is installed, as the CDK isn't in the service's image."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
 
 
-def test_a_snapshot_is_loaded_without_the_cdk(no_cdk):
+def refuse(_context):
+    pytest.fail("nothing is to be synthesized")
+
+
+def test_snapshot_is_loaded_without_the_cdk(no_cdk):
     """The web process never starts Node.js."""
-    assert "NodeId" in load_template(TemplateName.NODE)["Parameters"]
+    assert "NodeId" in load_template(TemplateName.NODE, synthesize=refuse)["Parameters"]
 
 
-def test_nothing_but_the_child_process_imports_the_cdk():
-    """Importing it starts Node.js: a second of time, hundreds of megabytes, unsafe threads."""
-    modules = "orchestration_helper, deploy, synthesizer, cdk_app"
-    code = f"import sys; from orchestration.provisioning import {modules}; sys.exit('aws_cdk' in sys.modules)"
+def test_only_the_child_process_imports_the_cdk():
+    """Importing it starts Node.js, which takes a second and hundreds of megabytes."""
+    imports = "from orchestration.provisioning import orchestration_helper, deploy, synthesizer"
+    code = f"import sys; {imports}; import orchestration.stacks.cdk_app; sys.exit('aws_cdk' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # noqa: S603
 
 
-def test_without_snapshot_and_cdk_the_error_says_what_to_install(folder, no_cdk):
-    """Not a traceback of a module that nobody has heard of."""
+def test_error_without_snapshot_and_cdk_names_the_missing_extra(no_cdk, tmp_path):
+    """The message is a sentence for an operator, no traceback."""
     with pytest.raises(StackFailed, match="install the extra `cdk`"):
-        load_template(TemplateName.NODE)
+        load_template(TemplateName.NODE, folder=tmp_path)
 
 
-def test_without_snapshot_it_is_synthesized(folder, monkeypatch):
-    """An operator who changed a stack may simply delete its snapshot."""
+def test_missing_snapshot_is_synthesized(tmp_path):
+    """After changing a stack, an operator may delete its snapshot."""
     made = {name: {"Description": str(name)} for name in TemplateName}
-    monkeypatch.setattr(synthesizer, "synthesize", lambda _: made)
 
-    assert load_template(TemplateName.NODE) == {"Description": "node"}
-
-
-def test_a_context_asks_for_another_template_than_the_snapshot(monkeypatch):
-    """The snapshot is of the default only."""
-    monkeypatch.setattr(synthesizer, "synthesize", lambda context: {TemplateName.CLUSTER: dict(context)})
-
-    assert load_template(TemplateName.CLUSTER, {"nat": "1"}) == {"nat": "1"}
+    assert load_template(TemplateName.NODE, folder=tmp_path, synthesize=lambda _: made) == {
+        "Description": "node"
+    }
 
 
-def test_snapshots_are_written_to_be_compared(folder, monkeypatch):
-    """Sorted, indented, a newline at the end: a change shows as the lines that changed."""
-    monkeypatch.setattr(synthesizer, "synthesize", lambda: {name: {"b": 1, "a": 2} for name in TemplateName})
+def test_template_with_a_context_is_synthesized():
+    """The snapshot is of the template without context."""
+    loaded = load_template(
+        TemplateName.CLUSTER, {"nat": "1"}, synthesize=lambda context: {TemplateName.CLUSTER: dict(context)}
+    )
 
-    paths = write_snapshots()
+    assert loaded == {"nat": "1"}
+
+
+def test_snapshots_are_sorted_and_indented(tmp_path):
+    """So that a diff shows the changed lines only."""
+    made = {name: {"b": 1, "a": 2} for name in TemplateName}
+    paths = write_snapshots(folder=tmp_path / "templates", synthesize=lambda _: made)
 
     assert [path.name for path in paths] == ["cluster.json", "data.json", "node.json", "orchestration.json"]
     assert paths[0].read_text() == '{\n  "a": 2,\n  "b": 1\n}\n'
 
 
-@pytest.fixture
-def child(monkeypatch):
-    """Run this program instead of the CDK app."""
-
-    def runs(*code):
-        real = subprocess.run
-        monkeypatch.setattr(
-            synthesizer.subprocess, "run", lambda _, **more: real([sys.executable, "-c", *code], **more)
-        )
-
-    return runs
+def python(code):
+    return (sys.executable, "-c", code)
 
 
-def test_a_failed_synthesis_shows_what_the_cdk_said(child):
-    """Its last words are the only clue."""
-    child("import sys; sys.exit('the subnet is missing')")
-
+def test_failed_synthesis_shows_the_error_of_the_cdk():
+    """The child's standard error is the only explanation."""
     with pytest.raises(StackFailed, match="could not synthesize the templates:\nthe subnet is missing"):
-        synthesize()
+        synthesize(command=python("import sys; sys.exit('the subnet is missing')"))
 
 
-def test_a_synthesis_that_hangs_is_given_up(child, monkeypatch):
-    """Node.js may wait for ever."""
-    monkeypatch.setattr(synthesizer, "_DEADLINE", 0.1)
-    child("import time; time.sleep(60)")
-
+def test_synthesis_has_a_deadline():
+    """A Node.js that hangs must not block the caller."""
     with pytest.raises(StackFailed, match=r"within 0\.1 s"):
-        synthesize()
+        synthesize(command=python("import time; time.sleep(60)"), deadline=0.1)
 
 
-def test_the_child_is_told_what_the_cdk_command_tells_it(child):
-    """Context and directory by environment; the node stack always, since its template is wanted."""
+def test_child_gets_directory_and_context_like_the_cdk_command():
+    """They are environment variables; the context always asks for the node stack, too."""
     program = (
         "import os, json\n"
         "folder, context = os.environ['CDK_OUTDIR'], json.loads(os.environ['CDK_CONTEXT_JSON'])\n"
         "for name in ('cluster', 'data', 'node', 'orchestration'):\n"
         "    json.dump(context, open(f'{folder}/artificien-{name}.template.json', 'w'))"
     )
-    child(program)
 
-    assert synthesize({"nat": "1"})[TemplateName.NODE] == {"nat": "1", "node": "1"}
+    assert synthesize({"nat": "1"}, command=python(program))[TemplateName.NODE] == {"nat": "1", "node": "1"}
 
 
 @pytest.mark.parametrize(
-    ("variables", "found"),
+    ("variables", "is_found"),
     [({"PATH": ""}, True), ({"PATH": "", "JSII_NODE": "/opt/node"}, False)],
 )
-def test_node_js_comes_from_pypi_where_the_machine_has_none(monkeypatch, variables, found):
+def test_bundled_node_is_used_if_the_machine_has_none(monkeypatch, variables, is_found):
     """Unless the operator names one."""
     monkeypatch.delenv("JSII_NODE", raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
-    assert (synthesizer._node_executable() is not None) is found
+    assert (bundled_node() is not None) is is_found
 
 
-def test_without_any_node_js_the_cdk_is_left_to_complain(monkeypatch, no_cdk):
-    """It names what it looked for."""
+def test_without_any_node_jsii_reports_the_error(monkeypatch, no_cdk):
+    """Its message lists where it looked."""
     monkeypatch.delenv("JSII_NODE", raising=False)
     monkeypatch.setenv("PATH", "")
 
-    assert synthesizer._node_executable() is None
+    assert bundled_node() is None
 
 
 @pytest.mark.synth
 @pytest.mark.parametrize("path", ["as it is", "empty"])
-def test_synthesizing_again_gives_the_snapshots(monkeypatch, path):
-    """A stack class and its snapshot change in one commit: `artificien synth`. Node.js may come from PyPI."""
+def test_snapshots_are_up_to_date(monkeypatch, path):
+    """`artificien synth` writes them again after a stack was changed. Node.js may be the bundled one."""
     if path == "empty":
         monkeypatch.setenv("PATH", "")
 
-    assert synthesize() == {name: json.loads(name.snapshot.read_text()) for name in TemplateName}
+    snapshots = {name: json.loads((SNAPSHOTS / name.file_name).read_text()) for name in TemplateName}
+
+    assert synthesize() == snapshots
 
 
 @pytest.mark.synth
-def test_a_cluster_with_nat_runs_its_tasks_in_private_subnets():
-    """One gateway, no public address; everything else as without."""
+def test_cluster_with_nat_runs_tasks_in_private_subnets():
+    """It has one gateway and no public addresses, and the same outputs."""
     template = synthesize({"nat": "1"})[TemplateName.CLUSTER]
     plain = load_template(TemplateName.CLUSTER)
     types = [resource["Type"] for resource in template["Resources"].values()]

@@ -1,17 +1,24 @@
-"""The marketplace's own tables: datasets and users."""
+"""The tables of the marketplace, datasets and users; and two of our own, API keys and the audit log."""
 
+import secrets
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import structlog
 from boto3.dynamodb.conditions import Attr, ConditionBase, Key
 from pydantic import ValidationError
 
 from orchestration.adapters.dynamo.rows import DatasetRow, UserRow
-from orchestration.adapters.dynamo.table import ConditionFailed, Table
+from orchestration.adapters.dynamo.table import ConditionFailed, Item, Table
+from orchestration.domain.credentials import StoredKey
 from orchestration.domain.entities import Dataset, User
-from orchestration.domain.errors import Conflict, NotFound
+from orchestration.domain.errors import Conflict, NotFound, Upstream
+from orchestration.domain.ports import AuditEntry
 
 log = structlog.get_logger(__name__)
+
+DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,7 @@ class DynamoDatasets:
         try:
             self.table.update({"dataset_id": dataset_id}, put=changes, when=Attr("dataset_id").exists())
         except ConditionFailed:
-            # The marketplace has deleted it meanwhile; there is nobody left to tell.
+            # The marketplace deletes datasets without telling this service.
             log.warning("dataset.missing", dataset_id=dataset_id)
 
 
@@ -66,7 +73,7 @@ class DynamoUsers:
         raise NotFound("There is no such user.")
 
     def mask_legacy_key(self, user: User, hint: str) -> None:
-        """Put the hint where the marketplace's profile page looks for the key."""
+        """Replace `api_key`, which the marketplace's profile page shows, unless it has changed since."""
         unchanged: ConditionBase = Attr("user_id").exists()
         if user.legacy_api_key is not None:
             unchanged &= Attr("api_key").eq(user.legacy_api_key)
@@ -74,3 +81,77 @@ class DynamoUsers:
             self.table.update({"user_id": user.user_id}, put={"api_key": hint}, when=unchanged)
         except ConditionFailed:
             log.warning("user.key_changed_meanwhile", user_id=user.user_id)
+
+
+@dataclass(frozen=True, slots=True)
+class DynamoApiKeys:
+    """Implements the port `ApiKeys`."""
+
+    table: Table
+
+    def find(self, key_hash: str) -> StoredKey | None:
+        """Return the key with this hash, or None."""
+        item = self.table.get(key_hash=key_hash)
+        return _key(item) if item else None
+
+    def of(self, owner: str) -> Sequence[StoredKey]:
+        """Return all keys of one owner."""
+        return [_key(item) for item in self.table.query("owner-index", Key("owner").eq(owner))]
+
+    def put(self, key: StoredKey) -> None:
+        """Write a key."""
+        self.table.put(
+            {
+                "key_hash": key.key_hash,
+                "owner": key.owner,
+                "created_at": key.created_at,
+                "expires_at": key.expires_at,
+                "last_used_at": key.last_used_at,
+            }
+        )
+
+    def used(self, key: StoredKey, now: float) -> None:
+        """Set `last_used_at`."""
+        try:
+            there = Attr("key_hash").exists()
+            self.table.update({"key_hash": key.key_hash}, put={"last_used_at": now}, when=there)
+        except ConditionFailed:
+            log.debug("key.gone", owner=key.owner)
+
+
+@dataclass(frozen=True, slots=True)
+class DynamoAuditLog:
+    """Implements the port `AuditLog`. DynamoDB deletes an entry after `days`."""
+
+    table: Table
+    clock: Callable[[], float]
+    days: float
+
+    def record(self, entry: AuditEntry) -> None:
+        """Write a log line and an item. Never raises: a failed write must not fail the action."""
+        now = self.clock()
+        at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
+        said = {"actor": entry.actor, "action": entry.action, "result": entry.result}
+        log.info("audit", subject=entry.subject, **said)
+        item = {"subject": entry.subject, "at": f"{at}#{secrets.token_hex(4)}", **said}
+        try:
+            self.table.put(item | {"expires_at": int(now + self.days * DAY)})
+        except Upstream as error:
+            log.warning("audit.not_written", subject=entry.subject, cause=str(error))
+
+    def of(self, subject: str) -> Iterator[tuple[str, AuditEntry]]:
+        """Yield the entries of a subject, oldest first, each with its time in ISO 8601."""
+        for item in self.table.query(None, Key("subject").eq(subject)):
+            entry = AuditEntry(item["actor"], item["action"], item["subject"], item["result"])
+            yield item["at"].partition("#")[0], entry
+
+
+def _key(item: Item) -> StoredKey:
+    expires_at = item.get("expires_at")
+    return StoredKey(
+        key_hash=item["key_hash"],
+        owner=item["owner"],
+        created_at=float(item["created_at"]),
+        expires_at=None if expires_at is None else float(expires_at),
+        last_used_at=float(item.get("last_used_at", 0)),
+    )

@@ -1,4 +1,12 @@
-"""The model table: artificienlib writes its items, the marketplace reads them, we add some attributes."""
+"""The model table: artificienlib writes its items, the marketplace reads them, this service adds attributes.
+
+Devices report losses while a node closes the cycle they belong to, and every report must count in exactly one
+cycle. Reading the counters, writing the history and setting them to zero would lose the reports in between.
+So a cycle is sealed: one update renames the running counters to `sealed_...` and starts new ones, and every
+report comes either before or after that update. A second update moves the sealed counters to the history. If
+the process dies between the two, the next call for the model makes the second update; its condition, that the
+same cycle is still sealed, keeps two processes from appending the cycle twice.
+"""
 
 import random
 from collections.abc import Collection, Sequence
@@ -12,23 +20,23 @@ from pydantic import ValidationError
 
 from orchestration.adapters.dynamo.rows import ModelRow
 from orchestration.adapters.dynamo.table import ConditionFailed, Item, Table
-from orchestration.domain.cycle import Progress, Report, Tally
-from orchestration.domain.entities import Model, Wanted
-from orchestration.domain.errors import Conflict, NotFound
+from orchestration.domain.cycle import Progress, Report, Totals
+from orchestration.domain.entities import Model
+from orchestration.domain.errors import Conflict, NotFound, Overtaken
 
 log = structlog.get_logger(__name__)
 
 HISTORY_LENGTH = 1000
-"""A DynamoDB item holds 400 kB; a closed cycle takes some 100 B, so the rest stays free for features."""
+"""Closed cycles kept. A DynamoDB item holds 400 kB; a closed cycle takes about 150 bytes."""
 
 ASKED_INTERVAL = 3600.0
-"""Seconds between two notes that a model's owner has asked for it."""
+"""Seconds between two writes of the time at which the owner asked for the model."""
 
 FOR_DEVICES = (
     "model_id,owner_name,dataset,version,active_status,percent_complete,features,labels,hosted_as,node_URL,"
-    "progress_at"
+    "progress_at,download_key"
 )
-"""What a list of models needs of each: not its history."""
+"""The attributes that a list of models is read with: all but counters and history."""
 
 EXISTS = Attr("model_id").exists()
 TRAINS = EXISTS & Attr("active_status").eq(1)
@@ -41,7 +49,7 @@ SEALED: dict[str, tuple[str, Any]] = {
     "acc_devices": ("sealed_acc_devices", 0),
     "loss_sample": ("sealed_loss_sample", {}),
 }
-"""The running cycle's counters, where they go when it closes, and what the next cycle begins with."""
+"""Each counter of the running cycle: its name when sealed, and its value when the next cycle starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +59,32 @@ class DynamoModels:
     table: Table
 
     def get(self, model_id: str) -> Model:
-        """Return the model; its id is tried as sent, then in lower case."""
+        """Return the model. Its id is looked up as sent, then in lower case."""
         for candidate in _spellings(model_id):
             if item := self.table.get(model_id=candidate):
                 return _row(item).entity()
         raise NotFound(f"There is no model {model_id!r}.")
 
-    def accept(self, model: Model, wanted: Wanted, now: float) -> Model:
-        """Write what is wanted, unless it stands there already: the library asks every 30 seconds."""
-        is_written = Wanted(model.features, model.labels, model.hosted_as) == wanted
+    def accept(
+        self,
+        model: Model,
+        features: Sequence[str],
+        labels: Sequence[str],
+        hosted_as: str | None,
+        now: float,
+    ) -> Model:
+        """Write what a model trains on, unless it is written already: the library asks every 30 seconds."""
+        is_written = (model.features, model.labels, model.hosted_as) == (
+            tuple(features),
+            tuple(labels),
+            hosted_as,
+        )
         if is_written and now - model.progress_at < ASKED_INTERVAL:
             return model
         changes = {
-            "features": list(wanted.features),
-            "labels": list(wanted.labels),
-            "hosted_as": wanted.hosted_as,
+            "features": list(features),
+            "labels": list(labels),
+            "hosted_as": hosted_as,
             "progress_at": now,
         }
         try:
@@ -80,16 +99,16 @@ class DynamoModels:
         return self._query("dataset-active-index", key)
 
     def datasets_due(self) -> Collection[str]:
-        """Return the datasets with something to retrieve; the index holds what is due and nothing else."""
+        """Return the datasets with models to retrieve. The index holds only those models."""
         due = self.table.scan("retrieval-due-index", ProjectionExpression="retrieval_due")
         return {item["retrieval_due"] for item in due}
 
     def to_retrieve(self, dataset_id: str) -> Sequence[Model]:
-        """Return the dataset's complete models whose file isn't safe yet."""
+        """Return the dataset's complete models whose file isn't in the bucket yet."""
         return self._query("retrieval-due-index", Key("retrieval_due").eq(dataset_id))
 
-    def count(self, model: Model, report: Report) -> Tally | None:
-        """Add a report in one write; then show the mean, unless a later report has shown its own."""
+    def count(self, model: Model, report: Report) -> None:
+        """Add a report in one write; then write the means, unless a later report has written newer ones."""
         amounts: dict[str, float] = {
             "devices_trained_this_cycle": 1,
             "loss_sum": report.loss,
@@ -97,82 +116,79 @@ class DynamoModels:
         }
         if report.acc is not None:
             amounts |= {"acc_sum": report.acc, "acc_devices": 1}
-        if not model.tally.sample:  # a place can only be set in a sample that is there
+        if not model.totals.sample:  # DynamoDB sets a value only inside a map that exists
             self._update_existing(model.model_id, default={"loss_sample": {}})
-        # By chance, so that two reports at once hardly take the same place.
-        place = ("loss_sample", random.choice(model.tally.places()))  # noqa: S311 - no secret
+        # Chosen at random, so that two concurrent reports rarely overwrite each other.
+        place = ("loss_sample", random.choice(model.totals.places()))  # noqa: S311 - no secret
         try:
             item = self._update(model.model_id, TRAINS, add=amounts, put_inside={place: report.loss})
-        except ConditionFailed:
-            return None
-        tally = _row(item).tally()
-        counted = Attr("devices_trained_this_cycle").eq(tally.devices)
-        self._show_means(model.model_id, tally, _in_cycle(tally.cycle) & counted)
-        return tally
+        except ConditionFailed as error:
+            raise Overtaken from error
+        totals = _row(item).totals()
+        counted = Attr("devices_trained_this_cycle").eq(totals.devices)
+        self._show_means(model.model_id, totals, _in_cycle(totals.cycle) & counted)
 
     def reject(self, model: Model) -> None:
-        """Count it in `rejected_reports`."""
+        """Add one to `rejected_reports`."""
         self._update_existing(model.model_id, add={"rejected_reports": 1})
 
-    def _show_means(self, model_id: str, tally: Tally, unless_newer: ConditionBase) -> None:
-        means = {"loss_this_cycle": tally.loss} if tally.devices else {}
-        means |= {"median_loss_this_cycle": tally.median_loss} if tally.sample else {}
-        means |= {"acc_this_cycle": tally.acc} if tally.acc_devices else {}
+    def _show_means(self, model_id: str, totals: Totals, unless_newer: ConditionBase) -> None:
+        means = {"loss_this_cycle": totals.loss} if totals.devices else {}
+        means |= {"median_loss_this_cycle": totals.median_loss} if totals.sample else {}
+        means |= {"acc_this_cycle": totals.acc} if totals.acc_devices else {}
         try:
             if means:
-                self._update(model_id, EXISTS & unless_newer, put=means, quietly=True)
+                self._update(model_id, unless_newer, put=means, quietly=True)
         except ConditionFailed:
-            log.debug("mean.superseded", model_id=model_id, devices=tally.devices)
+            log.debug("mean.superseded", model_id=model_id, devices=totals.devices)
 
-    def close_cycle(self, model: Model, progress: Progress, now: float) -> bool:
-        """Seal the counters in one write, which no report can come between; then settle what was sealed."""
+    def close_cycle(self, model: Model, progress: Progress, now: float) -> None:
+        """Seal the running cycle in one write, then finish closing it."""
         changes: dict[str, Any] = {
             "percent_complete": progress.percent_complete,
-            "closed_cycles": progress.cycle or model.tally.cycle + 1,
+            "closed_cycles": progress.cycle or model.totals.cycle + 1,
             "sealed_at": now,
             "progress_at": now,
         }
         if progress.is_last:
             changes |= {"active_status": 0, "retrieval_due": model.dataset_id, "ended_at": now}
-        unsealed = TRAINS & Attr("sealed_at").not_exists() & _in_cycle(model.tally.cycle)
+        unsealed = TRAINS & Attr("sealed_at").not_exists() & _in_cycle(model.totals.cycle)
         try:
             item = self._update(model.model_id, unsealed, put=changes, move=SEALED)
-        except ConditionFailed:
-            return False
-        self.settle(_row(item).entity())
-        return True
+        except ConditionFailed as error:
+            raise Overtaken from error
+        self.finish_closing(_row(item).entity())
 
-    def settle(self, model: Model) -> None:
-        """Put a sealed cycle into the history, once; show its means, unless the next cycle has some."""
+    def finish_closing(self, model: Model) -> None:
+        """Append a sealed cycle to the history, once; show its means, unless the next cycle has some."""
         if model.sealed is None:
             return
-        history = [asdict(cycle) for cycle in (*model.history, model.sealed.settled())][-HISTORY_LENGTH:]
+        history = [asdict(cycle) for cycle in (*model.history, model.sealed.closed())][-HISTORY_LENGTH:]
         as_sealed = Attr("sealed_at").exists() & _in_cycle(model.sealed.cycle)
         sealed = ["sealed_at", *(target for target, _ in SEALED.values())]
         try:
             self._update(model.model_id, as_sealed, put={"history": history}, remove=sealed)
         except ConditionFailed:
-            log.debug("cycle.settled_elsewhere", model_id=model.model_id, cycle=model.sealed.cycle)
+            log.debug("cycle.closed_elsewhere", model_id=model.model_id, cycle=model.sealed.cycle)
             return
-        self._show_means(model.model_id, model.sealed.tally, _in_cycle(model.sealed.cycle) & NO_REPORT_YET)
+        self._show_means(model.model_id, model.sealed.totals, _in_cycle(model.sealed.cycle) & NO_REPORT_YET)
 
     def retrieved(self, model: Model, download_key: str, link: str) -> None:
-        """Note that the file is safe; a model that was withdrawn meanwhile gets no link."""
+        """Write key and link, unless the model was withdrawn since it was read."""
         changes = {"download_key": download_key, "download_link": link}
         self._while_due(model, put=changes, remove=("retrieval_due", "retrieval_error"))
 
-    def relink(self, model: Model, download_key: str, link: str) -> bool:
-        """Whoever holds the old link finds that it is no longer valid."""
+    def relink(self, model: Model, download_key: str, link: str) -> None:
+        """Replace the download key, which voids the old link."""
         changes = {"download_key": download_key, "download_link": link}
         try:
             self._update(model.model_id, Attr("download_key").eq(model.download_key), put=changes)
-        except ConditionFailed:
-            return False
-        return True
+        except ConditionFailed as error:
+            raise Overtaken from error
 
-    def not_retrieved(self, model: Model, cause: str) -> None:
-        """Keep the cause."""
-        self._while_due(model, put={"retrieval_error": cause})
+    def not_retrieved(self, model: Model, error: str) -> None:
+        """Set `retrieval_error`."""
+        self._while_due(model, put={"retrieval_error": error})
 
     def _while_due(self, model: Model, **changes: Any) -> None:
         try:
@@ -181,18 +197,18 @@ class DynamoModels:
             log.info("retrieval.no_longer_due", model_id=model.model_id)
 
     def withdraw(self, model: Model, now: float) -> None:
-        """End its training and take back its link; withdrawing twice is the same as once."""
+        """End the training and remove the link. Withdrawing twice is the same as once."""
         day = datetime.fromtimestamp(now, UTC).isoformat()
         withdrawn = {"active_status": 0, "ended_at": now, "withdrawn_at": day}
         gone = ("retrieval_due", "retrieval_error", "download_link", "download_key")
         self._update_existing(model.model_id, put=withdrawn, remove=gone)
 
     def publish_node(self, model: Model, address: str) -> None:
-        """Show the node's address."""
+        """Set `node_URL`."""
         self._update_existing(model.model_id, put={"node_URL": address})
 
     def unpublish_node(self, dataset_id: str) -> None:
-        """Clear the node's address wherever it is shown."""
+        """Remove `node_URL` from all models of the dataset."""
         shown = self.table.query(
             "dataset-active-index",
             Key("dataset").eq(dataset_id),

@@ -1,17 +1,24 @@
-"""The node table: our own record of every node. Each write says what it expects to find."""
+"""The node table: this service's record of every node.
 
-from collections.abc import Iterable, Mapping
+Any number of web workers and reconcilers write it, and each may be paused or killed at any time. So every
+write that follows from a decision carries a fence: it names the generation, desired state, status and number
+of deletions that the decision was made from, and DynamoDB refuses it when one of them has changed. Without
+the fence, a process that wakes up late would report the state of an earlier stack as that of the current one,
+or delete a stack that somebody has asked for again. Fields on which no decision depends are not in the fence:
+otherwise two processes that do the same would refuse each other's writes.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from boto3.dynamodb.conditions import Attr, ConditionBase
+from boto3.dynamodb.conditions import Attr, ConditionBase, Key
 from pydantic import TypeAdapter
 
-from orchestration.adapters.dynamo.changes import stored
-from orchestration.adapters.dynamo.table import ConditionFailed, Item, PartFailed, Table
-from orchestration.domain.errors import QuotaExceeded
-from orchestration.domain.node import OF_A_GENERATION, Node, NodeStatus, Quota, Wish, node_id_of
+from orchestration.adapters.dynamo.table import ConditionFailed, Item, Table, TransactionFailed, stored
+from orchestration.domain.errors import Overtaken, QuotaExceeded
+from orchestration.domain.node import OF_A_GENERATION, DesiredState, Node, NodeStatus, Quota, node_id_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import UpdateTypeDef
@@ -20,7 +27,11 @@ log = structlog.get_logger(__name__)
 
 AS_NODE = TypeAdapter(Node)
 IN_ALL = "quota:all"
-FIELDS = frozenset(field.name for field in fields(Node))
+MARK = "marked"
+MARKED = {"attention": MARK}
+ATTRIBUTES = {"desired_state": "wish", "requested_at": "asked_at", "requested_by": "asked_by"}
+"""Fields of `Node` whose attribute has another name, from an earlier version. All others have the same."""
+FIELDS = {ATTRIBUTES.get(field.name, field.name): field.name for field in fields(Node)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,101 +46,130 @@ class DynamoNodes:
         return _node(item) if item else None
 
     def all(self) -> Iterable[Node]:
-        """Return every record; the counters of the quota stand in the same table."""
+        """Yield every record, without the counters of the quota, which are in the same table."""
         return (_node(item) for item in self.table.scan() if "dataset_id" in item)
 
-    def ask(self, dataset_id: str, now: float, asked_by: str) -> Node:
-        """Wish it up; whoever thinks of letting it go has to look again."""
+    def request(self, dataset_id: str, now: float, requested_by: str) -> Node:
+        """Record that a dataset's node should run. Resets the idle time-out."""
         item = self.table.update(
             {"node_id": node_id_of(dataset_id)},
-            put={"wish": Wish.UP, "asked_at": now, "asked_by": asked_by, "idle_since": 0.0},
+            put=_attributes(_requested(now, requested_by)) | MARKED,
             default={"dataset_id": dataset_id, "status": NodeStatus.ABSENT, "generation": 0},
         )
         return _node(item)
 
-    def wake(self, node: Node, now: float, asked_by: str, wake_at: float) -> bool:
-        """Wish it up for a device; the next one may at `wake_at`."""
-        changes = {"wish": Wish.UP, "asked_at": now, "asked_by": asked_by, "idle_since": 0.0}
+    def wake(self, node: Node, now: float, requested_by: str, wake_at: float) -> None:
+        """Record that a stopped node should run; no device wakes it again before `wake_at`."""
         unwoken = Attr("wake_at").not_exists() | Attr("wake_at").lte(stored(now))
-        sleeps = Attr("wish").eq(Wish.DOWN) | Attr("status").eq(NodeStatus.FAILED)
+        sleeps = Attr("wish").eq(DesiredState.STOPPED) | Attr("status").eq(NodeStatus.FAILED)
         when = sleeps & Attr("generation").eq(node.generation) & unwoken
-        return self._change(node, changes | {"wake_at": wake_at}, when) is not None
+        self._change(node, {**_requested(now, requested_by), "wake_at": wake_at, **MARKED}, when)
+
+    def let_go(self, node: Node, wake_at: float | None = None) -> None:
+        """Record that a node should stop, unless it was requested since `node` was read."""
+        unasked = Attr("asked_at").eq(stored(node.requested_at)) & Attr("generation").eq(node.generation)
+        changes = {"desired_state": DesiredState.STOPPED, **MARKED} | (
+            {} if wake_at is None else {"wake_at": wake_at}
+        )
+        self._change(node, changes, unasked)
+
+    def needing_attention(self) -> Collection[str]:
+        """Return the ids of all marked nodes, from an index that holds nothing else."""
+        return [item["node_id"] for item in self.table.query("attention-index", Key("attention").eq(MARK))]
+
+    def take_attention(self, node_id: str) -> None:
+        """Remove the mark, which one of several reconcilers succeeds in."""
+        try:
+            key = {"node_id": node_id}
+            self.table.update(key, remove=("attention",), when=Attr("attention").exists(), quietly=True)
+        except ConditionFailed as error:
+            raise Overtaken from error
 
     def device_seen(self, dataset_id: str, now: float) -> None:
-        """Note the time, unless a later one stands there."""
+        """Set `device_at`, unless it is later."""
         self._seen(dataset_id, "device_at", now)
 
     def progress_seen(self, node: Node, now: float) -> None:
-        """Note the time, unless a later one stands there."""
+        """Set `progress_at`, unless it is later."""
         self._seen(node.dataset_id, "progress_at", now)
 
     def _seen(self, dataset_id: str, what: str, now: float) -> None:
         earlier = Attr(what).not_exists() | Attr(what).lt(stored(now))
         fresh = {"dataset_id": dataset_id, "status": NodeStatus.ABSENT, "generation": 0}
-        fresh |= {"wish": Wish.DOWN, "asked_at": 0.0}
+        fresh |= {"wish": DesiredState.STOPPED, "asked_at": 0.0}
         key = {"node_id": node_id_of(dataset_id)}
         try:
             self.table.update(key, put={what: now}, default=fresh, when=earlier, quietly=True)
         except ConditionFailed:
             log.debug("node.seen_meanwhile", dataset_id=dataset_id, what=what)
 
-    def let_go(self, node: Node, wake_at: float | None = None) -> bool:
-        """Wish it down, provided nobody has asked since."""
-        unasked = Attr("asked_at").eq(stored(node.asked_at)) & Attr("generation").eq(node.generation)
-        changes = {"wish": Wish.DOWN} | ({} if wake_at is None else {"wake_at": wake_at})
-        return self._change(node, changes, unasked) is not None
+    def check_quota(self, buyer: str, quota: Quota) -> None:
+        """Raise QuotaExceeded if the buyer's counter or the counter of all is at its limit."""
+        for counter, limit, whose in _limits(buyer, quota):
+            item = self.table.get(node_id=counter) or {}
+            if item.get("awake", 0) >= limit:
+                raise _exceeded(limit, whose)
 
-    def claim(self, node: Node, now: float, quota: Quota) -> Node | None:
-        """Begin the next generation and count it, in one transaction."""
+    def claim(self, node: Node, now: float, quota: Quota) -> Node:
+        """Start the next generation and count it, in one transaction."""
         changes: dict[str, Any] = {
             "generation": node.generation + 1,
             "status": NodeStatus.DEPLOYING,
             "launched_at": now,
             "attempts": node.attempts + 1,
-            "charged_to": node.asked_by,
+            "charged_to": node.requested_by,
             **OF_A_GENERATION,
         }
-        is_wished = _as_seen(node) & Attr("wish").eq(Wish.UP)
+        limits = _limits(node.requested_by, quota)
+        is_wanted = _fence(node) & Attr("wish").eq(DesiredState.RUNNING)
         try:
-            self.table.together(
-                self.table.part({"node_id": node.node_id}, put=changes, when=is_wished),
-                self._counted(_of_buyer(node.asked_by), 1, when=_below(quota.per_buyer)),
-                self._counted(IN_ALL, 1, when=_below(quota.in_all)),
+            self.table.transact(
+                self.table.update_request({"node_id": node.node_id}, put=changes, when=is_wanted),
+                *(self._counted(counter, 1, when=_below(limit)) for counter, limit, _ in limits),
             )
-        except PartFailed as failed:
+        except TransactionFailed as failed:
             if failed.position == 0:
-                return None
-            whose = "you have" if failed.position == 1 else "all together have"
-            limit = quota.per_buyer if failed.position == 1 else quota.in_all
-            raise QuotaExceeded(f"No more than {limit} nodes may be awake, and {whose} as many.") from failed
-        # Not what stands there by now: the next write has to find what was claimed.
+                raise Overtaken from failed
+            _, limit, whose = limits[failed.position - 1]
+            raise _exceeded(limit, whose) from failed
+        # Not the item as it is by now: the next write must find what was claimed, or fail.
         return replace(node, **changes)
 
-    def release(self, node: Node, changes: Mapping[str, object]) -> Node | None:
-        """Note that a node is gone and count it no more, in one transaction."""
-        gone = {**changes, "status": NodeStatus.ABSENT, "charged_to": None}
-        part = self.table.part({"node_id": node.node_id}, put=gone, when=_as_seen(node))
+    def release(self, node: Node, changes: Mapping[str, object]) -> Node:
+        """Record that a generation has ended and count it no longer, in one transaction."""
+        gone: dict[str, Any] = {**changes, "status": NodeStatus.ABSENT, "charged_to": None}
+        key = {"node_id": node.node_id}
+        released = self.table.update_request(key, put=_attributes(gone), when=_fence(node))
         counted = []
         if node.charged_to is not None:
             counted = [self._counted(_of_buyer(node.charged_to), -1), self._counted(IN_ALL, -1)]
         try:
-            self.table.together(part, *counted)
-        except PartFailed:
-            return None
-        return self.get(node.node_id)
+            self.table.transact(released, *counted)
+        except TransactionFailed as failed:
+            raise Overtaken from failed
+        return replace(node, **gone)
 
     def _counted(self, counter: str, amount: int, when: ConditionBase | None = None) -> "UpdateTypeDef":
-        return self.table.part({"node_id": counter}, add={"awake": amount}, when=when)
+        return self.table.update_request({"node_id": counter}, add={"awake": amount}, when=when)
 
-    def change(self, node: Node, changes: Mapping[str, object]) -> Node | None:
-        """Write these fields, provided that wish, generation, status and deletions are as seen."""
-        return self._change(node, changes, _as_seen(node))
+    def change(self, node: Node, changes: Mapping[str, object]) -> Node:
+        """Write these fields, unless what decisions rest on has changed since `node` was read."""
+        return self._change(node, changes, _fence(node))
 
-    def _change(self, node: Node, changes: Mapping[str, object], when: ConditionBase) -> Node | None:
+    def _change(self, node: Node, changes: Mapping[str, object], when: ConditionBase) -> Node:
         try:
-            return _node(self.table.update({"node_id": node.node_id}, put=changes, when=when))
-        except ConditionFailed:
-            return None
+            return _node(self.table.update({"node_id": node.node_id}, put=_attributes(changes), when=when))
+        except ConditionFailed as error:
+            raise Overtaken from error
+
+
+def _requested(now: float, by: str) -> dict[str, object]:
+    return {
+        "desired_state": DesiredState.RUNNING,
+        "requested_at": now,
+        "requested_by": by,
+        "idle_since": 0.0,
+    }
 
 
 def _of_buyer(username: str) -> str:
@@ -141,14 +181,27 @@ def _below(limit: int) -> ConditionBase:
     return awake.not_exists() | awake.lt(limit)
 
 
-def _as_seen(node: Node) -> ConditionBase:
-    """What every decision rests on; a process that slept over a change of it has its writes refused."""
+def _limits(buyer: str, quota: Quota) -> Sequence[tuple[str, int, str]]:
+    """Return each counter that a launch adds to, its limit, and who has used it up."""
+    return ((_of_buyer(buyer), quota.per_buyer, "you have"), (IN_ALL, quota.in_all, "all together have"))
+
+
+def _exceeded(limit: int, whose: str) -> QuotaExceeded:
+    return QuotaExceeded(f"No more than {limit} nodes may be awake, and {whose} as many.")
+
+
+def _fence(node: Node) -> ConditionBase:
+    """Return the fence: the condition that what decisions depend on is still as in `node`."""
     deletions: ConditionBase = Attr("deletions").eq(node.deletions)
     if not node.deletions:
         deletions |= Attr("deletions").not_exists()
-    is_same_life = Attr("generation").eq(node.generation) & Attr("status").eq(node.status)
-    return is_same_life & Attr("wish").eq(node.wish) & deletions
+    is_same_generation = Attr("generation").eq(node.generation) & Attr("status").eq(node.status)
+    return is_same_generation & Attr("wish").eq(node.desired_state) & deletions
 
 
 def _node(item: Item) -> Node:
-    return AS_NODE.validate_python({name: value for name, value in item.items() if name in FIELDS})
+    return AS_NODE.validate_python({FIELDS[name]: value for name, value in item.items() if name in FIELDS})
+
+
+def _attributes(changes: Mapping[str, object]) -> dict[str, object]:
+    return {ATTRIBUTES.get(name, name): value for name, value in changes.items()}

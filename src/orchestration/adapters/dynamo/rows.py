@@ -1,11 +1,11 @@
-"""The shapes that items must have before anything in them is believed."""
+"""The shapes of items: an item is checked before anything in it is used."""
 
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr
 
 from orchestration.domain.credentials import is_hint
-from orchestration.domain.cycle import ClosedCycle, SealedCycle, Tally
+from orchestration.domain.cycle import ClosedCycle, SealedCycle, Totals
 from orchestration.domain.entities import Dataset, Model, User
 
 Name = Annotated[StrictStr, Field(min_length=1)]
@@ -17,7 +17,7 @@ Sample = dict[str, Finite]
 
 
 class Row(BaseModel):
-    """An item, read leniently in what we don't use and strictly in what we do."""
+    """An item. Attributes that this service does not use are ignored, all others are checked."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -53,9 +53,9 @@ class ModelRow(Row):
     sealed_loss_sample: Sample = {}
     history: tuple[ClosedCycle, ...] = ()
 
-    def tally(self) -> Tally:
-        """Return the running cycle's counters."""
-        return Tally(
+    def totals(self) -> Totals:
+        """Return the counters of the running cycle."""
+        return Totals(
             cycle=self.closed_cycles,
             devices=self.devices_trained_this_cycle,
             loss_sum=self.loss_sum,
@@ -68,7 +68,7 @@ class ModelRow(Row):
         """Return the cycle that is closed but not yet in the history."""
         if self.sealed_at is None:
             return None
-        tally = Tally(
+        totals = Totals(
             cycle=self.closed_cycles - 1,
             devices=self.sealed_devices,
             loss_sum=self.sealed_loss_sum,
@@ -76,7 +76,7 @@ class ModelRow(Row):
             acc_devices=self.sealed_acc_devices,
             sample=self.sealed_loss_sample,
         )
-        return SealedCycle(self.closed_cycles, self.percent_complete, tally, self.sealed_at)
+        return SealedCycle(self.closed_cycles, self.percent_complete, totals, self.sealed_at)
 
     def entity(self) -> Model:
         """Return the domain's model."""
@@ -95,7 +95,7 @@ class ModelRow(Row):
             node_address=self.node_URL,
             ended_at=self.ended_at,
             progress_at=self.progress_at,
-            tally=self.tally(),
+            totals=self.totals(),
             sealed=self.sealed(),
             history=self.history,
         )
@@ -120,7 +120,7 @@ class DatasetRow(Row):
 
 
 def _strings(value: Any) -> Any:
-    """A list or a set: the marketplace has written both. What is no text in it names no dataset."""
+    """Return the strings of a list or a set: the marketplace has written both, and other values in them."""
     return [part for part in value if isinstance(part, str)] if isinstance(value, list | set) else ()
 
 
@@ -133,7 +133,7 @@ class UserRow(Row):
     api_key: Any = None
 
     def entity(self) -> User:
-        """Return the domain's user; a masked hint is not a key."""
+        """Return the domain's user. A hint in place of the key is not a key."""
         key = self.api_key if isinstance(self.api_key, str) and self.api_key else None
         legacy = None if key is None or is_hint(key) else key
         return User(self.user_id, self.username, self.datasets_purchased, legacy)

@@ -1,13 +1,13 @@
-"""One DynamoDB table: get, put, conditional update, query, scan; never read, change, write back."""
+"""One DynamoDB table: get, put, conditional update, query and scan. Nothing is read, changed and put back."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
-from botocore.exceptions import ClientError
+from boto3.dynamodb.conditions import ConditionBase, ConditionExpressionBuilder
 
-from orchestration.adapters.aws_errors import upstream_errors
-from orchestration.adapters.dynamo.changes import Change, stored
+from orchestration.aws import upstream_errors
 from orchestration.domain.errors import OrchestrationError
 
 if TYPE_CHECKING:
@@ -16,98 +16,183 @@ if TYPE_CHECKING:
 
 Item = dict[str, Any]
 
+LONGEST_KEY = 2048
+"""Bytes that DynamoDB takes in a partition key."""
+
 
 class ConditionFailed(OrchestrationError):
-    """A conditional write found something else than was expected; `item` is what it found, if anything."""
-
-    def __init__(self, item: Item | None) -> None:
-        super().__init__("The item is not as expected.")
-        self.item = item
+    """The condition of an update does not hold; nothing was written."""
 
 
-class PartFailed(OrchestrationError):
-    """One of several changes was not as expected, so none was made; `position` says which, from 0."""
+class TransactionFailed(OrchestrationError):
+    """The condition of one update in a transaction does not hold; nothing was written.
+
+    `position` is the index of that update.
+    """
 
     def __init__(self, position: int) -> None:
-        super().__init__("An item is not as expected.")
+        super().__init__("A condition does not hold.")
         self.position = position
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table by its name. `client` is the resource's client, which takes and gives Python values."""
+    """A table by its name. `client` is the client of boto3's resource: it takes and returns Python values."""
 
     client: "DynamoDBClient"
     name: str
 
     def get(self, **key: str) -> Item | None:
-        """Return the item with this key, read consistently, or None."""
+        """Return the item with this key, read consistently, or None.
+
+        None also for a key that DynamoDB refuses to look up because it is empty or too long.
+        """
+        if not all(0 < len(value.encode()) <= LONGEST_KEY for value in key.values()):
+            return None
         with upstream_errors("DynamoDB"):
             return self.client.get_item(TableName=self.name, Key=key, ConsistentRead=True).get("Item")
 
     def put(self, item: Mapping[str, Any]) -> None:
-        """Write a whole item of our own."""
+        """Write a whole item; attributes that are None are left out."""
+        kept = {name: stored(value) for name, value in item.items() if value is not None}
         with upstream_errors("DynamoDB"):
-            self.client.put_item(TableName=self.name, Item=_present(item))
+            self.client.put_item(TableName=self.name, Item=kept)
 
     def update(self, key: Mapping[str, str], *, quietly: bool = False, **change: Any) -> Item:
-        """Change single attributes, as `Change` names them, and return the item as it is then.
+        """Change single attributes and return the item after the change. Raises ConditionFailed.
 
-        Where nobody looks at it, `quietly` spares the way of an item with a long history: nothing is
-        returned. Raises ConditionFailed.
+        `change` takes the fields of `Change`. With `quietly`, an empty dict is returned, which saves sending
+        an item with a long history.
         """
         with upstream_errors("DynamoDB"):
             try:
                 answer = self.client.update_item(
-                    TableName=self.name,
-                    Key=dict(key),
-                    **Change(**change).arguments(),
-                    ReturnValues="NONE" if quietly else "ALL_NEW",
-                    ReturnValuesOnConditionCheckFailure="NONE" if quietly else "ALL_OLD",
+                    **self.update_request(key, **change), ReturnValues="NONE" if quietly else "ALL_NEW"
                 )
-                return answer.get("Attributes", {})
-            except ClientError as error:
-                if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
-                    raise ConditionFailed(_found(error)) from error
-                raise
+            except self.client.exceptions.ConditionalCheckFailedException as error:
+                raise ConditionFailed("A condition does not hold.") from error
+        return answer.get("Attributes", {})
 
-    def part(self, key: Mapping[str, str], **change: Any) -> "UpdateTypeDef":
-        """Return such a change as a part of `together`."""
-        arguments = Change(**change).arguments()
-        return cast("UpdateTypeDef", {"TableName": self.name, "Key": dict(key), **arguments})
+    def update_request(self, key: Mapping[str, str], **change: Any) -> "UpdateTypeDef":
+        """Return an update for `transact`. `change` takes the fields of `Change`."""
+        expressions = Change(**change).expressions()
+        return cast("UpdateTypeDef", {"TableName": self.name, "Key": dict(key), **expressions})
 
-    def together(self, *parts: "UpdateTypeDef") -> None:
-        """Carry out all of these changes or none. Raises PartFailed when one's condition doesn't hold."""
+    def transact(self, *updates: "UpdateTypeDef") -> None:
+        """Make all of these updates or none. Raises TransactionFailed."""
         with upstream_errors("DynamoDB"):
             try:
-                self.client.transact_write_items(TransactItems=[{"Update": part} for part in parts])
+                self.client.transact_write_items(TransactItems=[{"Update": update} for update in updates])
             except self.client.exceptions.TransactionCanceledException as error:
                 codes = [reason.get("Code") for reason in error.response.get("CancellationReasons", ())]
                 if "ConditionalCheckFailed" in codes:
-                    raise PartFailed(codes.index("ConditionalCheckFailed")) from error
+                    raise TransactionFailed(codes.index("ConditionalCheckFailed")) from error
                 raise
 
-    def query(self, index: str | None, key: Any, **options: Any) -> Iterator[Item]:
-        """Return the items of an index, or of the table itself, page by page, eventually consistent."""
-        pages = self.client.get_paginator("query")
+    def query(self, index: str | None, key: ConditionBase, **options: Any) -> Iterator[Item]:
+        """Yield the items of a partition of an index, or of the table, eventually consistent."""
+        options |= {"TableName": self.name, "KeyConditionExpression": key}
         options |= {"IndexName": index} if index else {}
-        with upstream_errors("DynamoDB"):
-            for page in pages.paginate(TableName=self.name, KeyConditionExpression=key, **options):
-                yield from page["Items"]
+        return _items(lambda start: self.client.query(**options, **start))
 
     def scan(self, index: str | None = None, **options: Any) -> Iterator[Item]:
-        """Return every item of the table, consistently, or of an index, which lags behind; page by page."""
+        """Yield all items of the table, read consistently, or of an index, eventually consistent."""
+        options |= {"TableName": self.name}
         options |= {"IndexName": index} if index else {"ConsistentRead": True}
-        pages = self.client.get_paginator("scan")
-        with upstream_errors("DynamoDB"):
-            for page in pages.paginate(TableName=self.name, **options):
-                yield from page["Items"]
+        return _items(lambda start: self.client.scan(**options, **start))
 
 
-def _found(error: ClientError) -> Item | None:
-    response: Mapping[str, Any] = error.response
-    return response.get("Item")
+def _items(page_from: Callable[[Mapping[str, Any]], Any]) -> Iterator[Item]:
+    """Yield the items of all pages. botocore's paginator evaluates JMESPath per page, which costs more."""
+    start: Mapping[str, Any] | None = {}
+    with upstream_errors("DynamoDB"):
+        while start is not None:
+            page = page_from(start)
+            yield from page["Items"]
+            last = page.get("LastEvaluatedKey")
+            start = {"ExclusiveStartKey": last} if last else None
 
 
-def _present(item: Mapping[str, Any]) -> Item:
-    return {name: stored(value) for name, value in item.items() if value is not None}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """An update of one item, by attributes."""
+
+    put: Mapping[str, Any] = field(default_factory=dict)
+    """New values; None removes the attribute."""
+    put_inside: Mapping[tuple[str, str], Any] = field(default_factory=dict)
+    """New values inside a map: (attribute, name) to value. The map must exist."""
+    default: Mapping[str, Any] = field(default_factory=dict)
+    """Values for attributes that do not exist yet."""
+    move: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
+    """Attribute to (new name, value that replaces it and that is moved where there is none)."""
+    add: Mapping[str, float] = field(default_factory=dict)
+    """Amounts to add; a missing attribute counts as 0."""
+    remove: Iterable[str] = ()
+    when: ConditionBase | None = None
+    """Condition that the item must meet."""
+
+    def expressions(self) -> dict[str, Any]:
+        """Return the update and condition expressions, with the names and values of their placeholders."""
+        made = _Expressions()
+        for name, value in self.put.items():
+            if value is None:
+                made.clauses["REMOVE"].append(made.name(name))
+            else:
+                made.clauses["SET"].append(f"{made.name(name)} = {made.value(value)}")
+        for (name, inner), value in self.put_inside.items():
+            made.clauses["SET"].append(f"{made.name(name)}.{made.name(inner)} = {made.value(value)}")
+        for name, value in self.default.items():
+            place = made.name(name)
+            made.clauses["SET"].append(f"{place} = if_not_exists({place}, {made.value(value)})")
+        for name, (target, empty) in self.move.items():
+            # All of SET sees the item as it was, so an amount that is added meanwhile is not lost.
+            place, left = made.name(name), made.value(empty)
+            made.clauses["SET"] += [
+                f"{made.name(target)} = if_not_exists({place}, {left})",
+                f"{place} = {left}",
+            ]
+        made.clauses["ADD"] += [f"{made.name(name)} {made.value(n)}" for name, n in self.add.items()]
+        made.clauses["REMOVE"] += [made.name(name) for name in self.remove]
+        return made.arguments(self.when)
+
+
+class _Expressions:
+    """Clauses of an update, with placeholders that begin with `u`: boto3's conditions use other letters."""
+
+    def __init__(self) -> None:
+        self.clauses: dict[str, list[str]] = {"SET": [], "ADD": [], "REMOVE": []}
+        self._names: dict[str, str] = {}
+        self._values: dict[str, Any] = {}
+
+    def name(self, name: str) -> str:
+        place = f"#u{len(self._names)}"
+        self._names[place] = name
+        return place
+
+    def value(self, value: Any) -> str:
+        place = f":u{len(self._values)}"
+        self._values[place] = stored(value)
+        return place
+
+    def arguments(self, when: ConditionBase | None) -> dict[str, Any]:
+        update = " ".join(f"{word} {', '.join(parts)}" for word, parts in self.clauses.items() if parts)
+        arguments: dict[str, Any] = {"UpdateExpression": update}
+        names, values = self._names, self._values
+        if when is not None:
+            condition = ConditionExpressionBuilder().build_expression(when)
+            arguments["ConditionExpression"] = condition.condition_expression
+            names = names | condition.attribute_name_placeholders
+            values = values | condition.attribute_value_placeholders
+        arguments["ExpressionAttributeNames"] = names
+        return arguments | ({"ExpressionAttributeValues": values} if values else {})
+
+
+def stored(value: Any) -> Any:
+    """Return a value with its floats as decimals of 17 digits at most; DynamoDB takes 38."""
+    if isinstance(value, float):
+        return Decimal(repr(value))
+    if isinstance(value, list | tuple):
+        return [stored(part) for part in value]
+    if isinstance(value, dict):
+        return {name: stored(part) for name, part in value.items()}
+    return value

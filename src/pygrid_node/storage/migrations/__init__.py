@@ -1,15 +1,13 @@
-"""Brings a database to the tables of `schema.py`, whichever version of the node made it.
+"""Migrates a database to the tables of `schema.py`, whichever version of the node created it.
 
-To change the tables: change `schema.py`, then write the step that leads there, with its number as the next
-free one,
+To change the tables, change `schema.py` and write the migration that leads there, with the next free number:
 
-    alembic revision --rev-id 0007 -m "remember when a place lapses"
+    alembic revision --rev-id 0007 -m "add a column"
 
-and fill in `upgrade()` of the file that this makes in `versions/`. The tests say whether both agree, on
-SQLite and on PostgreSQL. A step adds: columns that may be NULL or have a `server_default`, tables, indexes.
-It takes nothing away that the version before it reads, since two versions share a database while one
-replaces the other; and SQLite changes a column only by copying its table, which foreign keys forbid in a
-transaction.
+Then fill in `upgrade()` of the file that this creates in `versions/`. The tests compare both on SQLite and on
+PostgreSQL. A migration adds: columns that are nullable or have a `server_default`, tables, indexes. It
+removes nothing that the previous version reads, since two versions share a database during a rolling update;
+and SQLite changes a column only by copying its table, which foreign keys forbid in a transaction.
 """
 
 import threading
@@ -23,28 +21,27 @@ from sqlalchemy import Connection, inspect
 
 _log = structlog.get_logger()
 
-# What a database holds that was made before there were migrations.
-FIRST = "0001"
-# Alembic keeps what it works on in globals.
+# Revision of a database that was created before there were migrations.
+_FIRST = "0001"
+# Alembic has global state.
 _one_at_a_time = threading.Lock()
 
 
 def upgrade(connection: Connection) -> None:
-    """Run the steps that a database has not had, in the connection's transaction: all or none are kept.
+    """Run the missing migrations in the connection's transaction.
 
-    The caller sees to it that no other process does the same meanwhile. A database that has tables and no
-    version is taken as one of `FIRST`. Raises `alembic.util.CommandError` for one made by a newer version of
-    the node.
+    The caller must keep other processes from doing the same. A database with tables but without a revision is
+    taken for the first one. Raises `alembic.util.CommandError` if a newer version of the node created it.
     """
     before = _revision(connection)
     with _one_at_a_time:
         config = _config()
         config.attributes["connection"] = connection
         if before is None and inspect(connection).has_table("processes"):
-            command.stamp(config, FIRST)
+            command.stamp(config, _FIRST)
         command.upgrade(config, "head")
     if before != (after := _revision(connection)):
-        _log.info("database_upgraded", before=before, after=after)
+        _log.info("database.upgraded", before=before, after=after)
 
 
 def _config() -> Config:

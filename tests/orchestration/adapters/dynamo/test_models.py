@@ -1,5 +1,6 @@
-"""The port Models, on the fake and on DynamoDB; and the attributes that the marketplace reads."""
+"""The model table, and the attributes that the marketplace reads."""
 
+from contextlib import suppress
 from dataclasses import asdict, replace
 
 import pytest
@@ -7,8 +8,7 @@ import pytest
 from orchestration.adapters.dynamo import DynamoModels
 from orchestration.adapters.dynamo.models import ASKED_INTERVAL, HISTORY_LENGTH
 from orchestration.domain.cycle import LARGEST_COUNTED, Progress, Report
-from orchestration.domain.entities import Wanted
-from orchestration.domain.errors import Conflict, NotFound
+from orchestration.domain.errors import Conflict, NotFound, Overtaken
 from tests.builders import (
     DATASET,
     MODEL,
@@ -16,51 +16,77 @@ from tests.builders import (
     a_closed_cycle,
     a_model,
     a_submission,
-    a_tally,
     model_item,
+    some_totals,
     submitted_item,
 )
-from tests.fakes import FakeModels
+from tests.fakes import Crash, Wire
+from tests.fakes.world import tapped
 
 ADDRESS = "node.test"
 DONE = {"is_active": False, "percent_complete": 100, "retrieval_due": True}
-WANTED = Wanted(("age",), ("y",))
+COLUMNS = {"features": ("age",), "labels": ("y",), "hosted_as": None}
+"""What /create says of a model."""
 
 
 @pytest.fixture
-def shelf(shelf_of):
-    return shelf_of(FakeModels, DynamoModels, "model_table", model_item)
+def table(table_of):
+    return table_of("model_table")
 
 
 @pytest.fixture
-def models(shelf):
-    return shelf.port
+def models(table):
+    return DynamoModels(table)
+
+
+@pytest.fixture
+def put(table):
+    """Write the item of a model."""
+    return lambda model: table.put(model_item(model))
+
+
+def interrupted(table, after, then):
+    """Return the models as a process sees them that is interrupted right after its n-th call to DynamoDB."""
+    return DynamoModels(replace(table, client=tapped(table.client, "dynamodb", Wire(after, then))))
+
+
+def close_and_die(table, progress):
+    """Seal a cycle in a process that dies before it settles it."""
+
+    def die():
+        raise Crash
+
+    models = interrupted(table, 2, die)
+    with suppress(Crash):
+        models.close_cycle(models.get(MODEL), progress, NOON)
 
 
 def report(models, loss, acc=-1.0, model_id=MODEL):
-    return models.count(models.get(model_id), Report.of(loss, acc))
+    """Count a report, and return the counters after it."""
+    models.count(models.get(model_id), Report.of(loss, acc))
+    return models.get(model_id).totals
 
 
 class TestLookUp:
-    def test_what_was_written_is_read(self, shelf, models):
+    def test_what_was_written_is_read(self, put, models):
         """Every field of the entity."""
         model = a_model(percent_complete=40, hosted_as="Net-1-Ada", node_address=ADDRESS, download_key="k")
-        shelf.add(model)
+        put(model)
 
         assert models.get(MODEL) == model
 
-    def test_an_id_is_tried_as_sent_and_then_in_lower_case(self, shelf, models):
+    def test_an_id_is_tried_as_sent_and_then_in_lower_case(self, put, models):
         """Its own letter case comes first."""
-        shelf.add(a_model(model_id="net"))
+        put(a_model(model_id="net"))
         lower = models.get("NET")
-        shelf.add(a_model(model_id="NET"))
+        put(a_model(model_id="NET"))
 
         assert lower.model_id == "net"
         assert models.get("NET").model_id == "NET"
         with pytest.raises(NotFound):
             models.get("neT1")
 
-    def test_the_active_models_of_a_dataset_are_listed(self, shelf, models):
+    def test_the_active_models_of_a_dataset_are_listed(self, put, models):
         """No other dataset's, none that is complete or withdrawn."""
         for model_id, changes in {
             "a": {},
@@ -68,20 +94,20 @@ class TestLookUp:
             "inactive": {"is_active": False},
             "elsewhere": {"dataset_id": "steps"},
         }.items():
-            shelf.add(a_model(model_id=model_id, **changes))
+            put(a_model(model_id=model_id, **changes))
 
         assert sorted(model.model_id for model in models.on_dataset(DATASET)) == ["a", "b"]
         assert models.on_dataset("nowhere") == []
 
-    def test_what_is_due_is_listed(self, shelf, models):
+    def test_what_is_due_is_listed(self, put, models):
         """Of this dataset only."""
-        shelf.add(a_model(model_id="due", **DONE))
-        shelf.add(a_model(model_id="home", is_active=False, percent_complete=100))
-        shelf.add(a_model(model_id="due elsewhere", dataset_id="steps", **DONE))
+        put(a_model(model_id="due", **DONE))
+        put(a_model(model_id="home", is_active=False, percent_complete=100))
+        put(a_model(model_id="due elsewhere", dataset_id="steps", **DONE))
 
         assert [model.model_id for model in models.to_retrieve(DATASET)] == ["due"]
 
-    def test_datasets_with_something_due_are_named_once(self, shelf, models):
+    def test_datasets_with_something_due_are_named_once(self, put, models):
         """However many of their models are; one look shows whether there is anything to do at all."""
         before = set(models.datasets_due())
         for model_id, changes in {
@@ -91,114 +117,115 @@ class TestLookUp:
             "home": DONE | {"retrieval_due": False, "dataset_id": "sleep"},
             "trains": {"dataset_id": "sleep"},
         }.items():
-            shelf.add(a_model(model_id=model_id, **changes))
+            put(a_model(model_id=model_id, **changes))
 
         assert before == set()
         assert set(models.datasets_due()) == {DATASET, "steps"}
 
-    def test_a_listed_model_says_when_it_made_progress(self, shelf, models):
+    def test_a_listed_model_says_when_it_made_progress(self, put, models):
         """What rests for too long no longer holds its node awake."""
-        shelf.add(a_model(progress_at=NOON + 0.25))
+        put(a_model(progress_at=NOON + 0.25))
 
         assert [model.progress_at for model in models.on_dataset(DATASET)] == [NOON + 0.25]
 
 
 class TestAccept:
-    def test_columns_are_recorded_and_returned(self, shelf, models):
+    def test_columns_are_recorded_and_returned(self, put, models):
         """/create adds what the library doesn't write, and notes when it was asked."""
-        shelf.add(a_submission())
-        accepted = models.accept(a_submission(), WANTED, NOON + 1)
+        put(a_submission())
+        accepted = models.accept(a_submission(), **COLUMNS, now=NOON + 1)
 
         assert (accepted.features, accepted.labels, accepted.hosted_as) == (("age",), ("y",), None)
         assert accepted.progress_at == NOON + 1
         assert models.get(MODEL) == accepted
 
-    def test_another_spelling_is_kept_for_the_node(self, shelf, models):
+    def test_another_spelling_is_kept_for_the_node(self, put, models):
         """And forgotten when the library uses the item's own."""
-        shelf.add(a_submission())
-        spelled = models.accept(models.get(MODEL), replace(WANTED, hosted_as="NET-1-ada"), NOON)
-        plain = models.accept(spelled, WANTED, NOON)
+        put(a_submission())
+        spelled = models.accept(models.get(MODEL), **COLUMNS | {"hosted_as": "NET-1-ada"}, now=NOON)
+        plain = models.accept(spelled, **COLUMNS, now=NOON)
 
         assert spelled.name_on_node == "NET-1-ada"
         assert plain.name_on_node == models.get(MODEL).name_on_node == MODEL
 
-    def test_what_stands_there_is_not_written_again_within_the_hour(self, shelf, models):
+    def test_what_stands_there_is_not_written_again_within_the_hour(self, put, models):
         """The library asks every 30 seconds."""
-        shelf.add(a_submission())
-        accepted = models.accept(a_submission(), WANTED, NOON)
-        again = models.accept(accepted, WANTED, NOON + ASKED_INTERVAL - 1)
+        put(a_submission())
+        accepted = models.accept(a_submission(), **COLUMNS, now=NOON)
+        again = models.accept(accepted, **COLUMNS, now=NOON + ASKED_INTERVAL - 1)
 
         assert again is accepted
         assert models.get(MODEL).progress_at == NOON
 
-    def test_whoever_goes_on_asking_is_noted_every_hour(self, shelf, models):
+    def test_whoever_goes_on_asking_is_noted_every_hour(self, put, models):
         """A model that its owner still wants isn't stale."""
-        shelf.add(a_submission())
-        accepted = models.accept(a_submission(), WANTED, NOON)
-        again = models.accept(accepted, WANTED, NOON + ASKED_INTERVAL)
+        put(a_submission())
+        accepted = models.accept(a_submission(), **COLUMNS, now=NOON)
+        again = models.accept(accepted, **COLUMNS, now=NOON + ASKED_INTERVAL)
 
         assert again == models.get(MODEL) == replace(accepted, progress_at=NOON + ASKED_INTERVAL)
 
     @pytest.mark.parametrize("now", [a_model(is_active=False), a_model(owner="mallory")])
-    def test_a_model_that_changed_meanwhile_is_a_conflict(self, shelf, models, now):
+    def test_a_model_that_changed_meanwhile_is_a_conflict(self, put, models, now):
         """Withdrawn, or somebody else's by now: nothing is written."""
-        shelf.add(now)
+        put(now)
 
         with pytest.raises(Conflict):
-            models.accept(a_submission(), WANTED, NOON)
+            models.accept(a_submission(), **COLUMNS, now=NOON)
         assert models.get(MODEL) == now
 
     def test_a_model_that_was_deleted_meanwhile_is_not_made_again(self, models):
         """A half-written item would live for ever."""
         with pytest.raises(Conflict):
-            models.accept(a_submission(), WANTED, NOON)
+            models.accept(a_submission(), **COLUMNS, now=NOON)
         with pytest.raises(NotFound):
             models.get(MODEL)
 
 
 class TestCount:
-    def test_reports_add_up(self, shelf, models):
+    def test_reports_add_up(self, put, models):
         """Count, sum, and the accuracies that were measured."""
-        shelf.add(a_model())
-        tallies = [report(models, 0.5), report(models, 0.25, 0.5), report(models, 0.75, 1.0)]
+        put(a_model())
+        totals = [report(models, 0.5), report(models, 0.25, 0.5), report(models, 0.75, 1.0)]
 
-        assert tallies[0] == a_tally(devices=1, loss_sum=0.5)
-        assert tallies[2] == a_tally(devices=3, loss_sum=1.5, acc_sum=1.5, acc_devices=2)
-        assert models.get(MODEL).tally == tallies[2]
+        assert totals[0] == some_totals(devices=1, loss_sum=0.5)
+        assert totals[2] == some_totals(devices=3, loss_sum=1.5, acc_sum=1.5, acc_devices=2)
+        assert models.get(MODEL).totals == totals[2]
 
     @pytest.mark.parametrize("loss", [1e-45, 3.4e38, 1.7e308, -0.0, 0.1, 0.30000001192092896, 1 / 3, 5e-324])
-    def test_any_finite_loss_is_taken(self, shelf, models, loss):
+    def test_any_finite_loss_is_taken(self, put, models, loss):
         """29 of 40 ordinary float32 losses were answered 500 once."""
-        shelf.add(a_model())
-        tally = report(models, loss, loss)
+        put(a_model())
+        totals = report(models, loss, loss)
 
-        assert tally.loss == pytest.approx(min(loss, LARGEST_COUNTED), rel=1e-15, abs=1e-99)
-        assert models.get(MODEL).tally == tally
+        assert totals.loss == pytest.approx(min(loss, LARGEST_COUNTED), rel=1e-15, abs=1e-99)
+        assert models.get(MODEL).totals == totals
 
-    def test_losses_of_very_different_size_have_a_sum(self, shelf, models):
+    def test_losses_of_very_different_size_have_a_sum(self, put, models):
         """One phone that went astray must not stop the others from reporting."""
-        shelf.add(a_model())
+        put(a_model())
         for loss in (3.4e38, 1e-45, 0.1, -3.4e38):
-            tally = report(models, loss)
+            totals = report(models, loss)
 
-        assert tally.devices == 4
+        assert totals.devices == 4
 
-    def test_an_item_of_the_library_counts_though_it_has_no_sums_yet(self, shelf, models):
+    def test_an_item_of_the_library_counts_though_it_has_no_sums_yet(self, put, models):
         """It writes -1 for the means, and no attribute of ours."""
-        shelf.add(a_submission())
+        put(a_submission())
 
-        assert report(models, 0.5) == a_tally(devices=1, loss_sum=0.5)
+        assert report(models, 0.5) == some_totals(devices=1, loss_sum=0.5)
 
-    def test_a_model_that_no_longer_trains_counts_nothing(self, shelf, models):
+    def test_a_model_that_no_longer_trains_counts_nothing(self, put, models):
         """Complete or withdrawn."""
-        shelf.add(a_model(is_active=False))
+        put(a_model(is_active=False))
 
-        assert report(models, 0.5) is None
-        assert models.get(MODEL).tally == a_tally()
+        with pytest.raises(Overtaken):
+            report(models, 0.5)
+        assert models.get(MODEL).totals == some_totals()
 
-    def test_a_report_is_counted_under_either_spelling(self, shelf, models):
+    def test_a_report_is_counted_under_either_spelling(self, put, models):
         """Phones know the name on the node."""
-        shelf.add(a_model())
+        put(a_model())
 
         assert report(models, 0.5, model_id="NET-1-Ada").devices == 1
 
@@ -212,38 +239,37 @@ class TestCount:
 
 
 class TestCycle:
-    def test_closing_moves_the_means_into_the_history(self, shelf, models):
+    def test_closing_moves_the_means_into_the_history(self, put, models):
         """And leaves the counters at nothing."""
-        shelf.add(a_model())
+        put(a_model())
         report(models, 0.25, 0.5)
         report(models, 0.75)
-        closed = models.close_cycle(models.get(MODEL), Progress(10), NOON)
+        models.close_cycle(models.get(MODEL), Progress(10), NOON)
         model = models.get(MODEL)
 
-        assert closed is True
         assert model.history == (a_closed_cycle(loss=0.5, acc=0.5, devices=2, median_loss=0.5),)
-        assert (model.percent_complete, model.tally, model.sealed) == (10, a_tally(cycle=1), None)
+        assert (model.percent_complete, model.totals, model.sealed) == (10, some_totals(cycle=1), None)
 
-    def test_closing_is_progress(self, shelf, models):
+    def test_closing_is_progress(self, put, models):
         """Also when nobody has reported a loss."""
-        shelf.add(a_model())
+        put(a_model())
         models.close_cycle(models.get(MODEL), Progress(10), NOON + 60)
 
         assert models.get(MODEL).progress_at == NOON + 60
 
-    def test_a_cycle_that_somebody_else_closed_is_left(self, shelf, models):
+    def test_a_cycle_that_somebody_else_closed_is_left(self, put, models):
         """Two calls at once close one."""
-        shelf.add(a_model())
+        put(a_model())
         seen = models.get(MODEL)
-        first = models.close_cycle(seen, Progress(10), NOON)
-        second = models.close_cycle(seen, Progress(20), NOON + 60)
+        models.close_cycle(seen, Progress(10), NOON)
 
-        assert (first, second) == (True, False)
+        with pytest.raises(Overtaken):
+            models.close_cycle(seen, Progress(20), NOON + 60)
         assert (models.get(MODEL).percent_complete, models.get(MODEL).progress_at) == (10, NOON)
 
-    def test_a_report_in_between_is_in_the_cycle_that_closes(self, shelf, models):
+    def test_a_report_in_between_is_in_the_cycle_that_closes(self, put, models):
         """Every report is in exactly one mean."""
-        shelf.add(a_model())
+        put(a_model())
         seen = models.get(MODEL)
         report(models, 0.5)
         models.close_cycle(seen, Progress(10), NOON)
@@ -251,47 +277,49 @@ class TestCycle:
         model = models.get(MODEL)
 
         assert [cycle.devices for cycle in model.history] == [1]
-        assert model.tally == a_tally(cycle=1, devices=1, loss_sum=0.9)
+        assert model.totals == some_totals(cycle=1, devices=1, loss_sum=0.9)
 
-    def test_the_nodes_number_counts(self, shelf, models):
+    def test_the_nodes_number_counts(self, put, models):
         """Where it gives one."""
-        shelf.add(a_model())
+        put(a_model())
         models.close_cycle(models.get(MODEL), Progress(30, cycle=3), NOON)
 
         assert models.get(MODEL).history[0].cycle == 3
-        assert models.get(MODEL).tally.cycle == 3
+        assert models.get(MODEL).totals.cycle == 3
 
-    def test_the_last_cycle_completes_the_model(self, shelf, models):
+    def test_the_last_cycle_completes_the_model(self, put, models):
         """It is inactive, due, and takes no report any more."""
-        shelf.add(a_model())
+        put(a_model())
         models.close_cycle(models.get(MODEL), Progress(100), NOON)
         model = models.get(MODEL)
 
         assert (model.is_active, model.retrieval_due, model.percent_complete) == (False, True, 100)
-        assert report(models, 0.5) is None
+        with pytest.raises(Overtaken):
+            report(models, 0.5)
         assert [model.model_id for model in models.to_retrieve(DATASET)] == [MODEL]
 
-    def test_a_withdrawn_model_closes_nothing(self, shelf, models):
+    def test_a_withdrawn_model_closes_nothing(self, put, models):
         """It was withdrawn while its node spoke."""
-        shelf.add(a_model())
+        put(a_model())
         seen = models.get(MODEL)
         models.withdraw(seen, NOON)
 
-        assert models.close_cycle(seen, Progress(100), NOON) is False
+        with pytest.raises(Overtaken):
+            models.close_cycle(seen, Progress(100), NOON)
         assert not models.get(MODEL).retrieval_due
 
-    def test_settling_what_is_not_sealed_does_nothing(self, shelf, models):
+    def test_settling_what_is_not_sealed_does_nothing(self, put, models):
         """It is called before every word of a node."""
-        shelf.add(a_model())
-        models.settle(models.get(MODEL))
+        put(a_model())
+        models.finish_closing(models.get(MODEL))
 
         assert models.get(MODEL) == a_model()
 
 
 class TestHandOver:
     @pytest.fixture(autouse=True)
-    def _due(self, shelf):
-        shelf.add(a_model(**DONE))
+    def _due(self, put):
+        put(a_model(**DONE))
 
     def test_a_retrieved_model_is_no_longer_due(self, models):
         """Its key is what its link is bound to."""
@@ -304,9 +332,10 @@ class TestHandOver:
         """Of two at once one wins, and the other's link never was."""
         models.retrieved(models.get(MODEL), "key", "https://link.test")
         seen = models.get(MODEL)
-        relinked = [models.relink(seen, key, f"https://{key}.test") for key in ("new", "newer")]
+        models.relink(seen, "new", "https://new.test")
 
-        assert relinked == [True, False]
+        with pytest.raises(Overtaken):
+            models.relink(seen, "newer", "https://newer.test")
         assert models.get(MODEL).download_key == "new"
 
     def test_a_failure_leaves_it_due(self, models):
@@ -342,10 +371,10 @@ class TestHandOver:
 
 
 class TestAddress:
-    def test_it_is_shown_and_cleared_on_all_models_of_the_dataset(self, shelf, models):
+    def test_it_is_shown_and_cleared_on_all_models_of_the_dataset(self, put, models):
         """Also on those that are complete; no other dataset's."""
         for model_id, changes in {"a": {}, "b": DONE, "c": {"dataset_id": "steps"}}.items():
-            shelf.add(a_model(model_id=model_id, **changes))
+            put(a_model(model_id=model_id, **changes))
             models.publish_node(models.get(model_id), ADDRESS)
         shown = [models.get(model_id).node_address for model_id in "abc"]
         models.unpublish_node(DATASET)
@@ -359,17 +388,8 @@ class TestAddress:
             models.publish_node(a_model(), ADDRESS)
 
 
-@pytest.mark.moto
 class TestItems:
     """What the marketplace and artificienlib see."""
-
-    @pytest.fixture
-    def table(self, table_of):
-        return table_of("model_table")
-
-    @pytest.fixture
-    def models(self, table):
-        return DynamoModels(table)
 
     def test_the_item_of_the_library_is_read(self, table, models):
         """Exactly what it writes, before /create adds anything."""
@@ -450,34 +470,78 @@ class TestItems:
         assert shown["node_URL"] == ADDRESS
         assert "node_URL" not in table.get(model_id=MODEL)
 
-    def test_a_closing_that_died_half_way_is_settled_later_and_once(self, table, models, monkeypatch):
+    def test_a_closing_that_died_half_way_is_settled_later_and_once(self, table, models):
         """The counters are sealed in one write; the history follows, by whoever comes next."""
         table.put(submitted_item())
         report(models, 0.25)
-        with monkeypatch.context() as patch:
-            patch.setattr(DynamoModels, "settle", lambda *_: None)
-            models.close_cycle(models.get(MODEL), Progress(10), NOON)
+        close_and_die(table, Progress(10))
         sealed = models.get(MODEL)
         report(models, 0.75)
-        models.settle(sealed)
-        models.settle(sealed)
+        models.finish_closing(sealed)
+        wire = Wire()
+        DynamoModels(replace(table, client=tapped(table.client, "dynamodb", wire))).finish_closing(sealed)
         settled = models.get(MODEL)
 
+        assert wire.calls == [], "settled twice"
         assert sealed.sealed is not None
         assert settled.sealed is None
         assert settled.history == (a_closed_cycle(loss=0.25, devices=1, median_loss=0.25),)
-        assert settled.tally == a_tally(cycle=1, devices=1, loss_sum=0.75)
+        assert settled.totals == some_totals(cycle=1, devices=1, loss_sum=0.75)
         assert float(table.get(model_id=MODEL)["loss_this_cycle"]) == 0.75
         assert not [name for name in table.get(model_id=MODEL) if name.startswith("sealed")]
 
-    def test_no_next_cycle_closes_over_one_that_is_not_settled(self, table, models, monkeypatch):
+    def test_a_cycle_that_others_have_settled_takes_no_later_one_away(self, table, models):
+        """A process read the model when cycle 1 was sealed; by now cycle 2 is."""
+        table.put(submitted_item())
+        close_and_die(table, Progress(10))
+        seen = models.get(MODEL)
+        models.finish_closing(seen)
+        close_and_die(table, Progress(20))
+        models.finish_closing(seen)
+
+        assert models.get(MODEL).sealed.cycle == 2
+
+    def test_a_mean_does_not_replace_that_of_a_later_report(self, table, models):
+        """Two reports at once: the second is counted and shown before the first is shown."""
+        table.put(submitted_item())
+        report(interrupted(table, 3, lambda: report(models, 0.75)), 0.25)
+
+        assert float(table.get(model_id=MODEL)["loss_this_cycle"]) == 0.5
+
+    def test_a_mean_does_not_replace_that_of_the_next_cycle(self, table, models):
+        """Its cycle closes before it is shown, and the next one has as many reports."""
+
+        def go_on():
+            models.close_cycle(models.get(MODEL), Progress(10), NOON)
+            report(models, 4.0)
+
+        table.put(submitted_item())
+        report(interrupted(table, 3, go_on), 0.25)
+
+        assert float(table.get(model_id=MODEL)["loss_this_cycle"]) == 4.0
+
+    def test_the_mean_of_a_closed_cycle_does_not_replace_that_of_the_next(self, table, models):
+        """Both close, and the first one's mean is written last."""
+
+        def go_on():
+            report(models, 4.0)
+            models.close_cycle(models.get(MODEL), Progress(20), NOON)
+
+        table.put(submitted_item())
+        report(models, 0.25)
+        slow = interrupted(table, 2, go_on)
+        slow.close_cycle(models.get(MODEL), Progress(10), NOON)
+
+        assert float(table.get(model_id=MODEL)["loss_this_cycle"]) == 4.0
+        assert [cycle.loss for cycle in models.get(MODEL).history] == [0.25, 4.0]
+
+    def test_no_next_cycle_closes_over_one_that_is_not_settled(self, table, models):
         """Its means would be lost."""
         table.put(submitted_item())
-        with monkeypatch.context() as patch:
-            patch.setattr(DynamoModels, "settle", lambda *_: None)
-            models.close_cycle(models.get(MODEL), Progress(10), NOON)
+        close_and_die(table, Progress(10))
 
-        assert models.close_cycle(models.get(MODEL), Progress(20), NOON) is False
+        with pytest.raises(Overtaken):
+            models.close_cycle(models.get(MODEL), Progress(20), NOON)
 
     def test_the_history_keeps_the_last_cycles_only(self, table, models, monkeypatch):
         """An item holds 400 kB; so many cycles fit beside the features."""
@@ -498,14 +562,14 @@ class TestItems:
     def test_columns_are_written_once(self, table, models, monkeypatch):
         """Within the hour a request of the library costs no write."""
         table.put(submitted_item())
-        accepted = models.accept(a_submission(), WANTED, NOON)
+        accepted = models.accept(a_submission(), **COLUMNS, now=NOON)
         monkeypatch.setattr(DynamoModels, "_update", None)
 
-        assert models.accept(accepted, WANTED, NOON + ASKED_INTERVAL - 1) is accepted
+        assert models.accept(accepted, **COLUMNS, now=NOON + ASKED_INTERVAL - 1) is accepted
 
     def test_an_item_of_an_older_version_has_made_no_progress_yet(self, table, models):
         """It is read, listed, and has a time from the next request or cycle on."""
-        item = model_item(a_model(features=WANTED.features, labels=WANTED.labels))
+        item = model_item(a_model(features=COLUMNS["features"], labels=COLUMNS["labels"]))
         del item["progress_at"]
         table.put(item)
         older = models.get(MODEL)
@@ -513,7 +577,7 @@ class TestItems:
 
         assert older.progress_at == 0.0
         assert listed == [0.0]
-        assert models.accept(older, WANTED, NOON).progress_at == NOON
+        assert models.accept(older, **COLUMNS, now=NOON).progress_at == NOON
 
     @pytest.mark.parametrize(
         "name", ["version", "owner_name", "dataset", "percent_complete", "active_status"]

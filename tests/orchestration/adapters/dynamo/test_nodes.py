@@ -1,4 +1,4 @@
-"""The port Nodes, on the fake and on DynamoDB: every write says what it expects to find."""
+"""The node table: every write says what it expects to find."""
 
 from dataclasses import fields, replace
 from decimal import Decimal
@@ -6,31 +6,33 @@ from decimal import Decimal
 import pytest
 
 from orchestration.adapters.dynamo import DynamoNodes
-from orchestration.domain.errors import QuotaExceeded
-from orchestration.domain.node import OF_A_GENERATION, Node, NodeStatus, Quota, Wish, node_id_of
-from tests.builders import DATASET, NOON, a_node
-from tests.fakes import FakeNodes
+from orchestration.domain.errors import Overtaken, QuotaExceeded
+from orchestration.domain.node import OF_A_GENERATION, DesiredState, Node, NodeStatus, Quota, node_id_of
+from tests.builders import DATASET, NOON, a_node, node_item
+
+RUNNING, STOPPED = DesiredState
 
 QUOTA = Quota(per_buyer=2, in_all=3)
 
 
-def item_of(node):
-    names = [name for name in node.__slots__ if getattr(node, name) is not None]
-    return {name: getattr(node, name) for name in names}
+@pytest.fixture
+def table(table_of):
+    return table_of("node_table")
 
 
 @pytest.fixture
-def shelf(shelf_of):
-    return shelf_of(FakeNodes, DynamoNodes, "node_table", item_of)
+def nodes(table):
+    return DynamoNodes(table)
 
 
 @pytest.fixture
-def nodes(shelf):
-    return shelf.port
+def put(table):
+    """Write a whole record."""
+    return lambda node: table.put(node_item(node))
 
 
 FULL = a_node(
-    wish=Wish.UP,
+    desired_state=RUNNING,
     status=NodeStatus.READY,
     generation=3,
     reason="r",
@@ -39,8 +41,8 @@ FULL = a_node(
     stack_id="arn",
     address="node.test",
     secret_hash="hash",
-    asked_at=NOON + 0.123456789,
-    asked_by="ada",
+    requested_at=NOON + 0.123456789,
+    requested_by="ada",
     charged_to="ada",
     launched_at=NOON - 1 / 3,
     ready_at=NOON,
@@ -71,9 +73,9 @@ OF_AN_OLDER_VERSION = {
 """What stood in the table before generations counted their deletions and devices woke nodes."""
 
 
-def test_what_was_written_is_read(shelf, nodes):
+def test_what_was_written_is_read(put, nodes):
     """Times to the last bit: they are compared."""
-    shelf.add(FULL)
+    put(FULL)
 
     assert nodes.get(FULL.node_id) == FULL
     assert list(nodes.all()) == [FULL]
@@ -92,93 +94,113 @@ def test_nothing_is_there_at_first(nodes):
 
 def test_asking_makes_a_record(nodes):
     """With nothing but the wish."""
-    asked = nodes.ask(DATASET, NOON, "ada")
+    asked = nodes.request(DATASET, NOON, "ada")
 
-    assert asked == a_node(wish=Wish.UP, asked_at=NOON, asked_by="ada")
+    assert asked == a_node(desired_state=RUNNING, requested_at=NOON, requested_by="ada")
     assert nodes.get(asked.node_id) == asked
 
 
-def test_asking_again_changes_the_wish_and_the_time_only(shelf, nodes):
+def test_asking_again_changes_the_wish_and_the_time_only(put, nodes):
     """Whatever the node is doing; it is idle no more."""
-    shelf.add(FULL)
+    put(FULL)
     nodes.let_go(FULL)
-    asked = nodes.ask(DATASET, NOON + 60, "ada")
+    asked = nodes.request(DATASET, NOON + 60, "ada")
 
-    assert asked.wish is Wish.UP
+    assert asked.should_run
     assert (asked.status, asked.generation, asked.address) == (NodeStatus.READY, 3, "node.test")
-    assert (asked.asked_at, asked.idle_since) == (NOON + 60, 0.0)
+    assert (asked.requested_at, asked.idle_since) == (NOON + 60, 0.0)
 
 
-def test_letting_go_wishes_it_down(shelf, nodes):
+def test_letting_go_wishes_it_down(put, nodes):
     """As long as nobody has asked since."""
-    shelf.add(FULL)
+    put(FULL)
 
-    assert nodes.let_go(FULL) is True
-    assert nodes.get(FULL.node_id).wish is Wish.DOWN
+    nodes.let_go(FULL)
+    assert nodes.get(FULL.node_id).desired_state is STOPPED
 
 
 @pytest.mark.parametrize("since", ["asked", "claimed", "deleted"])
 @pytest.mark.parametrize("wake_at", [None, NOON + 60])
 def test_letting_go_fails_when_something_happened_since(nodes, since, wake_at):
     """Whoever lets go has to look again."""
-    node = nodes.ask(DATASET, NOON, "ada")
+    node = nodes.request(DATASET, NOON, "ada")
     if since == "asked":
-        nodes.ask(DATASET, NOON + 0.001, "ada")
+        nodes.request(DATASET, NOON + 0.001, "ada")
     if since == "claimed":
         nodes.claim(node, NOON, QUOTA)
     seen = a_node("never asked") if since == "deleted" else node
 
-    assert nodes.let_go(seen, wake_at) is False
-    assert [(node.wish, node.wake_at) for node in nodes.all()] == [(Wish.UP, 0.0)]
+    with pytest.raises(Overtaken):
+        nodes.let_go(seen, wake_at)
+    assert [(node.desired_state, node.wake_at) for node in nodes.all()] == [(RUNNING, 0.0)]
 
 
 @pytest.mark.parametrize(("wake_at", "then"), [(None, FULL.wake_at), (NOON + 60, NOON + 60), (0.0, 0.0)])
-def test_letting_go_may_let_it_sleep(shelf, nodes, wake_at, then):
+def test_letting_go_may_let_it_sleep(put, nodes, wake_at, then):
     """An owner who retires a node is left alone for a while; without a time, the last one stays."""
-    shelf.add(FULL)
+    put(FULL)
 
-    assert nodes.let_go(FULL, wake_at) is True
-    assert nodes.get(FULL.node_id) == replace(FULL, wish=Wish.DOWN, wake_at=then)
+    nodes.let_go(FULL, wake_at)
+    assert nodes.get(FULL.node_id) == replace(FULL, desired_state=STOPPED, wake_at=then)
 
 
 class TestWake:
-    ASLEEP = replace(FULL, wish=Wish.DOWN, status=NodeStatus.ABSENT)
+    ASLEEP = replace(FULL, desired_state=STOPPED, status=NodeStatus.ABSENT)
 
-    def test_it_wishes_a_sleeping_node_up(self, shelf, nodes):
+    def test_it_wishes_a_sleeping_node_up(self, put, nodes):
         """On the account of whose model it is; the rest stays, and the next one has to wait."""
-        shelf.add(self.ASLEEP)
+        put(self.ASLEEP)
         now = self.ASLEEP.wake_at
 
-        assert nodes.wake(self.ASLEEP, now, "bob", now + 60) is True
+        nodes.wake(self.ASLEEP, now, "bob", now + 60)
         assert nodes.get(FULL.node_id) == replace(
-            self.ASLEEP, wish=Wish.UP, asked_at=now, asked_by="bob", idle_since=0.0, wake_at=now + 60
+            self.ASLEEP,
+            desired_state=RUNNING,
+            requested_at=now,
+            requested_by="bob",
+            idle_since=0.0,
+            wake_at=now + 60,
         )
 
-    def test_not_before_it_may(self, shelf, nodes):
+    def test_not_before_it_may(self, put, nodes):
         """One device after the other must not wake it all day long."""
-        shelf.add(self.ASLEEP)
+        put(self.ASLEEP)
 
-        assert nodes.wake(self.ASLEEP, self.ASLEEP.wake_at - 0.001, "bob", NOON + 60) is False
+        with pytest.raises(Overtaken):
+            nodes.wake(self.ASLEEP, self.ASLEEP.wake_at - 0.001, "bob", NOON + 60)
         assert nodes.get(FULL.node_id) == self.ASLEEP
 
-    @pytest.mark.parametrize("since", [{"wish": Wish.UP}, {"generation": 4}])
-    def test_not_when_somebody_was_here_since(self, shelf, nodes, since):
+    @pytest.mark.parametrize("since", [{"desired_state": RUNNING}, {"generation": 4}])
+    def test_not_when_somebody_was_here_since(self, put, nodes, since):
         """Awake already, or in its next life."""
         now = replace(self.ASLEEP, **since)
-        shelf.add(now)
+        put(now)
 
-        assert nodes.wake(self.ASLEEP, NOON + 60, "bob", NOON + 120) is False
+        with pytest.raises(Overtaken):
+            nodes.wake(self.ASLEEP, NOON + 60, "bob", NOON + 120)
         assert nodes.get(FULL.node_id) == now
 
-    def test_of_two_devices_at_once_one_wakes_it(self, shelf, nodes):
-        """Whoever is second finds it awake."""
-        shelf.add(self.ASLEEP)
+    def test_a_node_that_was_given_up_is_woken(self, put, nodes):
+        """It is still wished up, and nothing goes on."""
+        put(replace(FULL, status=NodeStatus.FAILED))
 
-        assert [nodes.wake(self.ASLEEP, NOON + 1, "bob", NOON + 60) for _ in range(2)] == [True, False]
+        nodes.wake(replace(FULL, status=NodeStatus.FAILED), NOON + 60, "bob", NOON + 120)
+
+        assert nodes.get(FULL.node_id).requested_by == "bob"
+
+    def test_of_two_devices_at_once_one_wakes_it(self, put, nodes):
+        """Whoever is second finds it awake."""
+        put(self.ASLEEP)
+
+        nodes.wake(self.ASLEEP, NOON + 1, "bob", NOON + 60)
+
+        with pytest.raises(Overtaken):
+            nodes.wake(self.ASLEEP, NOON + 1, "bob", NOON + 60)
 
     def test_what_is_not_there_is_not_woken(self, nodes):
         """No record is made of it."""
-        assert nodes.wake(self.ASLEEP, NOON + 1, "bob", NOON + 60) is False
+        with pytest.raises(Overtaken):
+            nodes.wake(self.ASLEEP, NOON + 1, "bob", NOON + 60)
         assert list(nodes.all()) == []
 
     def test_a_node_that_only_devices_have_seen_may_be_woken(self, nodes):
@@ -186,7 +208,7 @@ class TestWake:
         nodes.device_seen(DATASET, NOON)
         (seen,) = nodes.all()
 
-        assert nodes.wake(seen, NOON, "bob", NOON + 60) is True
+        nodes.wake(seen, NOON, "bob", NOON + 60)
         assert nodes.claim(nodes.get(seen.node_id), NOON, QUOTA).charged_to == "bob"
 
 
@@ -200,9 +222,11 @@ class TestSeen:
     def test_asking_completes_what_a_device_has_begun(self, nodes):
         """And a node that a device has made known is like any other."""
         nodes.device_seen(DATASET, NOON)
-        asked = nodes.ask(DATASET, NOON + 1, "ada")
+        asked = nodes.request(DATASET, NOON + 1, "ada")
 
-        assert asked == a_node(wish=Wish.UP, asked_at=NOON + 1, asked_by="ada", device_at=NOON)
+        assert asked == a_node(
+            desired_state=RUNNING, requested_at=NOON + 1, requested_by="ada", device_at=NOON
+        )
         assert nodes.claim(asked, NOON + 2, QUOTA).device_at == NOON
 
     def test_what_a_device_has_made_known_can_be_let_go(self, nodes):
@@ -210,22 +234,22 @@ class TestSeen:
         nodes.device_seen(DATASET, NOON)
         (seen,) = nodes.all()
 
-        assert nodes.let_go(seen, NOON + 60) is True
+        nodes.let_go(seen, NOON + 60)
         assert nodes.get(seen.node_id) == replace(seen, wake_at=NOON + 60)
 
     @pytest.mark.parametrize("what", ["device_at", "progress_at"])
-    def test_only_its_time_changes(self, shelf, nodes, what):
+    def test_only_its_time_changes(self, put, nodes, what):
         """Whatever the node is doing."""
-        shelf.add(FULL)
+        put(FULL)
         see(nodes, what, NOON + 0.5)
 
         assert nodes.get(FULL.node_id) == replace(FULL, **{what: NOON + 0.5})
 
     @pytest.mark.parametrize("what", ["device_at", "progress_at"])
-    def test_an_earlier_time_changes_nothing(self, shelf, nodes, what):
+    def test_an_earlier_time_changes_nothing(self, put, nodes, what):
         """Two processes may write in either order."""
-        shelf.add(FULL)
-        for when in (NOON - 3600, getattr(FULL, what)):
+        put(FULL)
+        for when in (getattr(FULL, what), NOON - 3600):
             see(nodes, what, when)
 
         assert nodes.get(FULL.node_id) == FULL
@@ -241,15 +265,15 @@ def see(nodes, what, now):
 
 def test_a_claim_begins_the_next_generation(nodes):
     """And says since when."""
-    claimed = nodes.claim(nodes.ask(DATASET, NOON, "ada"), NOON + 1, QUOTA)
+    claimed = nodes.claim(nodes.request(DATASET, NOON, "ada"), NOON + 1, QUOTA)
 
     assert (claimed.generation, claimed.status, claimed.launched_at) == (1, NodeStatus.DEPLOYING, NOON + 1)
     assert nodes.get(claimed.node_id) == claimed
 
 
-def test_a_claim_begins_at_nothing(shelf, nodes):
+def test_a_claim_begins_at_nothing(put, nodes):
     """What the last generation went through is over; what is of the node stays."""
-    shelf.add(replace(FULL, status=NodeStatus.ABSENT))
+    put(replace(FULL, status=NodeStatus.ABSENT))
     seen = nodes.get(FULL.node_id)
     claimed = nodes.claim(seen, NOON + 1, QUOTA)
     begun = {"generation": 4, "status": NodeStatus.DEPLOYING, "launched_at": NOON + 1, "attempts": 2}
@@ -260,24 +284,34 @@ def test_a_claim_begins_at_nothing(shelf, nodes):
 
 def test_of_two_claims_one_succeeds(nodes):
     """Two requests at once must not both launch."""
-    seen = nodes.ask(DATASET, NOON, "ada")
-    claims = [nodes.claim(seen, NOON, QUOTA), nodes.claim(seen, NOON, QUOTA)]
+    seen = nodes.request(DATASET, NOON, "ada")
+    nodes.claim(seen, NOON, QUOTA)
 
-    assert claims[0] is not None
-    assert claims[1] is None
+    with pytest.raises(Overtaken):
+        nodes.claim(seen, NOON, QUOTA)
 
 
 def test_what_is_not_wished_for_is_not_claimed(nodes):
     """Its owner has given it up meanwhile."""
-    seen = nodes.ask(DATASET, NOON, "ada")
+    seen = nodes.request(DATASET, NOON, "ada")
     nodes.let_go(seen)
 
-    assert nodes.claim(seen, NOON, QUOTA) is None
+    with pytest.raises(Overtaken):
+        nodes.claim(seen, NOON, QUOTA)
 
 
-def test_a_change_writes_and_removes(shelf, nodes):
+def test_what_its_owner_has_given_up_is_not_claimed(nodes):
+    """Also by a process that knows it."""
+    nodes.let_go(nodes.request(DATASET, NOON, "ada"))
+    (seen,) = nodes.all()
+
+    with pytest.raises(Overtaken):
+        nodes.claim(seen, NOON, QUOTA)
+
+
+def test_a_change_writes_and_removes(put, nodes):
     """None takes a value away."""
-    shelf.add(FULL)
+    put(FULL)
     changed = nodes.change(FULL, {"reason": "new", "address": None, "idle_since": 0.25})
 
     assert (changed.reason, changed.address, changed.idle_since) == ("new", None, 0.25)
@@ -288,7 +322,7 @@ OUTDATED = [
     {"generation": 2},
     {"generation": 4, "status": NodeStatus.ABSENT},
     {"status": NodeStatus.DEPLOYING},
-    {"wish": Wish.DOWN},
+    {"desired_state": STOPPED},
     {"deletions": 1},
     {"deletions": 0},
 ]
@@ -296,65 +330,65 @@ OUTDATED = [
 
 @pytest.mark.parametrize("seen", OUTDATED)
 @pytest.mark.parametrize("how", ["change", "release"])
-def test_a_change_of_what_is_no_longer_so_fails(shelf, nodes, seen, how):
+def test_a_change_of_what_is_no_longer_so_fails(put, nodes, seen, how):
     """Somebody else was faster, or this process slept; nothing is written."""
-    shelf.add(FULL)
+    put(FULL)
 
-    assert getattr(nodes, how)(replace(FULL, **seen), {"reason": "new"}) is None
+    with pytest.raises(Overtaken):
+        getattr(nodes, how)(replace(FULL, **seen), {"reason": "new"})
     assert nodes.get(FULL.node_id) == FULL
 
 
 @pytest.mark.parametrize("seen", [{"generation": 2}, {"status": NodeStatus.FAILED}, {"deletions": 0}])
-def test_a_claim_of_what_is_no_longer_so_fails(shelf, nodes, seen):
+def test_a_claim_of_what_is_no_longer_so_fails(put, nodes, seen):
     """And nobody is charged."""
     absent = replace(FULL, status=NodeStatus.ABSENT, charged_to=None)
-    shelf.add(absent)
+    put(absent)
 
-    assert nodes.claim(replace(absent, **seen), NOON, QUOTA) is None
+    with pytest.raises(Overtaken):
+        nodes.claim(replace(absent, **seen), NOON, QUOTA)
     assert nodes.get(FULL.node_id) == absent
     assert [awake(nodes, number).charged_to for number in range(QUOTA.per_buyer)] == ["ada", "ada"]
 
 
-@pytest.mark.parametrize("same", [{"reason": "other"}, {"asked_at": 0.0}, {"repairs": 7}, {"attempts": 9}])
-def test_what_no_decision_rests_on_may_have_changed(shelf, nodes, same):
+@pytest.mark.parametrize(
+    "same", [{"reason": "other"}, {"requested_at": 0.0}, {"repairs": 7}, {"attempts": 9}]
+)
+def test_what_no_decision_rests_on_may_have_changed(put, nodes, same):
     """Else two processes would keep each other from writing."""
-    shelf.add(FULL)
+    put(FULL)
 
     assert nodes.change(replace(FULL, **same), {"address": "new"}) == replace(FULL, address="new")
 
 
 def test_a_change_makes_no_record(nodes):
     """A record that was never asked for isn't anybody's."""
-    assert nodes.change(a_node(), {"reason": "new"}) is None
+    with pytest.raises(Overtaken):
+        nodes.change(a_node(), {"reason": "new"})
     assert list(nodes.all()) == []
 
 
-@pytest.mark.moto
-def test_what_others_write_is_ignored(table_of):
+def test_what_others_write_is_ignored(table, nodes):
     """An attribute of a later version doesn't stop this one."""
-    table = table_of("node_table")
-    table.put(item_of(FULL) | {"colour": "red"})
+    table.put(node_item(FULL) | {"colour": "red"})
 
-    assert DynamoNodes(table).get(FULL.node_id) == FULL
+    assert nodes.get(FULL.node_id) == FULL
 
 
-@pytest.mark.moto
 class TestOlderRecord:
     """A record that an older version has written, without what this one adds."""
 
-    @pytest.fixture
-    def nodes(self, table_of):
-        table = table_of("node_table")
+    @pytest.fixture(autouse=True)
+    def _older(self, table):
         table.put(OF_AN_OLDER_VERSION)
-        return DynamoNodes(table)
 
     @pytest.fixture
-    def seen(self, nodes):
+    def seen(self, nodes, _older):
         return nodes.get(FULL.node_id)
 
     def test_it_is_read(self, nodes, seen):
         """What is missing never was."""
-        usual = {"wish": Wish.UP, "status": NodeStatus.READY, "generation": 3, "asked_at": NOON}
+        usual = {"desired_state": RUNNING, "status": NodeStatus.READY, "generation": 3, "requested_at": NOON}
 
         assert seen == a_node(address="node.test", **usual)
         assert list(nodes.all()) == [seen]
@@ -362,7 +396,8 @@ class TestOlderRecord:
     def test_it_is_changed(self, nodes, seen):
         """No deletion is as good as none counted."""
         assert nodes.change(seen, {"deletions": 1}) == replace(seen, deletions=1)
-        assert nodes.change(seen, {"deletions": 1}) is None
+        with pytest.raises(Overtaken):
+            nodes.change(seen, {"deletions": 1})
 
     def test_it_is_released_and_claimed_again(self, nodes, seen):
         """Nobody was charged for it."""
@@ -372,8 +407,8 @@ class TestOlderRecord:
 
     def test_it_is_let_go_and_woken(self, nodes, seen):
         """It never had a time to wait for."""
-        assert nodes.let_go(seen) is True
-        assert nodes.wake(seen, NOON, "ada", NOON + 60) is True
+        nodes.let_go(seen)
+        nodes.wake(seen, NOON, "ada", NOON + 60)
 
     def test_a_device_is_seen(self, nodes, seen):
         """For the first time, as far as we know."""
@@ -384,7 +419,7 @@ class TestOlderRecord:
 
 def awake(nodes, number, buyer="ada"):
     """Ask for a node and begin its life."""
-    return nodes.claim(nodes.ask(f"dataset {number}", NOON, buyer), NOON, QUOTA)
+    return nodes.claim(nodes.request(f"dataset {number}", NOON, buyer), NOON, QUOTA)
 
 
 class TestQuota:
@@ -410,13 +445,90 @@ class TestQuota:
         gone = nodes.release(first, {"reason": ""})
 
         assert (gone.status, gone.charged_to) == (NodeStatus.ABSENT, None)
-        assert nodes.release(first, {"reason": ""}) is None
+        with pytest.raises(Overtaken):
+            nodes.release(first, {"reason": ""})
         assert awake(nodes, 2).charged_to == "ada"
         with pytest.raises(QuotaExceeded):
             awake(nodes, 3)
+
+    def test_what_is_gone_makes_room_for_all(self, nodes):
+        """Whoever it was charged to."""
+        first, *_ = [awake(nodes, number, buyer) for number, buyer in enumerate(("ada", "bob", "eve"))]
+        nodes.release(first, {"reason": ""})
+
+        assert awake(nodes, 3, "dan").charged_to == "dan"
 
     def test_counters_are_no_nodes(self, nodes):
         """They stand in the same table."""
         awake(nodes, 0)
 
         assert [node.dataset_id for node in nodes.all()] == ["dataset 0"]
+
+    @pytest.mark.parametrize(("buyer", "whose"), [("ada", "you have"), ("bob", None), ("eve", None)])
+    def test_check_refuses_what_a_claim_would(self, nodes, buyer, whose):
+        """Before anything is written; the claim itself is what counts."""
+        for number in range(QUOTA.per_buyer):
+            awake(nodes, number)
+
+        if whose is None:
+            nodes.check_quota(buyer, QUOTA)
+        else:
+            with pytest.raises(QuotaExceeded, match=whose):
+                nodes.check_quota(buyer, QUOTA)
+
+    def test_check_counts_all_buyers(self, nodes):
+        """However few nodes this one has."""
+        for number, buyer in enumerate(("ada", "ada", "bob")):
+            awake(nodes, number, buyer)
+
+        with pytest.raises(QuotaExceeded, match="all together have"):
+            nodes.check_quota("eve", QUOTA)
+
+
+class TestAttention:
+    @pytest.fixture
+    def marked(self, nodes):
+        return nodes.request(DATASET, NOON, "ada").node_id
+
+    def test_requested_node_is_marked_until_one_reconciler_takes_it(self, nodes, marked):
+        """Another one finds that it was overtaken."""
+        before = list(nodes.needing_attention())
+        nodes.take_attention(marked)
+
+        assert before == [marked]
+        assert list(nodes.needing_attention()) == []
+        with pytest.raises(Overtaken):
+            nodes.take_attention(marked)
+
+    @pytest.mark.usefixtures("marked")
+    def test_later_request_marks_the_node_again(self, nodes, marked):
+        """Whatever came of the first."""
+        nodes.take_attention(marked)
+        nodes.request(DATASET, NOON + 1, "ada")
+
+        assert list(nodes.needing_attention()) == [marked]
+
+    def test_node_that_is_let_go_or_woken_is_marked(self, put, nodes):
+        """It goes down, or comes up, without waiting for the next pass."""
+        put(FULL)
+        nodes.let_go(FULL)
+        let_go = list(nodes.needing_attention())
+        nodes.take_attention(FULL.node_id)
+        nodes.wake(replace(FULL, desired_state=STOPPED), NOON + 60, "bob", NOON + 120)
+
+        assert let_go == list(nodes.needing_attention()) == [FULL.node_id]
+
+    def test_steps_of_the_reconciler_do_not_mark_a_node(self, put, nodes):
+        """Else it would never come to rest."""
+        put(FULL)
+        nodes.change(FULL, {"reason": "new"})
+        nodes.release(FULL, {})
+        nodes.device_seen(DATASET, NOON + 1)
+
+        assert list(nodes.needing_attention()) == []
+
+    def test_mark_of_a_missing_node_can_not_be_taken(self, nodes):
+        """No record is made of it."""
+        with pytest.raises(Overtaken):
+            nodes.take_attention("n0")
+        assert nodes.get("n0") is None

@@ -7,8 +7,9 @@ from boto3.dynamodb.conditions import Attr, Key
 from botocore.config import Config
 from botocore.stub import Stubber
 
-from orchestration.adapters.dynamo.table import ConditionFailed, PartFailed, Table, stored
+from orchestration.adapters.dynamo.table import ConditionFailed, Table, TransactionFailed, stored
 from orchestration.domain.errors import Upstream
+from tests.fakes import FakeClock, FakeDynamoDB
 
 KEY = {"node_id": "n1"}
 IMPATIENT = Config(connect_timeout=0.2, read_timeout=0.2, retries={"total_max_attempts": 1})
@@ -34,15 +35,15 @@ def test_floats_are_kept_as_their_shortest_decimal(value, kept):
     assert stored(value) == kept
 
 
-@pytest.mark.moto
-class TestMoto:
+class TestTable:
     @pytest.fixture
     def table(self, table_of):
         return table_of("node_table")
 
-    def test_what_is_not_there_is_none(self, table):
-        """No error."""
-        assert table.get(node_id="n1") is None
+    @pytest.mark.parametrize("key", ["n1", "", "n" * 2049, "ü" * 1025])
+    def test_what_is_not_there_is_none(self, table, key):
+        """No error, also for a key that no item can have."""
+        assert table.get(node_id=key) is None
 
     def test_an_update_answers_with_the_item_as_it_is_then(self, table):
         """All its attributes."""
@@ -65,22 +66,25 @@ class TestMoto:
 
         assert item == {**KEY, "a": 0, "old_a": 5, "b": {}, "old_b": {}}
 
-    def test_a_condition_that_fails_says_what_is_there(self, table):
-        """And writes nothing."""
+    def test_a_condition_that_fails_writes_nothing(self, table):
+        """The item stays as it was."""
         table.put({**KEY, "a": 1})
-        with pytest.raises(ConditionFailed) as failed:
+        with pytest.raises(ConditionFailed):
             table.update(KEY, put={"a": 2}, when=Attr("a").eq(7))
 
-        assert failed.value.item
         assert table.get(**KEY)["a"] == 1
 
-    def test_a_condition_on_nothing_says_that_there_is_nothing(self, table):
-        """No item is made."""
-        with pytest.raises(ConditionFailed) as failed:
+    def test_a_condition_that_fails_on_a_missing_item_makes_none(self, table):
+        """There is no half-written item."""
+        with pytest.raises(ConditionFailed):
             table.update(KEY, put={"a": 2}, when=Attr("node_id").exists())
 
-        assert failed.value.item is None
         assert table.get(**KEY) is None
+
+    def test_a_quiet_update_returns_nothing(self, table):
+        """It is written all the same."""
+        assert table.update(KEY, put={"a": 1}, quietly=True) == {}
+        assert table.get(**KEY) == {**KEY, "a": 1}
 
     def test_names_that_dynamodb_reserves_are_names_like_others(self, table):
         """`status`, `owner` and 570 more."""
@@ -104,6 +108,16 @@ class TestMoto:
 
         assert list(found) == [{"retrieval_due": "steps"}]
         assert len(list(table.scan())) == 2
+
+    def test_what_was_just_written_is_read(self):
+        """Also while indexes and other reads lag behind."""
+        client = FakeDynamoDB(FakeClock())
+        table = Table(client, "node_table")
+        with client.lagging():
+            table.put(KEY)
+
+            assert table.get(**KEY) == KEY
+            assert list(table.scan()) == [KEY]
 
     @pytest.mark.parametrize("text", ["ü" * 100, " ", "\x00", "a\nb", "🙂"])
     def test_a_key_is_free_text(self, table, text):
@@ -155,14 +169,14 @@ def cancelled(session, *reasons):
     with Stubber(client) as stubber:
         code = "TransactionCanceledException"
         stubber.add_client_error("transact_write_items", code, modeled_fields=told)
-        table.together(table.part(KEY, put={"a": 1}), table.part(KEY, put={"a": 2}))
+        table.transact(table.update_request(KEY, put={"a": 1}), table.update_request(KEY, put={"a": 2}))
 
 
 @pytest.mark.moto
 @pytest.mark.parametrize("first", ["None", "TransactionConflict"])
 def test_of_several_changes_the_one_that_was_not_as_expected_is_named(session, first):
     """By its place; a conflict beside it doesn't count."""
-    with pytest.raises(PartFailed) as failed:
+    with pytest.raises(TransactionFailed) as failed:
         cancelled(session, first, "ConditionalCheckFailed")
 
     assert failed.value.position == 1

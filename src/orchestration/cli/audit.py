@@ -1,0 +1,43 @@
+"""Inspects a deployment: what differs from its records, and who did what."""
+
+import click
+
+from orchestration.cli.common import checked, reported_errors
+
+
+@click.command("audit-log")
+@click.argument("subject")
+def audit_log(subject: str) -> None:
+    """Show who did what to SUBJECT, oldest first.
+
+    SUBJECT is `dataset:`, `model:` or `user:` and the id.
+    """
+    from orchestration.pygrid_orchestration import Parts
+    from orchestration.settings import Settings
+
+    with reported_errors():
+        for at, entry in Parts(checked(Settings.from_environment)).audit.of(subject):
+            click.echo(f"{at}  {entry.actor:<16} {entry.action:<24} {entry.result}")
+
+
+@click.command()
+@click.option(
+    "--repair", "--mend", "repair", is_flag=True, help="Repair what can be repaired without a human."
+)
+@click.pass_context
+def audit(context: click.Context, *, repair: bool) -> None:
+    """Find stacks, records, secrets and databases that disagree; exit status 1 if any remain."""
+    from orchestration.pygrid_orchestration import Parts
+    from orchestration.settings import Settings
+
+    left = 0
+    with reported_errors():
+        for found in Parts(checked(Settings.from_environment)).inspection.findings():
+            repaired = ""
+            if repair and found.repair is not None:
+                found.repair()
+                repaired = "  (repaired)"
+            left += not repaired
+            click.echo(f"{found.kind:<9} {found.name}  {found.problem}{repaired}")
+    click.echo(f"{left} inconsistent." if left else "Nothing is inconsistent.")
+    context.exit(1 if left else 0)

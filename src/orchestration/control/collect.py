@@ -1,0 +1,101 @@
+"""Collects from nodes: trained models go to the bucket, lost progress goes to the records."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from orchestration.domain.credentials import new_download_key
+from orchestration.domain.entities import Model
+from orchestration.domain.errors import Overtaken, Upstream
+from orchestration.domain.node import Node
+from orchestration.domain.ports import (
+    AuditEntry,
+    AuditLog,
+    Clock,
+    ModelBucket,
+    Models,
+    NodeSecrets,
+    NodeServer,
+)
+from orchestration.domain.progress import ProgressService, lost_progress
+from orchestration.domain.schedule import Schedule
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrieval:
+    """Retrieves trained models. `link_of(model_id, download_key)` returns the download link."""
+
+    models: Models
+    server: NodeServer
+    secrets: NodeSecrets
+    bucket: ModelBucket
+    link_of: Callable[[str, str], str]
+    audit: AuditLog
+    clock: Clock
+    schedule: Schedule = field(default_factory=Schedule)
+    """When each model whose retrieval failed is tried again. A try downloads the model twice."""
+
+    def retrieve_due(self, node: Node, address: str) -> None:
+        """Retrieve every completed model of a node's dataset.
+
+        If one fails, the reason is recorded for its owner, and it is tried again after a pause.
+        """
+        for model in self.models.to_retrieve(node.dataset_id):
+            if not self.schedule.is_due(model.model_id, self.clock()):
+                continue
+            try:
+                self._retrieve(model, node, address)
+                self.schedule.remove(model.model_id)
+            except Upstream as error:
+                log.warning("model.not_retrieved", model_id=model.model_id, error=str(error))
+                self.schedule.back_off(model.model_id, self.clock())
+                self.models.not_retrieved(model, str(error))
+
+    def _retrieve(self, model: Model, node: Node, address: str) -> None:
+        """Store the file first, record it last: if the process dies in between, both are done again."""
+        credential = self.secrets.credential(node)
+        self.bucket.store(model, self.server.trained_model(address, model, credential))
+        download_key = model.download_key or new_download_key()
+        self.models.retrieved(model, download_key, self.link_of(model.model_id, download_key))
+        self.audit.record(AuditEntry("service", "model.retrieve", f"model:{model.model_id}", "ok"))
+        log.info("model.retrieved", model_id=model.model_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resync:
+    """Asks a node for the progress of models that it has not reported for `silent_after` seconds.
+
+    The original node sends each report once, so a report that is lost is lost for good.
+    """
+
+    models: Models
+    server: NodeServer
+    secrets: NodeSecrets
+    progress: ProgressService
+    clock: Clock
+    silent_after: float
+    schedule: Schedule = field(default_factory=Schedule)
+
+    def resync_silent(self, node: Node, address: str) -> None:
+        """Correct the progress of every silent model of a node that answers."""
+        now = self.clock()
+        for model in self.models.on_dataset(node.dataset_id):
+            is_silent = model.is_training and now - model.progress_at > self.silent_after
+            if is_silent and self.schedule.is_due(model.model_id, now):
+                self.schedule.set(model.model_id, now + self.silent_after)
+                self._resync(model.model_id, node, address)
+
+    def _resync(self, model_id: str, node: Node, address: str) -> None:
+        model = self.models.get(model_id)  # `on_dataset` leaves out the history
+        try:
+            checkpoint = self.server.newest_checkpoint(
+                address, model, self.secrets.credential(node), beyond=model.totals.cycle + 1
+            )
+            progress = lost_progress(model, checkpoint)
+            if progress is not None and self.progress.record(model_id, progress, node=node):
+                log.warning("model.resynced", model_id=model_id, cycle=progress.cycle)
+        except (Upstream, Overtaken) as error:
+            log.warning("model.not_resynced", model_id=model_id, error=str(error))

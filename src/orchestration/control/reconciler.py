@@ -1,0 +1,176 @@
+"""Brings every node towards its desired state, in passes, and at once where a request asks for it.
+
+The reconciler keeps nothing that would be missed: all it needs is in the tables and in CloudFormation. It may
+be killed anywhere, and any number of reconcilers may run.
+"""
+
+import random
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Thread
+
+import structlog
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
+
+from orchestration.control.collect import Resync, Retrieval
+from orchestration.control.lifecycle import Lifecycle
+from orchestration.control.orphans import SupersededStacks
+from orchestration.domain.decision import is_at_rest
+from orchestration.domain.demand import IdleTimeout, Waker
+from orchestration.domain.errors import OrchestrationError, Overtaken
+from orchestration.domain.node import ListedStack, Node, NodeStack, NodeStatus, StackPhase
+from orchestration.domain.ports import Clock, Models, Nodes, NodeStacks
+from orchestration.domain.schedule import Schedule
+
+log = structlog.get_logger(__name__)
+
+THREADS = 8
+"""Nodes that are attended to at once. Launching one takes some seconds of calls to AWS."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intervals:
+    """Seconds between two passes, between two looks at a steady node, between two looks for requests."""
+
+    passes: float
+    steady: float
+    attention: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciler:
+    """Reconciles nodes."""
+
+    nodes: Nodes
+    models: Models
+    stacks: NodeStacks
+    lifecycle: Lifecycle
+    resync: Resync
+    retrieval: Retrieval
+    idle_timeout: IdleTimeout
+    superseded: SupersededStacks
+    waker: Waker
+    clock: Clock
+    intervals: Intervals
+    schedule: Schedule = field(default_factory=Schedule)
+    """When each steady node is looked at again."""
+
+    def run(self, wait: Callable[[float], bool]) -> None:
+        """Make passes, and attend to requests beside them, until `wait(seconds)` returns True."""
+        requests = Thread(target=self._run_attention, args=(wait,), name="attention")
+        requests.start()
+        while not wait(_jittered(self.intervals.passes)):
+            self.run_pass()
+        requests.join()
+
+    def _run_attention(self, wait: Callable[[float], bool]) -> None:
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="attention") as pool:
+            while not wait(self.intervals.attention):
+                self.attend(pool.submit)
+
+    def attend(self, submit: Callable[..., object] | None = None) -> None:
+        """Take a step for every node that a request has marked.
+
+        The mark makes the reconciler fast, the pass makes it certain: a step that fails after the mark was
+        removed is taken by the next pass.
+        """
+        with _failures_logged("attention"):
+            for node_id in self.nodes.needing_attention():
+                if submit is None:
+                    self._attend(node_id)
+                else:
+                    submit(self._attend, node_id)
+
+    def _attend(self, node_id: str) -> None:
+        with _failures_logged(node_id):
+            self.nodes.take_attention(node_id)
+            self._look_at(node_id)
+
+    def run_pass(self) -> None:
+        """Look at every node once. A failure at one node, or of the pass, is logged and ends nothing else."""
+        with _failures_logged("pass"):
+            self._pass()
+
+    def _pass(self) -> None:
+        due = self.models.datasets_due()
+        nodes = list(self.nodes.all())
+        unlisted = {
+            (node.node_id, node.generation): node
+            for node in nodes
+            if not is_at_rest(node, self.lifecycle.rules.budget)
+        }
+        for listed in self.stacks.all():  # one paged list serves the whole pass
+            node = unlisted.pop((listed.node_id, listed.generation), None)
+            if node is None:
+                with _failures_logged(listed.node_id):
+                    self.superseded.remove(listed)
+            elif self._is_time_for(node, listed.stack, due):
+                self._look_at(node.node_id, listed)
+        for node in unlisted.values():  # the list is eventually consistent: describe these one by one
+            self._look_at(node.node_id)
+        for node in nodes:
+            if node.dataset_id in due and self.waker.may_wake(node):
+                self.waker.wake(node, self.models.to_retrieve(node.dataset_id))
+        self.superseded.remove_secrets()
+
+    def _is_time_for(self, node: Node, stack: NodeStack, due: Collection[str]) -> bool:
+        is_steady = node.status is NodeStatus.READY and node.should_run
+        if not is_steady or stack.phase is not StackPhase.USABLE or node.dataset_id in due:
+            return True
+        return self.idle_timeout.has_expired(node) or self.schedule.is_due(node.node_id, self.clock())
+
+    def _look_at(self, node_id: str, listed: ListedStack | None = None) -> None:
+        self.schedule.set(node_id, self.clock() + _jittered(self.intervals.steady))
+        with _failures_logged(node_id):
+            self._reconcile_now(node_id, listed)
+
+    @retry(retry=retry_if_exception_type(Overtaken), stop=stop_after_attempt(3), reraise=True)
+    def _reconcile_now(self, node_id: str, listed: ListedStack | None) -> None:
+        """Read the record and reconcile; once more if another process has changed the record meanwhile."""
+        node = self.nodes.get(node_id)
+        if node is None:
+            return
+        is_of_node = listed is not None and listed.generation == node.generation
+        if listed is not None and is_of_node and node.stack_id in (None, listed.stack.stack_id):
+            self.reconcile(node, listed.stack)
+        else:
+            self.reconcile(node)
+
+    def reconcile(self, node: Node, stack: NodeStack | None = None) -> None:
+        """Take one step for a node. Trained models are retrieved before the step may delete its stack.
+
+        Raises Overtaken, QuotaExceeded, Upstream.
+        """
+        if not node.should_run:
+            self._retrieve_due(node)
+        node = self.lifecycle.advance(node, stack)
+        if node.status is NodeStatus.READY and node.address:
+            self.resync.resync_silent(node, node.address)
+        self._retrieve_due(node)
+        if node.should_run:
+            self.idle_timeout.check(node)
+
+    def _retrieve_due(self, node: Node) -> None:
+        if node.status is NodeStatus.READY and node.address:
+            self.retrieval.retrieve_due(node, node.address)
+
+
+@contextmanager
+def _failures_logged(what: str) -> Iterator[None]:
+    """Log what goes wrong with one node, or in one pass, so that the next one is not affected."""
+    try:
+        yield
+    except Overtaken as error:
+        log.debug("reconcile.overtaken", what=what, error=str(error))
+    except OrchestrationError as error:
+        log.warning("reconcile.failed", what=what, error=str(error))
+    except Exception:
+        # If the process ended here, it would end here again after its restart.
+        log.exception("reconcile.failed", what=what)
+
+
+def _jittered(seconds: float) -> float:
+    """Return the seconds, give or take a quarter, so that several reconcilers don't act in step."""
+    return seconds * random.uniform(0.75, 1.25)  # noqa: S311 - no secret

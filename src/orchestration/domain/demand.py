@@ -1,0 +1,83 @@
+"""Is a node needed? Decides when a stopped node is woken and when an idle one is let go."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from orchestration.domain.entities import Model
+from orchestration.domain.errors import Overtaken
+from orchestration.domain.node import Node, NodeStatus
+from orchestration.domain.ports import Clock, Models, Nodes
+
+log = structlog.get_logger(__name__)
+
+WAKING_INTERVAL = 86_400.0
+"""Seconds between two wakes of a node; also how long no device wakes a node that its owner retired."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waker:
+    """Wakes a stopped node on demand: for a device, or for a trained model that must be retrieved."""
+
+    nodes: Nodes
+    clock: Clock
+
+    def may_wake(self, node: Node) -> bool:
+        """Return whether a node is stopped, or failed a day ago, and was not woken within a day."""
+        now = self.clock()
+        failed_long_ago = node.status is NodeStatus.FAILED and now >= node.failed_at + WAKING_INTERVAL
+        return (not node.should_run or failed_long_ago) and now >= node.wake_at
+
+    def wake(self, node: Node, models: Sequence[Model]) -> None:
+        """Record that a node should run for these models, if any, on the quota of the first one's owner."""
+        if not models or not self.may_wake(node):
+            return
+        now = self.clock()
+        with suppress(Overtaken):  # another device was first
+            self.nodes.wake(node, now, models[0].owner, now + WAKING_INTERVAL)
+            log.info("node.woken", node_id=node.node_id, dataset_id=node.dataset_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdleTimeout:
+    """Lets a node go that was not needed for some time.
+
+    `timeout` is how long an unneeded node stays up, `stale_after` how long a model without progress holds
+    its node; both in seconds.
+    """
+
+    nodes: Nodes
+    models: Models
+    clock: Clock
+    timeout: float
+    stale_after: float
+
+    def has_expired(self, node: Node) -> bool:
+        """Return whether a node has been idle for the whole time-out."""
+        return node.idle_since > 0 and self.clock() - node.idle_since >= self.timeout
+
+    def check(self, node: Node) -> None:
+        """Start or reset the time-out, or let the node go. Raises Overtaken.
+
+        The time-out does not start before this generation was ready: until then nobody could use the node.
+        """
+        if not node.was_ready:
+            return
+        now = self.clock()
+        if self._is_needed(node.dataset_id, now):
+            if node.idle_since:
+                self.nodes.change(node, {"idle_since": 0.0})
+        elif not node.idle_since:
+            self.nodes.change(node, {"idle_since": now})
+        elif self.has_expired(node):
+            self.nodes.let_go(node)
+            log.info("node.let_go", node_id=node.node_id, dataset_id=node.dataset_id)
+
+    def _is_needed(self, dataset_id: str, now: float) -> bool:
+        """Return whether a model trains and is not stale, or is complete and not yet in the bucket."""
+        models = self.models.on_dataset(dataset_id)
+        if any(model.is_training and not model.is_stale(now, self.stale_after) for model in models):
+            return True
+        return bool(self.models.to_retrieve(dataset_id))

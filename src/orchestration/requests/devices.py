@@ -1,0 +1,132 @@
+"""Use cases of devices: what to train, and where (`/info`); reports of their loss (`/model_loss`)."""
+
+from dataclasses import dataclass, field
+
+import structlog
+
+from orchestration.domain.cycle import Report
+from orchestration.domain.demand import Waker
+from orchestration.domain.entities import Model
+from orchestration.domain.errors import AccessDenied, Conflict, OrchestrationError, Overtaken
+from orchestration.domain.node import NodeStatus, node_id_of
+from orchestration.domain.ports import Clock, Datasets, Models, Nodes
+from orchestration.domain.schedule import Schedule
+from orchestration.requests.accounts import AccountService
+
+log = structlog.get_logger(__name__)
+
+SEEN_INTERVAL = 60.0
+"""Seconds between two writes of `device_at`. A write costs more than all reads of an `/info`."""
+
+NO_NODE = "no node available yet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRules:
+    """Which loss reports are accepted; times in seconds."""
+
+    bound: float
+    """Largest absolute loss or accuracy."""
+    late: float
+    """How long after a model's last cycle a report is ignored; later it is an error."""
+    device_seen_within: float
+    """How long a device's valid API key at `/info` authorizes the loss reports of its dataset."""
+    key_required: bool
+    """Whether a report must carry the API key itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a device can do now. Without an address: nothing, because of `reason`."""
+
+    reason: str = ""
+    is_first_contact: bool = False
+    address: str | None = None
+    models: tuple[Model, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceService:
+    """Use cases of devices."""
+
+    datasets: Datasets
+    models: Models
+    nodes: Nodes
+    accounts: AccountService
+    waker: Waker
+    rules: ReportRules
+    clock: Clock
+    authorization_ends: Schedule = field(default_factory=Schedule)
+    """When the authorization of each dataset's loss reports is looked up again."""
+
+    def work(self, dataset_id: str, *, api_key: str) -> Work:
+        """Return which models a device can train, and where. Raises NotFound, Unauthenticated.
+
+        A node that is stopped is woken at most once a day, for models that still wait for devices.
+        """
+        dataset = self.datasets.get(dataset_id)
+        self.accounts.check_key(api_key, owner=dataset.owner)
+        now = self.clock()
+        node = self.nodes.get(node_id_of(dataset_id))
+        if node is None or now - node.device_at > SEEN_INTERVAL:
+            self.nodes.device_seen(dataset_id, now)
+        if not dataset.is_set_up:
+            self.datasets.mark_set_up(dataset_id)
+            return Work(f"{dataset_id} is properly configured", is_first_contact=True)
+        if node is None:
+            return Work(NO_NODE)
+        if self.waker.may_wake(node):
+            self.waker.wake(node, self._training(dataset_id))
+            return Work(NO_NODE)
+        if not node.should_run or node.status is not NodeStatus.READY or not node.address:
+            return Work(NO_NODE)
+        return Work(address=node.address, models=self._training(dataset_id))
+
+    def _training(self, dataset_id: str) -> tuple[Model, ...]:
+        return tuple(model for model in self.models.on_dataset(dataset_id) if model.is_training)
+
+    def record_loss(self, model_id: str, loss: float, acc: float, *, api_key: str) -> bool:
+        """Count one device's report; return False if the model completed a moment ago.
+
+        A device posts its loss while its node closes the cycle, so reports arrive up to `rules.late` seconds
+        after a model's last cycle. Raises NotFound, InvalidRequest, AccessDenied, Unauthenticated, Conflict.
+        """
+        model = self.models.get(model_id)
+        try:
+            report = Report.of(loss, acc, self.rules.bound)
+            self._authorize(model.dataset_id, api_key)
+            return self._count(model, report)
+        except OrchestrationError as error:
+            log.info("report.rejected", model_id=model.model_id, error=str(error))
+            self.models.reject(model)
+            raise
+
+    def _count(self, model: Model, report: Report) -> bool:
+        if model.is_active:
+            try:
+                self.models.count(model, report)
+            except Overtaken:  # it has completed since it was read
+                model = self.models.get(model.model_id)
+            else:
+                return True
+        if self.clock() - model.ended_at > self.rules.late:
+            raise Conflict(f"Model {model.model_id!r} no longer trains.")
+        return False
+
+    def _authorize(self, dataset_id: str, api_key: str) -> None:
+        """Check that a device of the dataset has shown a valid API key.
+
+        The pod sends no credential with a loss report. So a valid key at `/info` authorizes the reports of
+        its dataset for a day, unless `rules.key_required`.
+        """
+        if self.rules.key_required:
+            self.accounts.check_key(api_key, owner=self.datasets.get(dataset_id).owner)
+            return
+        now = self.clock()
+        if not self.authorization_ends.is_due(dataset_id, now):
+            return
+        node = self.nodes.get(node_id_of(dataset_id))
+        ends = (node.device_at if node else 0.0) + self.rules.device_seen_within
+        if now > ends:
+            raise AccessDenied("No device of this dataset has shown a valid API key lately.")
+        self.authorization_ends.set(dataset_id, ends)

@@ -1,0 +1,145 @@
+"""Use cases of nodes: a data scientist requests one (`/create`), a dataset's owner retires it (`/delete`).
+
+Both only write to tables. The reconciler makes the node run or stop.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from orchestration.domain.decision import Budget, is_at_rest, is_given_up
+from orchestration.domain.demand import WAKING_INTERVAL
+from orchestration.domain.entities import Caller, Model
+from orchestration.domain.errors import (
+    AccessDenied,
+    Conflict,
+    InvalidRequest,
+    NodeFailed,
+    NotFound,
+    Overtaken,
+    QuotaExceeded,
+)
+from orchestration.domain.node import WITH_STACK, Node, NodeStatus, Quota, node_id_of
+from orchestration.domain.ports import Clock, Datasets, Models, Nodes, Users
+from orchestration.domain.publication import Publication
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAnswer:
+    """The address of a node that is ready, or why it is not ready yet."""
+
+    address: str | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeService:
+    """Use cases of nodes."""
+
+    models: Models
+    datasets: Datasets
+    users: Users
+    nodes: Nodes
+    publication: Publication
+    budget: Budget
+    quota: Quota
+    clock: Clock
+
+    def request(
+        self,
+        dataset_id: str,
+        model_id: str,
+        features: Sequence[str],
+        labels: Sequence[str],
+        *,
+        caller: Caller,
+    ) -> NodeAnswer:
+        """Record what a model trains on and that its node should run; return where the node is.
+
+        Raises NotFound, AccessDenied, InvalidRequest, Conflict, QuotaExceeded, NodeFailed.
+        """
+        model = self._trainable(dataset_id, model_id, caller)
+        hosted_as = None if model_id == model.model_id else model_id
+        now = self.clock()
+        model = self.models.accept(model, features, labels, hosted_as, now)
+        node = self.nodes.request(dataset_id, now, caller.username)
+        if is_given_up(node, self.budget):
+            raise NodeFailed(
+                f"The node could not be launched: {node.failure or 'the reason is not known.'} "
+                f"Ask again in {self.budget.cool_down / 60:.0f} minutes."
+            )
+        if node.status not in WITH_STACK:
+            self._check_quota(node)
+        if node.status is not NodeStatus.READY or node.address is None:
+            return NodeAnswer(None, _why_not_ready(node))
+        if model.node_address != node.address:
+            self.publication.publish(node, [model])
+        return NodeAnswer(node.address)
+
+    def _trainable(self, dataset_id: str, model_id: str, caller: Caller) -> Model:
+        """Return the model if the caller owns it, has bought the dataset, and may train on it."""
+        model = self.models.get(model_id)
+        model.must_belong_to(caller)
+        if model.dataset_id != dataset_id:
+            raise InvalidRequest(f"Model {model.model_id!r} was submitted for another dataset.")
+        self.datasets.get(dataset_id)
+        try:
+            user = self.users.named(caller.username)
+        except NotFound:
+            raise AccessDenied("There is no account for this login on the marketplace.") from None
+        if dataset_id not in user.purchased:
+            raise AccessDenied(f"You have not purchased dataset {dataset_id!r}.")
+        if not model.is_active:
+            raise Conflict(
+                f"Model {model.model_id!r} is complete or withdrawn. Send it under a new name or version."
+            )
+        return model
+
+    def _check_quota(self, node: Node) -> None:
+        """Refuse a node that the quota would not let the reconciler launch, and take the request back.
+
+        A request that was refused must not start a node later, when another one is gone. The launch itself
+        checks the quota again, in the transaction that counts the node.
+        """
+        try:
+            self.nodes.check_quota(node.requested_by, self.quota)
+        except QuotaExceeded:
+            with suppress(Overtaken):  # the reconciler has just launched it
+                self.nodes.let_go(node)
+                raise
+
+    def retire(self, dataset_id: str, *, caller: Caller, force: bool) -> bool:
+        """Record that a dataset's node should stop; return False if there is none.
+
+        Raises NotFound, AccessDenied, Conflict.
+        """
+        if self.datasets.get(dataset_id).owner != caller.username:
+            raise AccessDenied("Only the owner of a dataset can retire its node.")
+        node = self.nodes.get(node_id_of(dataset_id))
+        if node is None or (is_at_rest(node, self.budget) and not node.should_run):
+            return False
+        if not force:
+            self._check_unneeded(dataset_id)
+        try:
+            self.nodes.let_go(node, wake_at=self.clock() + WAKING_INTERVAL)
+        except Overtaken:
+            raise Conflict("A data scientist has just requested this node. Try again.") from None
+        return True
+
+    def _check_unneeded(self, dataset_id: str) -> None:
+        training = [model for model in self.models.on_dataset(dataset_id) if model.is_training]
+        if unfinished := [*training, *self.models.to_retrieve(dataset_id)]:
+            names = ", ".join(sorted(repr(model.model_id) for model in unfinished))
+            raise Conflict(
+                f"Unfinished models are on this node: {names}. Send force: true to retire it all the same."
+            )
+
+
+def _why_not_ready(node: Node) -> str:
+    is_waiting = node.reason and node.status is not NodeStatus.FAILED
+    sentences = [node.reason if is_waiting else "The node is being launched."]
+    if node.failure and node.failure not in node.reason:
+        sentences.append(f"The last launch failed: {node.failure}")
+    if node.took:
+        sentences.append(f"The last launch that succeeded took {node.took:.0f} s.")
+    return " ".join(sentences)

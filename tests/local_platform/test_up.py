@@ -1,0 +1,215 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import requests
+from rich.console import Console
+
+from local_platform import LocalPlatformError, seeds
+from local_platform.home import Home
+from local_platform.supervisor import Supervisor
+from local_platform.up import STOP_SIGNALS, curls, show, stop_on_signals, watch
+from tests.local_platform.waiting import until
+
+ENVIRONMENT = {
+    "DATASET_ID": "Diabetes progression",
+    "MODEL_ID": "m",
+    "DS_USERNAME": "ada",
+    "DEVELOPER_USERNAME": "g",
+}
+ROUTES = {
+    "GET /", "POST /create", "POST /delete", "POST /info", "POST /model_loss", "POST /model_progress",
+    "POST /generate_key", "POST /get_datasets", "POST /rotate_link", "GET /download/<model_id>",
+}  # fmt: skip
+UP = "from local_platform.cli import local; local()"
+
+
+def body_of(command):
+    """The body as a shell passes it to `curl`."""
+    script = f"printf %s {command.partition(' -d ')[2]}"
+    shell = subprocess.run(  # noqa: S603 - our own text
+        [shutil.which("sh"), "-c", script], env=ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    return json.loads(shell.stdout)
+
+
+def test_every_route_has_one_curl():
+    shown = [curl.route for curl in curls("token")]
+
+    assert len(shown) == len(ROUTES)
+    assert set(shown) == ROUTES
+
+
+def test_bodies_are_json_after_the_shell_has_read_them():
+    bodies = {curl.route: body_of(curl.command) for curl in curls("token") if " -d " in curl.command}
+
+    assert bodies["POST /create"] == {
+        "dataset_id": "Diabetes progression",
+        "model_id": "m",
+        "features": ["age", "bmi"],
+        "labels": ["progression"],
+    }
+    assert bodies["POST /model_loss"] == {"model_id": "m", "loss": 0.5, "acc": -1}
+
+
+def test_device_sends_its_key_in_the_header_with_the_underscore():
+    """As the iOS pod does."""
+    (info,) = (curl for curl in curls("token") if curl.route == "POST /info")
+
+    assert '-H "api_key: $API_KEY"' in info.command
+
+
+@pytest.fixture
+def _signal_handlers():
+    """Restores the handlers that `up` replaces."""
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def idle_platform(tmp_path):
+    """A platform without any process."""
+    return SimpleNamespace(processes=Supervisor(), home=Home(tmp_path))
+
+
+@pytest.mark.usefixtures("_signal_handlers")
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_signal_ends_the_waiting(idle_platform, number):
+    """A second signal must not interrupt the shutdown."""
+    stop_on_signals()
+    threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+    with pytest.raises(KeyboardInterrupt):
+        watch(idle_platform, interval=0.01)
+
+    assert {signal.getsignal(other) for other in STOP_SIGNALS} == {signal.SIG_IGN}
+
+
+@pytest.mark.moto
+def test_lost_program_ends_the_waiting(idle_platform, python_program):
+    with idle_platform.processes as supervisor:
+        supervisor.start(python_program("aws", "raise SystemExit", restart=False))
+        with pytest.raises(LocalPlatformError, match="aws ended"):
+            watch(idle_platform, interval=0.01)
+
+
+@pytest.fixture
+def model_id(platform):
+    """A model of this test."""
+    item = seeds.model_item(platform.scientist.username, "pasted")
+    platform.aws.resource("dynamodb").Table("model_table").put_item(Item=item)
+    return item["model_id"]
+
+
+@pytest.mark.moto
+def test_shown_curls_can_be_pasted(platform, model_id, capsys):
+    """All succeed, except those that need a node's credential or a trained model."""
+    show(platform, Console())
+    output = capsys.readouterr().out
+    token = platform.token(platform.scientist)
+    path = f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"
+    shell = {**os.environ, **platform.environment, "TOKEN": token, "MODEL_ID": model_id, "PATH": path}
+    lines = [line for line in output.splitlines() if line.startswith("curl")]
+    statuses = [
+        subprocess.run(  # noqa: S603 - our own text
+            [shutil.which("sh"), "-c", f"{line} -sS -w '%{{http_code}}' -o /dev/null"],
+            env=shell, capture_output=True, text=True, check=True,
+        ).stdout
+        for line in lines
+    ]  # fmt: skip
+
+    assert statuses[3] in ("200", "202")  # a node of another test may be up
+    assert statuses[:3] + statuses[4:] == ["200", "200", "200", "200", "401", "409", "404", "200", "200"]
+    assert requests.get(platform.environment["ORCHESTRATION_URL"], timeout=10).text == "Running"
+
+
+@pytest.mark.moto
+def test_processes_and_files_are_shown(platform, capsys):
+    """The path of the commands is quoted for a shell."""
+    show(platform, Console(width=200))
+    output = capsys.readouterr().out
+
+    for name, pid in platform.processes.running().items():
+        assert any(name in line and str(pid) in line for line in output.splitlines()), name
+    assert f"source {platform.home.exports}" in output
+    assert f"TOKEN=$(artificien local token --directory {platform.home.path})" in output
+
+
+def processes_of(directory: Path) -> list[str]:
+    """Pids of all processes whose command line or environment contains the directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            except OSError:  # it has ended, or belongs to another user
+                continue
+            if str(directory).encode() in line:
+                found.append(entry.name)
+    return found
+
+
+@pytest.fixture
+def up(tmp_path):
+    """`artificien local up` in a process of its own. A variable with `tmp_path` marks all its children."""
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    arguments = ("up", "--port=0", "--aws-port=0", "--workers=1", "--directory", str(tmp_path / "home"))
+    output = tmp_path / "output"
+    with output.open("wb") as file:
+        process = subprocess.Popen(  # noqa: S603 - our own program
+            (sys.executable, "-c", UP, *arguments), env=environment, stdout=file, stderr=file
+        )
+    try:
+        until(lambda: "Ctrl-C" in output.read_text() or process.poll() is not None, 60)
+        assert process.poll() is None, output.read_text()
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.moto
+def test_sigint_stops_everything_in_order(up, tmp_path):
+    """Exit status 0, no exports, no process."""
+    exported = Home(tmp_path / "home").exports.exists()
+    up.send_signal(signal.SIGINT)
+
+    assert exported
+    assert up.wait(30) == 0
+    assert not Home(tmp_path / "home").exports.exists()
+    assert processes_of(tmp_path) == []
+
+
+@pytest.mark.moto
+def test_no_process_survives_a_killed_platform(up, tmp_path):
+    """It has no time to stop its children; the kernel kills them."""
+    before = processes_of(tmp_path)
+    up.kill()
+    up.wait()
+
+    assert len(before) >= 5
+    assert until(lambda: not processes_of(tmp_path), 10)
+
+
+@pytest.mark.moto
+def test_lost_aws_ends_the_platform_with_an_error(up, tmp_path):
+    """All state is lost with it."""
+    aws = next(
+        pid
+        for pid in processes_of(tmp_path)
+        if b"local_platform.moto_server" in Path("/proc", pid, "cmdline").read_bytes()
+    )
+    os.kill(int(aws), signal.SIGKILL)
+
+    assert up.wait(30) == 1
+    assert "Error: aws ended" in (tmp_path / "output").read_text()
+    assert processes_of(tmp_path) == []

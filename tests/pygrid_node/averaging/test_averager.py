@@ -1,0 +1,276 @@
+"""Cycles are closed when they are due: by count, by time, after failures, and after a restart."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pygrid_node.averaging.averager import Averager
+from pygrid_node.backoff import Backoff
+from pygrid_node.entities import Cycle
+from pygrid_wire import decode_state
+from tests.pygrid_node.helpers import wait_for
+
+DIFF = (Path(__file__).parents[2] / "data" / "pygrid" / "linear" / "diff-1.bin").read_bytes()
+SOON = Backoff(first=0.01, longest=0.01)
+
+
+class Cycles:
+    """Open cycles by id and end, each with a diff, on a clock that is set by hand. Closes them as well."""
+
+    def __init__(self, ends, failures=0):
+        self.now = 0.0
+        self.ends = ends
+        self.failures = failures
+        self.reads = 0
+        self.closed = []
+
+    def clock(self):
+        return self.now
+
+    def all_open(self):
+        self.reads += 1
+        if self.reads <= self.failures:
+            raise OSError("no connection")
+        return [Cycle(each, 1, 1, end, 2, 1, 1, is_closed=False) for each, end in self.ends.items()]
+
+    def close(self, cycle_id):
+        self.closed.append(cycle_id)
+        self.ends.pop(cycle_id, None)
+        yield
+
+
+@contextlib.asynccontextmanager
+async def running(closer, cycles=None):
+    """Run an averager; yields it and an event that is set after each closed cycle."""
+    cycles = cycles or Cycles({})
+    closed = asyncio.Event()
+    averager = Averager(closer, cycles, closed.set, clock=cycles.clock, backoff=SOON)
+    averager.cycle_was_opened()
+    averager.cycle_is_due(1)
+    await averager.start()
+    yield averager, closed
+    await averager.stop()
+
+
+def run(coroutine):
+    return asyncio.run(asyncio.wait_for(coroutine, timeout=10))
+
+
+def test_due_cycles_are_closed_at_the_start_and_when_a_cycle_was_opened():
+    """At the start: cycles that became due while the node did not run."""
+    cycles = Cycles({1: 0.0, 2: 5000.0})
+
+    async def story():
+        async with running(cycles, cycles) as (averager, closed):
+            await closed.wait()
+            closed.clear()
+            cycles.now = 100.0
+            cycles.ends[3] = 90.0
+            await asyncio.to_thread(averager.cycle_was_opened)
+            await closed.wait()
+
+    run(story())
+    assert cycles.closed == [1, 3]
+
+
+def test_the_timer_closes_a_cycle_when_its_time_is_over():
+    """And reads the database only for that."""
+    cycles = Cycles({7: 0.05})
+    started = time.monotonic()
+    cycles.clock = lambda: time.monotonic() - started
+
+    async def story():
+        async with running(cycles, cycles) as (_, closed):
+            await closed.wait()
+
+    run(story())
+    assert cycles.closed == [7]
+    assert cycles.reads <= 4
+
+
+def test_the_timer_survives_a_database_that_fails():
+    """It reads again after a pause."""
+    cycles = Cycles({1: 0.0}, failures=2)
+
+    async def story():
+        async with running(cycles, cycles) as (_, closed):
+            await closed.wait()
+
+    run(story())
+    assert cycles.closed == [1]
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_the_timer_can_be_stopped_at_the_moment_when_it_is_set(turns):
+    """A node that closes a cycle while it stops must not hang."""
+    cycles = Cycles({1: 5000.0})
+
+    async def story():
+        async with running(cycles, cycles) as (averager, _):
+            while not cycles.reads:
+                await asyncio.sleep(0.01)
+            averager.cycle_was_opened()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+    run(story())
+    assert cycles.closed == []
+
+
+def test_an_averager_that_was_not_started_can_be_stopped():
+    """A node may fail to start."""
+    run(Averager(None, None, lambda: None).stop())
+
+
+class FailingCloser:
+    """Fails twice, then closes a cycle."""
+
+    def __init__(self):
+        self.attempts = 0
+
+    def close(self, _cycle_id):
+        self.attempts += 1
+        if self.attempts <= 2:
+            raise OSError("locked")
+        yield
+
+
+def test_a_failed_averaging_is_repeated_until_it_succeeds():
+    """No further report is needed."""
+    closer = FailingCloser()
+
+    async def story():
+        async with running(closer) as (averager, closed):
+            averager.cycle_is_due(1)
+            averager.cycle_is_due(1)
+            await asyncio.sleep(0)
+            await averager.wait_until_closed(1, at_most=5)
+            await averager.wait_until_closed(1, at_most=5)
+            return closed.is_set()
+
+    assert run(story())
+    assert closer.attempts == 3
+
+
+class SlowCloser:
+    """Its first step waits until the test lets it go on."""
+
+    def __init__(self):
+        self.reached, self.go_on = threading.Event(), threading.Event()
+        self.finished = False
+
+    def close(self, _cycle_id):
+        self.reached.set()
+        self.go_on.wait(5)
+        time.sleep(0.1)  # longer than a time slice
+        yield
+        self.finished = True
+
+
+def test_stopping_waits_for_the_step_that_runs_and_not_for_the_cycle():
+    """The rest of a long averaging is done after the next start."""
+    closer = SlowCloser()
+
+    async def story():
+        async with running(closer) as (averager, closed):
+            averager.cycle_is_due(1)
+            await asyncio.to_thread(closer.reached.wait)
+            stopping = asyncio.create_task(averager.stop())
+            await asyncio.sleep(0.01)
+            closer.go_on.set()
+            await stopping
+            return closed.is_set()
+
+    assert not run(story())
+    assert not closer.finished
+
+
+class EndlessCloser:
+    """Averages cycle 99 in two steps, and every other cycle forever."""
+
+    def __init__(self):
+        self.started = set()
+
+    def close(self, cycle_id):
+        while cycle_id != 99 or cycle_id not in self.started:
+            self.started.add(cycle_id)
+            yield
+            time.sleep(0.001)
+
+
+def test_the_averaging_of_large_models_does_not_delay_a_small_one():
+    """There are more endless averagings than threads, and the small one ends all the same."""
+    closer = EndlessCloser()
+
+    async def story():
+        async with running(closer) as (averager, closed):
+            for cycle_id in (*range(20), 99):
+                averager.cycle_is_due(cycle_id)
+            await closed.wait()
+
+    run(story())
+    assert closer.started == {*range(20), 99}
+
+
+def timed(recorded, length, **changes):
+    limits = {"cycle_length": length, "max_diffs": 5, "num_cycles": 1} | changes
+    return recorded(**{f"server_config__{key}": value for key, value in limits.items()})
+
+
+def differs_by(node, diff, cycle=1):
+    checkpoints = (node.checkpoint("fixture-linear", number) for number in (cycle, cycle + 1))
+    old, new = (decode_state(checkpoint.content) for checkpoint in checkpoints)
+    steps = decode_state(diff)
+    return all(
+        np.abs(before - step - after).max() < 1e-6
+        for before, step, after in zip(old, steps, new, strict=True)
+    )
+
+
+@pytest.mark.moto
+def test_each_cycle_ends_by_time_with_the_diffs_it_has(node, orchestrator, recorded):
+    """Each cycle has one worker, so its diff is the average."""
+    node.upload(timed(recorded, 0.5, num_cycles=2))
+    for cycle in (1, 2):
+        worker = node.worker("fixture-linear")
+        assert worker.report(DIFF) == {"status": "success"}
+        wait_for(lambda cycle=cycle: len(orchestrator.calls) == cycle)
+        assert differs_by(node, DIFF, cycle)
+
+    assert [call["percent_complete"] for call in orchestrator.calls] == [50, 100]
+
+
+@pytest.mark.moto
+@pytest.mark.parametrize("limit", ["min_diffs", "min_workers"])
+def test_a_late_cycle_without_enough_diffs_ends_with_the_missing_one(node, recorded, limit):
+    """Its time is over at the start; the third diff is enough."""
+    node.upload(timed(recorded, 0, **{limit: 3}))
+    workers = [node.worker("fixture-linear") for _ in range(4)]
+    for worker in workers[:2]:
+        assert worker.report(DIFF) == {"status": "success"}
+    assert node.worker("fixture-linear").accepted["status"] == "accepted"
+    assert not node.checkpoint("fixture-linear", 2).ok
+    assert workers[2].report(DIFF) == {"status": "success"}
+    wait_for(lambda: node.checkpoint("fixture-linear", 2).ok)
+
+    assert differs_by(node, DIFF)
+    assert "too late" in workers[3].report(DIFF)["error"]
+
+
+@pytest.mark.moto
+def test_a_cycle_that_became_due_while_the_node_was_stopped_is_closed_at_the_start(start_node, recorded):
+    """The timer is set from the database."""
+    first = start_node()
+    first.upload(timed(recorded, 2))
+    assert first.worker("fixture-linear").report(DIFF) == {"status": "success"}
+    assert not first.checkpoint("fixture-linear", 2).ok
+    first.close()
+    second = start_node()
+    wait_for(lambda: second.checkpoint("fixture-linear", 2).ok)
+
+    assert differs_by(second, DIFF)

@@ -1,0 +1,183 @@
+"""A due cycle is closed once, in one transaction, whichever replica fails or comes second."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from pygrid_node.averaging.closing import CycleCloser
+from pygrid_node.entities import Worker
+from pygrid_node.errors import CheckpointNotFound, CycleOver
+from pygrid_node.storage.cycles import CycleStore, Outbox
+from pygrid_node.storage.database import Database
+from pygrid_node.storage.models import ModelStore
+from pygrid_node.uploads import read_upload
+from pygrid_wire import decode_state, encode_state
+
+DIFF = (Path(__file__).parents[2] / "data" / "pygrid" / "linear" / "diff-1.bin").read_bytes()
+
+
+class Scene:
+    """The stores of a node with a model whose first cycle has the one diff that it wants."""
+
+    def __init__(self, url, upload, diff=DIFF):
+        self.database = Database(url)
+        self.models, self.cycles = ModelStore(self.database), CycleStore(self.database)
+        self.outbox = Outbox(self.database)
+        self.closer = CycleCloser(self.models, self.cycles, clock=lambda: 1000.0)
+        self.models.add(read_upload(upload), now=0.0)
+        self.cycle = self.cycles.open_cycle(1)
+        assert self.cycles.count_diff(self.assign("w"), diff, now=1.0)
+
+    def assign(self, worker_id):
+        worker = Worker(worker_id, 1)
+        self.cycles.add_worker(worker)
+        self.cycles.assign(worker, self.cycle, "key", now=0.0, expires_at=300.0, max_workers=None)
+        [assignment] = self.cycles.assignments(worker_id)
+        return assignment
+
+    def close(self):
+        for _ in self.closer.close(self.cycle.id):
+            pass
+
+    def close_as_another_replica(self):
+        assert self.cycles.close(self.cycle, self.models.get(1), b"theirs", 0.0)
+
+    @property
+    def checkpoints(self):
+        """The numbers of the checkpoints."""
+        return [number for number in (1, 2, 3, 4) if self.has_checkpoint(number)]
+
+    def has_checkpoint(self, number):
+        try:
+            return bool(self.models.checkpoint(1, number))
+        except CheckpointNotFound:
+            return False
+
+    @property
+    def is_due(self):
+        return [cycle.id for cycle in self.cycles.all_open() if cycle.is_due(0.0)] == [self.cycle.id]
+
+
+@pytest.fixture
+def scene(tmp_path, recorded):
+    """See `Scene`."""
+    scene = Scene(f"sqlite:///{tmp_path}/db", recorded(server_config__max_diffs=1)["data"])
+    yield scene
+    scene.database.close()
+
+
+def test_a_cycle_is_closed_in_one_transaction(scene):
+    """Checkpoint, next cycle and progress message exist; the diffs are deleted."""
+    scene.close()
+    following = scene.cycles.open_cycle(1)
+    with scene.database.reading() as connection:
+        diffs = connection.execute(text("SELECT count(*) FROM diffs")).scalar()
+
+    assert scene.checkpoints == [1, 2]
+    assert (following.number, following.ends_at, following.counted) == (2, 1600.0, 0)
+    [message] = scene.outbox.oldest_of_each_model()
+    assert json.loads(message.body) == {"percent_complete": 50, "model_id": "fixture-linear", "cycle": 1}
+    assert diffs == 0
+
+
+def test_a_cycle_is_not_closed_twice(scene):
+    """The transaction of the second of two replicas changes nothing."""
+    scene.close_as_another_replica()
+    again = scene.cycles.close(scene.cycle, scene.models.get(1), b"state", 0.0)
+    scene.close()
+
+    assert again is False
+    assert scene.checkpoints == [1, 2]
+    assert scene.cycles.open_cycle(1).number == 2
+
+
+def test_a_cycle_that_another_replica_closes_after_it_was_sealed_is_left_alone(scene):
+    """Its diffs are deleted before the first one is read."""
+    seal = scene.cycles.seal
+
+    class Overtaken(CycleStore):
+        def seal(self, cycle_id, now):
+            sealed = seal(cycle_id, now)
+            scene.close_as_another_replica()
+            return sealed
+
+    closer = CycleCloser(scene.models, Overtaken(scene.database), clock=lambda: 1000.0)
+
+    assert list(closer.close(scene.cycle.id)) == []
+    assert scene.models.checkpoint(1, 2).read() == b"theirs"
+
+
+def test_a_cycle_that_another_replica_closes_during_the_averaging_is_left_alone(tmp_path, recorded):
+    """Its diffs are deleted after the first one was read."""
+    scene = Scene(f"sqlite:///{tmp_path}/db", recorded(server_config__max_diffs=2)["data"])
+    assert scene.cycles.count_diff(scene.assign("second"), DIFF, now=2.0)
+    steps = scene.closer.close(scene.cycle.id)
+    next(steps)
+    scene.close_as_another_replica()
+
+    assert list(steps) == []
+    assert scene.models.checkpoint(1, 2).read() == b"theirs"
+    scene.database.close()
+
+
+def test_a_crash_in_the_closing_transaction_changes_nothing(scene):
+    """The cycle stays due; here the row of the next cycle violates a constraint."""
+    with scene.database.writing() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO cycles (process_id, number, ends_at, wanted, counted, closed_at)"
+                " VALUES (1, 2, 0, 1, 0, 1)"
+            )
+        )
+    with pytest.raises(IntegrityError) as error:
+        scene.close()
+
+    assert isinstance(error.value.orig, sqlite3.IntegrityError)
+    assert scene.checkpoints == [1]
+    assert scene.outbox.oldest_of_each_model() == []
+    assert scene.is_due
+
+
+def test_averaging_that_stops_between_two_diffs_changes_nothing(scene):
+    """A node that stops does not finish a long averaging; it starts again with the node."""
+    next(scene.closer.close(scene.cycle.id))
+
+    assert scene.checkpoints == [1]
+    assert scene.is_due
+
+
+def test_a_cycle_that_is_not_due_is_not_averaged(tmp_path, recorded):
+    """It has one of three diffs, and its time is not over."""
+    scene = Scene(f"sqlite:///{tmp_path}/db", recorded(server_config__cycle_length=2000)["data"])
+    scene.close()
+
+    assert scene.checkpoints == [1]
+    assert scene.cycles.cycle(scene.cycle.id) == scene.cycles.open_cycle(1)
+    scene.database.close()
+
+
+def test_more_diffs_than_wanted_are_refused(scene):
+    """The average contains exactly the diffs whose workers were told "success"."""
+    late = scene.assign("late")
+    with pytest.raises(CycleOver):
+        scene.cycles.count_diff(late, DIFF, now=2.0)
+
+    assert scene.cycles.cycle(scene.cycle.id).counted == 1
+    assert not scene.cycles.leases(Worker("late", 1), 1)[0].is_counted
+
+
+def test_a_model_of_several_parts_is_averaged(tmp_path, recorded):
+    """Model and diffs are stored in parts of 1 MB, and read one after the other."""
+    old, step = (np.random.default_rng(seed).normal(size=600_000).astype(np.float32) for seed in (1, 2))
+    upload = recorded(model=encode_state([old]).hex(), averaging_plan="", server_config__max_diffs=1)["data"]
+    scene = Scene(f"sqlite:///{tmp_path}/db", upload, encode_state([step]))
+    scene.close()
+    [new] = decode_state(scene.models.checkpoint(1, 2).read())
+    scene.database.close()
+
+    assert np.array_equal(new, (old - step.astype(np.float64)).astype(np.float32))

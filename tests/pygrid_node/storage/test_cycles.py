@@ -1,0 +1,286 @@
+"""What must hold on SQLite and on PostgreSQL, also when replicas act at the same moment."""
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import select
+
+from pygrid_node.averaging.closing import CycleCloser
+from pygrid_node.entities import Worker
+from pygrid_node.errors import AlreadyExists, CycleOver, InvalidRequest, ModelNotFound, WorkerNotFound
+from pygrid_node.settings import Settings
+from pygrid_node.storage.cycles import CycleStore, Outbox
+from pygrid_node.storage.database import Database
+from pygrid_node.storage.models import ModelStore
+from pygrid_node.storage.schema import workers
+from pygrid_node.uploads import read_upload
+from pygrid_wire import decode_state
+from tests.pygrid_node.helpers import wait_for
+
+pytestmark = pytest.mark.moto
+
+DATA = Path(__file__).parents[2] / "data" / "pygrid"
+DIFF = (DATA / "linear" / "diff-1.bin").read_bytes()
+
+
+@pytest.fixture
+def start(start_node, database_url, node_id):
+    """Start nodes on the database."""
+    return lambda: start_node(database_url=database_url, node_id=node_id)
+
+
+class Replica:
+    """The stores of one node process; other replicas use the same database."""
+
+    def __init__(self, url):
+        self.database = Database(url)
+        self.models, self.cycles = ModelStore(self.database), CycleStore(self.database)
+        self.outbox = Outbox(self.database)
+        self.closer = CycleCloser(self.models, self.cycles, clock=lambda: 1000.0)
+
+    def enter(self, name, cycle):
+        worker = Worker(name, cycle.model_id)
+        self.cycles.add_worker(worker)
+        self.assign(worker, cycle)
+        [assignment] = self.cycles.assignments(worker.id)
+        return assignment
+
+    def assign(self, worker, cycle, max_workers=None, now=0.0):
+        return self.cycles.assign(worker, cycle, "key", now=now, expires_at=now + 10, max_workers=max_workers)
+
+
+@pytest.fixture
+def replicas(database_url, node_id):
+    """Two replicas of one node."""
+    settings = Settings(node_id=node_id, database_url=database_url, master_node_url="h:1")
+    both = [Replica(settings.database) for _ in range(2)]
+    yield both
+    for replica in both:
+        replica.database.close()
+
+
+@pytest.fixture
+def full(replicas, recorded):
+    """A cycle with the one diff that it wants."""
+    first = replicas[0]
+    first.models.add(read_upload(recorded(server_config__max_diffs=1)["data"]), now=0.0)
+    cycle = first.cycles.open_cycle(1)
+    assert first.cycles.count_diff(first.enter("w", cycle), DIFF, now=1.0)
+    return first.cycles.cycle(cycle.id)
+
+
+def at_once(*calls):
+    """Start calls at the same moment; return each result, or the class of its error."""
+    together = threading.Barrier(len(calls))
+
+    def run(call):
+        together.wait()
+        try:
+            return call()
+        except (AlreadyExists, CycleOver) as error:
+            return type(error)
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(run, calls))
+
+
+@pytest.mark.parametrize("process", ["linear", "linear-noavg"])
+def test_a_recorded_process_ends_in_the_recorded_checkpoints(start, orchestrator, process):
+    """Two cycles, to 1e-6 of what PyGrid calculated; the checkpoints are there after a restart."""
+    expected = json.loads((DATA / process / "expected.json").read_text())
+    node = start()
+    node.frames((DATA / process / "upload.request.json").read_text())
+    for number, over in [(1, "http"), (2, "http"), (3, "http"), (4, "ws"), (5, "ws"), (6, "ws")]:
+        worker = node.worker(f"fixture-{process}", over)
+        diff = (DATA / process / f"diff-{number}.bin").read_bytes()
+        assert worker.report(diff) == {"status": "success"}
+    wait_for(lambda: len(orchestrator.calls) == 2)
+    node.close()
+    again = start()
+
+    for number in (1, 2, 3):
+        arrays = decode_state(again.checkpoint(f"fixture-{process}", number).content)
+        for array, want in zip(arrays, expected[f"checkpoint_{number}"], strict=True):
+            assert np.abs(array - np.array(want)).max() <= 1e-6
+    # A node that stops before it deletes an accepted message sends it again after the next start.
+    assert [(call["percent_complete"], call["cycle"]) for call in orchestrator.calls[:2]] == [
+        (50, 1),
+        (100, 2),
+    ]
+
+
+def test_reports_at_the_same_time_all_count(start, recorded):
+    """No report is lost, and the cycle is closed once."""
+    size = 8
+    node = start()
+    node.upload(recorded(server_config__max_diffs=size, server_config__max_workers=size, averaging_plan=""))
+    workers = [node.worker("fixture-linear") for _ in range(size)]
+    with ThreadPoolExecutor(size) as threads:
+        answers = list(threads.map(lambda worker: worker.report(DIFF), workers))
+    wait_for(lambda: node.checkpoint("fixture-linear", 2).ok)
+    before, after = (decode_state(node.checkpoint("fixture-linear", number).content) for number in (1, 2))
+
+    assert answers == [{"status": "success"}] * size
+    for old, new, step in zip(before, after, decode_state(DIFF), strict=True):
+        assert np.abs(old - step - new).max() <= 1e-6
+
+
+def test_progress_that_was_not_accepted_is_sent_after_a_restart(start, orchestrator, recorded):
+    """The outbox is in the database."""
+    node = start()
+    node.upload(recorded(server_config__max_diffs=1))
+    orchestrator.statuses = [503] * 10_000
+    node.worker("fixture-linear").report(DIFF)
+    wait_for(lambda: orchestrator.headers)
+    node.close()
+    orchestrator.statuses = []
+    start()
+    wait_for(lambda: orchestrator.calls)
+
+    assert orchestrator.calls == [{"percent_complete": 50, "model_id": "fixture-linear", "cycle": 1}]
+
+
+def test_one_of_two_replicas_closes_a_cycle(replicas, full):
+    """Both have averaged it; there is one checkpoint, one next cycle, one message."""
+    first, second = replicas
+    process = first.models.get(1)
+    closed = at_once(
+        lambda: first.cycles.close(full, process, b"first", 0.0),
+        lambda: second.cycles.close(full, process, b"second", 0.0),
+    )
+
+    assert sorted(closed) == [False, True]
+    assert second.models.checkpoint(1, 2).read() == (b"first" if closed[0] else b"second")
+    assert first.cycles.open_cycle(1).number == 2
+    [message] = second.outbox.oldest_of_each_model()
+    assert message.model_id == 1
+    first.outbox.delete(message)
+    assert second.outbox.oldest_of_each_model() == []
+
+
+def test_two_replicas_that_average_at_once_close_the_cycle_once(replicas, full):
+    """The second one finds the diffs deleted or the cycle closed, and stops."""
+    first = replicas[0]
+    outcomes = at_once(*(lambda each=each: list(each.closer.close(full.id)) for each in replicas))
+
+    assert [None] in outcomes
+    assert first.cycles.open_cycle(1).number == 2
+    assert not any(cycle.is_due(0.0) for cycle in first.cycles.all_open())
+
+
+def test_one_of_two_uploads_gets_a_name(replicas, recorded):
+    """The other one is refused and leaves nothing."""
+    upload = read_upload(recorded()["data"])
+    outcomes = at_once(*(lambda each=each: each.models.add(upload, 0.0) for each in replicas))
+
+    assert {str(outcome) for outcome in outcomes} == {str(None), str(AlreadyExists)}
+    assert replicas[0].models.find("fixture-linear").plans.keys() == {"training_plan"}
+
+
+def test_a_worker_that_asks_several_times_at_once_gets_one_assignment(replicas, recorded):
+    """One of its requests is accepted."""
+    first = replicas[0]
+    first.models.add(read_upload(recorded()["data"]), now=0.0)
+    cycle = first.cycles.open_cycle(1)
+    worker = Worker("w", 1)
+    first.cycles.add_worker(worker)
+    outcomes = at_once(*(lambda each=each: each.assign(worker, cycle) for each in replicas * 3))
+
+    assert sorted(outcomes, key=bool) == [None] * 5 + ["key"]
+    assert len(first.cycles.assignments(worker.id)) == 1
+
+
+def test_a_diff_that_is_reported_several_times_at_once_is_counted_once(replicas, recorded):
+    """And a cycle never counts more diffs than it wants."""
+    first = replicas[0]
+    first.models.add(read_upload(recorded(server_config__max_diffs=3)["data"]), now=0.0)
+    cycle = first.cycles.open_cycle(1)
+    assigned = [first.enter(f"w{number}", cycle) for number in range(4)]
+    again = at_once(
+        *(lambda each=each: each.cycles.count_diff(assigned[0], DIFF, 1.0) for each in replicas * 2)
+    )
+    rest = at_once(*(lambda each=each: first.cycles.count_diff(each, DIFF, 1.0) for each in assigned[1:]))
+
+    assert [cycle and cycle.counted for cycle in again].count(1) == 1
+    assert again.count(None) == 3
+    assert sorted(2 if each is CycleOver else each.is_due(0.0) for each in rest) == [False, True, 2]
+    assert len(list(first.cycles.diffs(first.cycles.cycle(cycle.id)))) == 3
+    assert first.cycles.cycle(cycle.id).is_due(0.0)
+
+
+def test_a_cycle_has_at_most_max_workers_when_many_ask_at_once(replicas, recorded):
+    """An expired assignment goes to one other worker; the report of the first one still counts."""
+    first = replicas[0]
+    first.models.add(read_upload(recorded()["data"]), now=0.0)
+    cycle = first.cycles.open_cycle(1)
+    crowd = [Worker(f"w{number}", 1) for number in range(16)]
+    for worker in crowd:
+        first.cycles.add_worker(worker)
+
+    def all_ask(now):
+        asking = zip(crowd, replicas * 8, strict=True)
+        return at_once(*(lambda pair=pair: pair[1].assign(pair[0], cycle, 2, now) for pair in asking))
+
+    early, soon, late = all_ask(now=0.0), all_ask(now=9.0), all_ask(now=11.0)
+    had = crowd[early.index("key")]
+
+    assert [outcome.count("key") for outcome in (early, soon, late)] == [2, 0, 2]
+    assert first.cycles.next_expiry(cycle, 11.0) == 21.0
+    assert first.cycles.count_diff(first.cycles.assignments(had.id)[0], DIFF, 12.0).counted == 1
+
+
+def test_a_diff_that_arrives_while_its_cycle_is_sealed_is_averaged_or_refused(replicas, recorded):
+    """The sealed cycle has exactly the diffs whose workers were told "success"."""
+    first, second = replicas
+    first.models.add(read_upload(recorded(server_config__max_diffs=50)["data"]), now=0.0)
+    cycle = first.cycles.open_cycle(1)
+    assigned = [first.enter(f"w{number}", cycle) for number in range(12)]
+    first.cycles.count_diff(assigned[0], DIFF, 1.0)
+    reports = [lambda each=each: first.cycles.count_diff(each, DIFF, 601.0) for each in assigned[1:]]
+    *outcomes, _ = at_once(*reports, lambda: second.cycles.seal(cycle.id, 601.0))
+    sealed = first.cycles.cycle(cycle.id)
+
+    assert sealed.wanted == sealed.counted == 12 - outcomes.count(CycleOver)
+    assert len(list(first.cycles.diffs(sealed))) == sealed.counted
+
+
+def test_a_reading_transaction_sees_one_state(replicas, full):
+    """It does not see what another replica writes meanwhile."""
+    first, second = replicas
+    with first.database.reading() as connection:
+        before = connection.execute(select(workers.c.id)).all()
+        second.cycles.add_worker(Worker("later", 1))
+        after = connection.execute(select(workers.c.id)).all()
+
+    assert before == after == [("w",)]
+    assert first.cycles.worker("later") == Worker("later", 1)
+
+
+def test_a_nul_is_not_part_of_a_name(replicas, recorded):
+    """PostgreSQL cannot store it: requests for such a name find nothing, uploads are refused."""
+    first = replicas[0]
+    for find in (first.cycles.worker, first.cycles.assignments):
+        with pytest.raises(WorkerNotFound):
+            find("w\0")
+    for name, version in (("fixture\0", None), ("fixture-linear", "0.1\0")):
+        with pytest.raises(ModelNotFound):
+            first.models.find(name, version)
+    with pytest.raises(InvalidRequest):
+        first.models.add(read_upload(recorded(client_config__name="a\0")["data"]), now=0.0)
+
+
+def test_a_model_is_read_once(replicas, recorded):
+    """It never changes. Without a version, the newest is read, also if another replica stored it."""
+    first, second = replicas
+    first.models.add(read_upload(recorded()["data"]), now=0.0)
+    known = first.models.find("fixture-linear", "0.1")
+    second.models.add(read_upload(recorded(client_config__version="0.2")["data"]), now=0.0)
+
+    assert first.models.find("fixture-linear", "0.1") is known
+    assert first.models.get(known.id) is known
+    assert first.models.find("fixture-linear").version == "0.2"
+    assert second.models.find("fixture-linear", "0.1") == known

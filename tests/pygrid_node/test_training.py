@@ -1,0 +1,295 @@
+"""Workers' messages: tokens, assignments with their leases, and reports."""
+
+import base64
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jose import jwt
+
+from pygrid_node.averaging.closing import CycleCloser
+from pygrid_node.errors import AuthenticationFailed, CycleOver
+from pygrid_node.storage.cycles import CycleStore
+from pygrid_node.storage.database import Database
+from pygrid_node.storage.models import ModelStore
+from pygrid_node.training import Training, check_token
+
+DIFF = base64.b64encode((Path(__file__).parents[1] / "data/pygrid/linear/diff-1.bin").read_bytes()).decode()
+SUCCESS = {"status": "success"}
+
+
+class Scene:
+    """The messages of a node, on a clock that is set by hand; a lease lasts 100 seconds."""
+
+    def __init__(self, url, upload):
+        self.now = 0.0
+        self.due = []
+        self.opened = []
+        self.database = Database(url)
+        self.cycles, models = CycleStore(self.database), ModelStore(self.database)
+        self.closer = CycleCloser(models, self.cycles, clock=lambda: self.now)
+        self.training = Training(
+            models,
+            self.cycles,
+            on_due=self.due.append,
+            on_opened=lambda: self.opened.append(self.now),
+            lease_time=100,
+            clock=lambda: self.now,
+        )
+        assert self.training.host(upload["data"]) == SUCCESS
+
+    def authenticated(self):
+        return self.training.authenticate({"model_name": "fixture-linear"})["worker_id"]
+
+    def request(self, worker_id):
+        speeds = {"ping": 1, "download": 1, "upload": 1}
+        message = {"worker_id": worker_id, "model": "fixture-linear", **speeds}
+        return self.training.request_cycle(message)
+
+    def ask(self, worker_id):
+        return self.request(worker_id).answer
+
+    def enter(self, worker_id=None):
+        """Assign a worker, by default a new one; return what proves its assignment."""
+        worker_id = worker_id or self.authenticated()
+        return {"worker_id": worker_id, "request_key": self.ask(worker_id)["request_key"]}
+
+    def report(self, proof, diff=DIFF):
+        return self.training.report({**proof, "diff": diff})
+
+    def close(self):
+        for cycle_id in self.due:
+            list(self.closer.close(cycle_id))
+
+
+@pytest.fixture
+def scene(tmp_path, recorded):
+    """Create scenes with changes to the recorded rules; see `Scene`."""
+    scenes = []
+
+    def start(**rules):
+        upload = recorded(**{f"server_config__{key}": value for key, value in rules.items()})
+        scenes.append(Scene(f"sqlite:///{tmp_path}/db", upload))
+        return scenes[-1]
+
+    yield start
+    for each in scenes:
+        each.database.close()
+
+
+def test_a_cycle_has_at_most_max_workers(scene):
+    """The next worker is told when the first lease expires."""
+    scene = scene(max_workers=3)
+    for scene.now in (0.0, 10.0, 20.0):
+        scene.enter()
+    rejection = scene.ask(scene.authenticated())
+
+    assert (rejection["status"], rejection["timeout"]) == ("rejected", 80)
+
+
+def test_the_assignment_of_a_worker_that_has_reported_does_not_expire(scene):
+    """Its diff is counted, so no other worker may take it over."""
+    scene = scene(max_workers=2, max_diffs=2)
+    scene.report(scene.enter())
+    scene.enter()
+    late = scene.authenticated()
+    waits = [scene.ask(late)["timeout"]]
+    scene.now = 100.0
+    given = scene.ask(late)["status"]
+    waits.append(scene.ask(scene.authenticated())["timeout"])
+
+    assert (waits, given) == ([100, 100], "accepted")
+
+
+def test_an_expired_assignment_goes_to_another_worker_and_the_first_may_still_report(scene):
+    """As long as the cycle wants diffs; no valid diff is wasted."""
+    scene = scene(max_workers=2, max_diffs=2)
+    slow, gone = scene.enter(), scene.enter()
+    scene.now = 100.0
+    other = scene.enter()
+
+    assert [scene.report(proof) for proof in (slow, other)] == [SUCCESS] * 2
+    assert scene.due == [1]
+    with pytest.raises(CycleOver):
+        scene.report(gone)
+
+
+def test_a_worker_that_returns_gets_its_expired_assignment_back(scene):
+    """With the same key, so that neither of its reports is refused; they count once."""
+    scene = scene(max_workers=1)
+    worker_id = scene.authenticated()
+    before = scene.enter(worker_id)
+    scene.now = 99.0
+    assert scene.ask(worker_id)["timeout"] == 501
+    scene.now = 100.0
+    again = scene.enter(worker_id)
+
+    assert again == before
+    assert scene.ask(scene.authenticated())["timeout"] == 100
+    assert scene.report(before) == scene.report(again) == SUCCESS
+    assert scene.cycles.cycle(1).counted == 1
+
+
+def test_without_max_workers_every_worker_is_assigned(scene):
+    """Even more than the cycle will count."""
+    scene = scene(max_workers=None, max_diffs=1)
+    proofs = [scene.enter() for _ in range(20)]
+
+    assert scene.report(proofs[7]) == SUCCESS
+    assert scene.request(scene.authenticated()).averaging == 1
+
+
+def test_a_worker_rests_after_a_cycle_that_counted_its_diff(scene):
+    """For `do_not_reuse_workers_until_cycle` cycles; a worker without a counted diff does not rest."""
+    scene = scene(max_diffs=1, num_cycles=4, do_not_reuse_workers_until_cycle=2)
+    trained, idle = scene.authenticated(), scene.authenticated()
+    proof = scene.enter(trained)
+    scene.enter(idle)
+    scene.report(proof)
+    scene.close()
+
+    second = {"trained": scene.ask(trained), "idle": scene.ask(idle)}
+    assert (second["trained"]["status"], second["idle"]["status"]) == ("rejected", "accepted")
+    assert second["trained"]["timeout"] == 600
+    scene.report({"worker_id": idle, "request_key": second["idle"]["request_key"]})
+    scene.close()
+    assert scene.ask(trained)["status"] == "accepted"
+
+
+@pytest.mark.parametrize("selection", ["random", "iterate", None])
+def test_workers_are_assigned_in_the_order_of_their_requests(scene, selection):
+    """For every `pool_selection`: there is no pool to choose from."""
+    scene = scene(pool_selection=selection, max_workers=3)
+    answers = [scene.ask(scene.authenticated())["status"] for _ in range(5)]
+
+    assert answers == ["accepted"] * 3 + ["rejected"] * 2
+
+
+def test_a_repeated_report_is_always_a_success(scene):
+    """Its first answer may have been lost, even if the cycle is closed; a late report stays an error."""
+    scene = scene(max_diffs=1)
+    counted, late = scene.enter(), scene.enter()
+    answers = [scene.report(counted), scene.report(counted)]
+    scene.close()
+    answers.append(scene.report(counted))
+    for _ in range(2):
+        with pytest.raises(CycleOver):
+            scene.report(late)
+
+    assert answers == [SUCCESS] * 3
+    assert scene.cycles.cycle(2).counted == 0
+
+
+def test_the_report_that_was_missing_makes_a_late_cycle_due(scene):
+    """`on_opened` is called at the upload, so that the timer of the first cycle is set."""
+    scene = scene(max_diffs=5, min_diffs=2)
+    proofs = [scene.enter() for _ in range(2)]
+    scene.report(proofs[0])
+    scene.now = 600.0
+    assert scene.due == []
+    scene.report(proofs[1])
+
+    assert (scene.due, scene.opened) == ([1], [0.0])
+    scene.close()
+    assert scene.cycles.open_cycle(1).number == 2
+
+
+def test_a_request_for_a_due_cycle_has_it_averaged(scene):
+    """The replica that received the last report may have died since."""
+    scene = scene(max_diffs=5)
+    scene.report(scene.enter())
+    scene.now = 600.0
+    reply = scene.request(scene.authenticated())
+
+    assert (reply.answer["timeout"], reply.averaging) == (1, 1)
+    assert scene.due == [1]
+    scene.close()
+    assert scene.enter()
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """A private key and its public key, as PEM."""
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return (
+        private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ).decode(),
+        private.public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        .decode(),
+    )
+
+
+def test_a_token_signed_with_the_private_key_is_accepted(pair):
+    """The upload holds the public key; with a secret beside it, a token of either kind is accepted."""
+    private, public = pair
+    by_key = jwt.encode({"sub": "phone-1", "aud": "any"}, private, algorithm="RS256")
+    by_secret = jwt.encode({}, "s3cret", algorithm="HS256")
+
+    check_token({"pub_key": public}, by_key)
+    for token in (by_key, by_secret):
+        check_token({"secret": "s3cret", "pub_key": public}, token)
+
+
+@pytest.mark.parametrize("algorithm", ["RS512", "HS256"])
+def test_a_public_key_verifies_tokens_of_one_algorithm_only(pair, algorithm):
+    """With HS256, the public key would serve as a secret that everybody knows."""
+    private, public = pair
+    token = jwt.encode({}, private if algorithm == "RS512" else "s3cret", algorithm=algorithm)
+    with pytest.raises(AuthenticationFailed, match="The 'auth_token' you sent is invalid"):
+        check_token({"pub_key": public}, token)
+
+
+@pytest.mark.parametrize("key", ["no key", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"])
+def test_a_malformed_key_accepts_no_token(pair, key):
+    """The answer is that of a wrong token: the fault is the uploader's."""
+    token = jwt.encode({}, pair[0], algorithm="RS256")
+    with pytest.raises(AuthenticationFailed, match="invalid"):
+        check_token({"pub_key": key}, token)
+
+
+@pytest.mark.moto
+def test_speeds_are_required_only_if_the_upload_has_a_minimum(node, recorded):
+    """A minimum of 0 counts; without any, no speed test is required."""
+    changes = {f"server_config__minimum_{way}_speed": None for way in ("upload", "download")}
+    node.upload(recorded(**changes))
+    worker = node.worker("fixture-linear", ping=None)
+
+    assert worker.authenticated["requires_speed_test"] is False
+    assert worker.accepted["status"] == "accepted"
+
+
+SECRET = "s3cret"
+
+
+def token(key=SECRET, **claims):
+    return jwt.encode({"sub": "phone-1", **claims}, key, algorithm="HS256")
+
+
+@pytest.mark.moto
+@pytest.mark.parametrize(
+    ("auth_token", "ok"),
+    [(token(), True), (token("other"), False), (token(exp=1), False), ("junk", False), (7, False)],
+)
+def test_a_model_may_require_a_token(node, recorded, auth_token, ok):
+    """Signed with the secret of the upload, and not expired."""
+    node.upload(recorded(server_config__authentication={"secret": SECRET}))
+    answer = node.ask("authenticate", {"model_name": "fixture-linear", "auth_token": auth_token})
+
+    assert answer.get("status") == ("success" if ok else None)
+    assert answer.get("error") == (None if ok else "The 'auth_token' you sent is invalid.")
+
+
+@pytest.mark.moto
+def test_a_worker_of_an_open_model_gets_no_assignment_in_one_with_tokens(node, recorded):
+    """A worker id is valid for all open models; a model with tokens needs its own."""
+    node.upload(recorded())
+    node.upload(recorded(client_config__name="open"))
+    node.upload(recorded(client_config__name="closed", server_config__authentication={"secret": SECRET}))
+    worker = node.worker("fixture-linear")
+    answers = [node.ask("cycle-request", worker.request | {"model": name}) for name in ("open", "closed")]
+
+    assert answers[0]["status"] == "accepted"
+    assert answers[1] == {"status": "rejected", "error": "Worker ID not found!"}

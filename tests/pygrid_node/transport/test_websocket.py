@@ -1,0 +1,94 @@
+"""WebSocket: pings, order, limits, and clients that disconnect."""
+
+import json
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+pytestmark = pytest.mark.moto
+
+MISC = json.loads((Path(__file__).parents[2] / "data" / "pygrid" / "misc.json").read_text())
+
+
+@pytest.mark.parametrize("entry", MISC["ws"], ids=lambda entry: entry["sent"]["type"])
+def test_pings_are_answered_as_recorded(node, entry):
+    """Clients keep their connection alive with pings, and read the node's id."""
+    assert node.frames(entry["sent"]) == [entry["received"]]
+
+
+def test_a_fragmented_message_above_the_limit_closes_its_connection(start_node):
+    """With code 1009; each of its frames is short enough."""
+    node = start_node(max_message_bytes=1000)
+
+    async def send():
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"ws://{node.address}/") as socket:
+            # The first frame of a text, and two continuations.
+            for head in (b"\x01", b"\x00", b"\x00"):
+                frame = head + b"\xfe" + (600).to_bytes(2) + bytes(4) + b"x" * 600
+                socket._response.connection.transport.write(frame)
+            return (await socket.receive()).data
+
+    assert node.run(send()) == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+    assert node.frames({"type": "socket-ping"}) == [{"alive": "True"}]
+
+
+def test_a_message_is_answered_in_order_on_one_connection(node):
+    """A client matches answers to messages by their order alone."""
+    kinds = ["socket-ping", "nope", "get-id", "socket-ping"]
+    answers = node.frames(*({"type": kind} for kind in kinds), "[]", "[" * 100_000)
+
+    assert [next(iter(answer)) for answer in answers[:4]] == ["alive", "error", "id", "alive"]
+    assert answers[4] == {"error": "A JSON object is expected"}
+    assert "error" in answers[5]
+
+
+def test_a_client_may_disconnect_before_its_answer(node):
+    """The answer is dropped."""
+
+    async def leave():
+        async with aiohttp.ClientSession() as session:
+            for _ in range(20):
+                socket = await session.ws_connect(f"ws://{node.address}/")
+                await socket.send_str('{"type": "model-centric/authenticate", "data": {}}')
+                socket.get_extra_info("socket").shutdown(2)
+                await socket.close()
+
+    node.run(leave())
+
+    assert node.frames({"type": "socket-ping"}) == [{"alive": "True"}]
+
+
+@pytest.mark.parametrize("declared", [1001, 2**40])
+def test_a_frame_above_the_limit_closes_its_connection_before_it_is_read(start_node, declared):
+    """With code 1009, as soon as its header has arrived; the node serves other clients."""
+    node = start_node(max_message_bytes=1000)
+
+    async def send():
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"ws://{node.address}/") as socket:
+            await socket.send_str("x" * 1000)
+            longest = await socket.receive_json()
+            socket._response.connection.transport.write(b"\x81\xff" + declared.to_bytes(8) + bytes(4))
+            return longest, (await socket.receive()).data
+
+    longest, code = node.run(send())
+
+    assert "Expecting value" in longest["error"]
+    assert code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+    assert node.frames({"type": "socket-ping"}) == [{"alive": "True"}]
+
+
+def test_messages_of_all_sizes_are_answered_in_order(node):
+    """On one connection, sent before the first answer is read."""
+    kinds = [size * "k" for size in (1, 200, 70_000, 2**20, 2**21 + 1)]
+
+    async def ask():
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"ws://{node.address}/", max_msg_size=0) as socket,
+        ):
+            for kind in kinds:
+                await socket.send_json({"type": kind})
+            return [(await socket.receive_json(timeout=20))["error"] for _ in kinds]
+
+    assert node.run(ask()) == [repr(kind) for kind in kinds]

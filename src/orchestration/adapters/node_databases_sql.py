@@ -115,12 +115,16 @@ def open_database(names: DatabaseNames) -> str:
 
 
 def close_database(names: DatabaseNames) -> str:
-    """Refuse logins of the role and connections to the database; does nothing if they don't exist."""
+    """Refuse logins of the role and connections to the database; does nothing if they don't exist.
+
+    PostgreSQL marks a database with the connection limit -2 while it is dropped, and after a drop that was
+    interrupted. It then accepts no connections, and an attempt to alter it is a fatal error.
+    """
     return _locked(f"""
   IF EXISTS (SELECT FROM pg_roles WHERE rolname = '{names.role}') THEN
     ALTER ROLE "{names.role}" NOLOGIN;
   END IF;
-  IF EXISTS (SELECT FROM pg_database WHERE datname = '{names.database}') THEN
+  IF EXISTS (SELECT FROM pg_database WHERE datname = '{names.database}' AND datconnlimit <> -2) THEN
     ALTER DATABASE "{names.database}" ALLOW_CONNECTIONS false;
   END IF;""")  # noqa: S608 - checked names
 

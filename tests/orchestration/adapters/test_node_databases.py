@@ -393,6 +393,14 @@ class TestDiscard:
         cluster.discard(login.node)
         cluster.discard(fresh())
 
+    def test_discard_completes_a_drop_that_was_interrupted(self, server, cluster, admitted, fresh):
+        """PostgreSQL then marks the database as invalid, and it can only be dropped."""
+        login = admitted(fresh())
+        server.ask("UPDATE pg_database SET datconnlimit = -2 WHERE datname = %s", login.database)
+        cluster.discard(login.node)
+
+        assert server.ask("SELECT 1 FROM pg_database WHERE datname = %s", login.database) == []
+
     def test_interrupted_discard_is_completed_by_the_next(self, server, cluster, admitted, fresh):
         """After any statement."""
         for survived in range(4):

@@ -18,7 +18,9 @@ _log = structlog.get_logger()
 
 _FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
 # Answers that refuse a model for good.
-_REFUSALS = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
+_REFUSALS = frozenset(
+    {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}
+)
 _UPLOAD_TIMEOUT = 5.0  # seconds; an uploader waits up to a minute for its answer
 # Anybody may upload, and each upload is a request to the orchestrator.
 _UPLOADS_AT_ONCE = 8

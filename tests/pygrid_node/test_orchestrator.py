@@ -199,7 +199,7 @@ def test_an_upload_needs_the_permission_of_the_orchestrator(node, orchestrator, 
 @pytest.mark.moto
 @pytest.mark.parametrize(
     ("status", "sentence"),
-    [(404, NOT_ALLOWED), (403, NOT_ALLOWED), (400, NOT_ALLOWED)]
+    [(status, NOT_ALLOWED) for status in (400, 403, 404, 409)]
     + [(status, UNREACHABLE) for status in (302, 401, 408, 429, 500, 502, 503)],
 )
 def test_an_upload_that_is_not_allowed_leaves_nothing(node, orchestrator, recorded, status, sentence):

@@ -127,7 +127,7 @@ def record_progress() -> ResponseReturnValue:
 def check_upload() -> ResponseReturnValue:
     """Answer whether the calling node may host a model. A node asks before it keeps an upload."""
     body = parsed(request, UploadPayload)
-    services().progress.hosted(body.model_id, body.version, node=g.node)
+    services().progress.check_upload(body.model_id, body.version, node=g.node)
     return jsonify(status=f"Model {body.model_id} may be uploaded to this node.")
 
 

@@ -95,7 +95,7 @@ class Resync:
                 address, model, self.secrets.credential(node), beyond=model.totals.cycle + 1
             )
             progress = lost_progress(model, checkpoint)
-            if progress is not None and self.progress.record(model_id, progress, node=node):
+            if progress is not None and self.progress.record(model.name_on_node, progress, node=node):
                 log.warning("model.resynced", model_id=model_id, cycle=progress.cycle)
         except (Upstream, Overtaken) as error:
             log.warning("model.not_resynced", model_id=model_id, error=str(error))

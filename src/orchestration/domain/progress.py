@@ -10,7 +10,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt
 from orchestration.domain.credentials import hash_of
 from orchestration.domain.cycle import COMPLETE, Progress, closes
 from orchestration.domain.entities import Model
-from orchestration.domain.errors import AccessDenied, NotFound, Overtaken, Unauthenticated
+from orchestration.domain.errors import AccessDenied, Conflict, NotFound, Overtaken, Unauthenticated
 from orchestration.domain.node import Node, NodeStatus, node_id_of
 from orchestration.domain.ports import Clock, Models, Nodes
 
@@ -42,13 +42,25 @@ class ProgressService:
         return node
 
     def hosted(self, model_id: str, version: str | None, *, node: Node) -> Model:
-        """Return a model of a node's dataset. Raises NotFound, AccessDenied."""
+        """Return a model of a node's dataset by the name under which the node hosts it.
+
+        Any other spelling of the id is not found. A model is looked up by its id in lower case too, so
+        otherwise a model that was uploaded under another spelling could report the progress of this one.
+        `version` None matches any version. Raises NotFound, AccessDenied.
+        """
         model = self.models.get(model_id)
+        if model_id != model.name_on_node:
+            raise NotFound(f"There is no model {model_id!r}.")
         if node_id_of(model.dataset_id) != node.node_id:
             raise AccessDenied("This model is on another node.")
         if version not in (None, model.version):
             raise NotFound(f"Model {model_id!r} has no such version.")
         return model
+
+    def check_upload(self, model_id: str, version: str, *, node: Node) -> None:
+        """Raise Conflict unless `/create` has accepted the model and it trains; NotFound, AccessDenied."""
+        if not self.hosted(model_id, version, node=node).is_training:
+            raise Conflict(f"Model {model_id!r} does not train. Call /create before the upload.")
 
     @retry(retry=retry_if_exception_type(Overtaken), stop=stop_after_attempt(5), reraise=True)
     def record(self, model_id: str, progress: Progress, *, node: Node) -> bool:

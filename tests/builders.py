@@ -1,4 +1,4 @@
-"""Short ways to entities, and to items as the marketplace and artificienlib write them."""
+"""Builders of entities, and of items as the marketplace and artificienlib write them."""
 
 from dataclasses import asdict
 from typing import Any
@@ -10,10 +10,10 @@ from orchestration.domain.entities import Caller, Dataset, Model, User
 from orchestration.domain.node import Node, node_id_of
 
 NOON = 1_700_000_000.0
-"""When every test begins, in seconds since the epoch."""
+"""The time at which every test starts, in seconds since the epoch."""
 
 DATASET = "Heart Rate ü"
-"""A dataset's id is free text."""
+"""The id of a dataset, which is free text."""
 MODEL = "net-1-ada"
 SCIENTIST = Caller("ada")
 DEVELOPER = Caller("devi")
@@ -22,7 +22,7 @@ LEGACY_KEY = "0123456789-sign-up-key"
 
 
 def a_model(**changes: Any) -> Model:
-    """A model that /create has accepted and that trains."""
+    """Return a model that `/create` has accepted and that trains."""
     usual: dict[str, Any] = {
         "model_id": MODEL,
         "owner": SCIENTIST.username,
@@ -38,12 +38,12 @@ def a_model(**changes: Any) -> Model:
 
 
 def a_submission(**changes: Any) -> Model:
-    """A model as artificienlib leaves it, before /create."""
+    """Return a model as artificienlib submits it, before `/create`."""
     return a_model(**{"features": (), "labels": ()} | changes)
 
 
 def a_dataset(**changes: Any) -> Dataset:
-    """A dataset whose app has called once."""
+    """Return a dataset whose app has called once."""
     usual: dict[str, Any] = {
         "dataset_id": DATASET,
         "owner": DEVELOPER.username,
@@ -53,7 +53,7 @@ def a_dataset(**changes: Any) -> Dataset:
 
 
 def a_user(**changes: Any) -> User:
-    """The data scientist, who has bought the dataset."""
+    """Return the data scientist, who has bought the dataset."""
     usual: dict[str, Any] = {
         "user_id": "ada@example.org",
         "username": SCIENTIST.username,
@@ -63,7 +63,7 @@ def a_user(**changes: Any) -> User:
 
 
 def a_developer(**changes: Any) -> User:
-    """The app developer, whose shipped app carries the key of the sign-up."""
+    """Return the app developer, whose shipped app contains the sign-up key."""
     usual: dict[str, Any] = {
         "user_id": "devi@example.org",
         "username": DEVELOPER.username,
@@ -74,18 +74,18 @@ def a_developer(**changes: Any) -> User:
 
 
 def a_node(dataset_id: str = DATASET, **changes: Any) -> Node:
-    """The record of a dataset's node."""
+    """Return the record of a dataset's node."""
     return Node(node_id_of(dataset_id), dataset_id, **changes)
 
 
 def some_totals(**changes: Any) -> Totals:
-    """Counters of a running cycle."""
+    """Return the totals of a running cycle."""
     usual: dict[str, Any] = {"cycle": 0, "devices": 0, "loss_sum": 0.0, "acc_sum": 0.0, "acc_devices": 0}
     return Totals(**usual | changes)
 
 
 def a_closed_cycle(**changes: Any) -> ClosedCycle:
-    """One entry of a model's history."""
+    """Return one entry of a model's history."""
     usual: dict[str, Any] = {
         "cycle": 1,
         "percent_complete": 10,
@@ -98,7 +98,7 @@ def a_closed_cycle(**changes: Any) -> ClosedCycle:
 
 
 def a_sealed_cycle(**changes: Any) -> SealedCycle:
-    """A cycle that is closed but not yet in the history."""
+    """Return a cycle that is closed but not yet in the history."""
     usual: dict[str, Any] = {
         "cycle": 1,
         "percent_complete": 10,
@@ -109,7 +109,7 @@ def a_sealed_cycle(**changes: Any) -> SealedCycle:
 
 
 def model_item(model: Model | None = None, **changes: Any) -> dict[str, Any]:
-    """The item of a model, with what artificienlib writes and what `/create` adds."""
+    """Return the item of a model, with the attributes of artificienlib and of `/create`."""
     model = model or a_model()
     item: dict[str, Any] = {
         "model_id": model.model_id,
@@ -156,19 +156,19 @@ def _sealed(name: str) -> str:
 
 
 def node_item(node: Node) -> dict[str, Any]:
-    """The record of a node, with every field."""
+    """Return the item of a node, with every field."""
     return _written({ATTRIBUTES.get(name, name): value for name, value in asdict(node).items()})
 
 
 def submitted_item(**changes: Any) -> dict[str, Any]:
-    """What artificienlib writes before it calls /create: no features, no labels."""
+    """Return the item that artificienlib writes before `/create`: no features, no labels."""
     item = model_item(a_submission())
     del item["features"], item["labels"]
     return _written(item | changes)
 
 
 def dataset_item(dataset: Dataset | None = None, **changes: Any) -> dict[str, Any]:
-    """The item of a dataset, as the marketplace writes it."""
+    """Return the item of a dataset, as the marketplace writes it."""
     dataset = dataset or a_dataset()
     item: dict[str, Any] = {
         "dataset_id": dataset.dataset_id,
@@ -184,7 +184,7 @@ def dataset_item(dataset: Dataset | None = None, **changes: Any) -> dict[str, An
 
 
 def user_item(user: User | None = None, **changes: Any) -> dict[str, Any]:
-    """The row of a user, as a sign-up writes it."""
+    """Return the item of a user, as a sign-up writes it."""
     user = user or a_user()
     item: dict[str, Any] = {
         "user_id": user.user_id,

@@ -1,4 +1,4 @@
-"""A world whose stacks are our real adapter on the fake CloudFormation and ECS; time and fate are in hand."""
+"""A world with the real stack adapter on the fake CloudFormation and ECS; tests control time and faults."""
 
 import random
 from collections import deque
@@ -29,7 +29,7 @@ PREFIX = "artificien-node"
 
 @dataclass
 class Cloud(World):
-    """As `World`; what befalls the next stacks stands in `fates`, what befalls all others is `fate`."""
+    """As `World`, with CloudFormation and ECS. The next stacks have `fates`, all others have `fate`."""
 
     fates: deque[Fate] = field(default_factory=deque)
     fate: Fate = field(default_factory=Fate)
@@ -53,16 +53,16 @@ class Cloud(World):
 
     @property
     def operator(self) -> Operator:
-        """Somebody with the console."""
+        """An operator who uses the AWS console."""
         return Operator(self.cloudformation)
 
     @property
     def census(self) -> Census:
-        """What truly stands."""
+        """The stacks and resources that exist."""
         return Census(self.cloudformation.account)
 
     def through(self, wire: Wire) -> "Cloud":
-        """As `World.through`; calls to CloudFormation and ECS are noted one by one, too."""
+        """As `World.through`; calls to CloudFormation and ECS pass the wire, too."""
         seen: Any = super().through(wire)
         clients = (tapped(self.cloudformation, "cloudformation", wire), tapped(self.ecs, "ecs", wire))
         seen.stacks = node_stacks(*clients, self.clock, self.sleep)
@@ -72,7 +72,7 @@ class Cloud(World):
 def node_stacks(
     cloudformation: Any, ecs: Any, clock: Clock, sleep: Callable[[float], None] = lambda _seconds: None
 ) -> CloudFormationNodeStacks:
-    """Our adapter, wired as in production; by default nothing sleeps."""
+    """Return the stack adapter, wired as in production; by default it does not sleep."""
     return CloudFormationNodeStacks(
         cloudformation,
         EcsTasks(ecs),
@@ -85,7 +85,7 @@ def node_stacks(
 
 
 def a_cloud(*fates: Fate, dataset_ids: tuple[str, ...] = (DATASET,), **more: Any) -> Cloud:
-    """A marketplace with bought datasets and a submitted model each; the first stacks have these fates."""
+    """Return a marketplace with bought datasets and a submitted model; the first stacks have these fates."""
     cloud = Cloud(fates=deque(fates), **more)
     cloud.put(a_user(purchased=frozenset(dataset_ids)))
     cloud.put(a_developer())

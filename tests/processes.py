@@ -1,4 +1,4 @@
-"""The service's processes on a fake world: wired as in production, each perhaps behind a wire of its own."""
+"""The service's processes on a fake world, wired as in production. A world may be seen through a wire."""
 
 import sys
 from dataclasses import dataclass, replace
@@ -41,7 +41,7 @@ LINKS = DownloadLinks(PUBLIC_URL, "s" * 32)
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The settings that the processes of a deployment share; by default those of most tests."""
+    """The settings that the processes of a deployment share; the defaults are those of most tests."""
 
     rules: Rules = RULES
     quota: Quota = QUOTA
@@ -53,12 +53,12 @@ USUAL = Terms()
 
 
 def a_publication(world: World) -> Publication:
-    """What shows the marketplace where a node is."""
+    """Return the part that publishes addresses of nodes."""
     return Publication(world.nodes, world.datasets, world.models)
 
 
 def a_lifecycle(world: World, terms: Terms = USUAL) -> Lifecycle:
-    """What takes a node from one phase to the next."""
+    """Return the part that takes steps of a node."""
     records = Records(world.nodes, world.audit)
     return Lifecycle(
         records=records,
@@ -81,7 +81,7 @@ def a_lifecycle(world: World, terms: Terms = USUAL) -> Lifecycle:
 
 
 def a_node_service(world: World, terms: Terms = USUAL) -> NodeService:
-    """What a web worker has for /create and /delete."""
+    """Return the use cases of `/create` and `/delete`."""
     return NodeService(
         models=world.models,
         datasets=world.datasets,
@@ -95,7 +95,7 @@ def a_node_service(world: World, terms: Terms = USUAL) -> NodeService:
 
 
 def a_device_service(world: World, **rules: Any) -> DeviceService:
-    """What a web worker has for devices."""
+    """Return the use cases of devices."""
     usual = ReportRules(bound=sys.float_info.max, late=LATE, device_seen_within=DAY, key_required=False)
     return DeviceService(
         datasets=world.datasets,
@@ -109,22 +109,22 @@ def a_device_service(world: World, **rules: Any) -> DeviceService:
 
 
 def a_model_service(world: World) -> ModelService:
-    """What a web worker has for owners of models."""
+    """Return the use cases of models."""
     return ModelService(models=world.models, links=LINKS, presign=world.bucket.fresh_url, clock=world.clock)
 
 
 def a_progress_service(world: World) -> ProgressService:
-    """What a web worker has for reports of nodes."""
+    """Return the part that records progress reported by nodes."""
     return ProgressService(world.models, world.nodes, world.clock)
 
 
 def an_account_service(world: World) -> AccountService:
-    """What a web worker has for keys and purchases."""
+    """Return the use cases of API keys and purchases."""
     return AccountService(world.users, world.keys, world.clock, overlap=OVERLAP)
 
 
 def a_retrieval(world: World) -> Retrieval:
-    """What retrieves trained models."""
+    """Return the part that retrieves trained models."""
     return Retrieval(
         models=world.models,
         server=world.server,
@@ -137,7 +137,7 @@ def a_retrieval(world: World) -> Retrieval:
 
 
 def a_reconciler(world: World, terms: Terms = USUAL) -> Reconciler:
-    """The reconciler's process."""
+    """Return the reconciler."""
     lifecycle = a_lifecycle(world, terms)
     return Reconciler(
         nodes=world.nodes,
@@ -170,7 +170,7 @@ def a_reconciler(world: World, terms: Terms = USUAL) -> Reconciler:
 
 
 def reconcile(world: World, passes: int = 20) -> World:
-    """Let the reconciler pass long enough for anything to come to rest."""
+    """Run passes of the reconciler; by default enough for every node to reach its desired state."""
     reconciler = a_reconciler(world)
     for _ in range(passes):
         reconciler.run_pass()
@@ -179,12 +179,12 @@ def reconcile(world: World, passes: int = 20) -> World:
 
 
 def attend(world: World) -> None:
-    """Let the reconciler take one step for every node that was requested."""
+    """Let the reconciler take one step for every node that is marked for attention."""
     a_reconciler(world).attend()
 
 
 def request_node(service: NodeService, **changes: Any) -> NodeAnswer:
-    """Request a node as artificienlib does by /create."""
+    """Request a node as artificienlib does with `/create`."""
     usual = {
         "dataset_id": DATASET,
         "model_id": MODEL,

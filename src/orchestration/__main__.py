@@ -1,4 +1,4 @@
-"""`python -m orchestration`: the `artificien` command where the package is not installed, as in the image."""
+"""Runs the `artificien` command as `python -m orchestration`, where the package is not installed."""
 
 from orchestration.cli import main
 

@@ -1,4 +1,4 @@
-"""How this service calls AWS: one configuration of botocore, one translation of its errors."""
+"""Configuration of botocore, and translation of its errors."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ CONFIG = Config(
     max_pool_connections=32,
     retries={"mode": "standard", "total_max_attempts": 4},
 )
-"""Times in seconds. No request may hang on AWS; botocore retries with exponential backoff and jitter."""
+"""Times in seconds; no request waits long for AWS. botocore retries with exponential backoff and jitter."""
 
 CONFIG_ONE_ATTEMPT = CONFIG.merge(Config(retries={"mode": "standard", "total_max_attempts": 1}))
 """For calls that the reconciler repeats anyway: a retry would sleep inside its pass."""

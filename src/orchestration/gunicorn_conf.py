@@ -9,16 +9,16 @@ threads = int(os.environ.get("WEB_THREADS", "16"))
 timeout = 60
 graceful_timeout = 20
 
-# Longer than the load balancer's idle time-out of 60 s: whoever closes last never cuts off a request.
+# Longer than the load balancer's idle time-out of 60 s, so that the load balancer closes connections first.
 keepalive = 75
 
 # The pod's header is called `api_key`, and gunicorn drops names with an underscore. `forwarder_headers` lets
-# one name through, but from trusted peers only, and phones call from anywhere. All that a trusted peer could
-# claim beyond that, that its connection was https, is switched off with the third line.
+# one name through, but from trusted peers only, and devices call from any address. The third line disables
+# the only other claim of a trusted peer, that its connection was https.
 forwarder_headers = "API_KEY"
 forwarded_allow_ips = "*"
 secure_scheme_headers: dict[str, str] = {}
 
 accesslog = os.environ.get("ACCESS_LOG") or None
 errorlog = "-"
-control_socket_disable = True  # it would be a file in the home of a user that has none
+control_socket_disable = True  # the socket is a file in the home directory, which the image's user lacks

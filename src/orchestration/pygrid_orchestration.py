@@ -1,4 +1,4 @@
-"""The composition root: builds and wires everything, does nothing else."""
+"""The composition root: builds and connects all parts of both processes."""
 
 import time
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ DAY = 86_400
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """Return the service. Without settings, they are read from the environment."""
+    """Return the Flask app of the service. By default, the settings are read from the environment."""
     settings = settings or Settings.from_environment()
     configure_logs(settings.log_level)
     app = Flask("orchestration", static_folder=None)
@@ -78,7 +78,7 @@ def create_reconciler(settings: Settings) -> Reconciler:
 
 @dataclass(frozen=True)
 class Parts:
-    """Each part once, made when it is first needed."""
+    """Each part of a process, created when it is first needed."""
 
     settings: Settings
 
@@ -221,7 +221,7 @@ class Parts:
     def records(self) -> Records:
         return Records(self.nodes, self.audit)
 
-    # Both
+    # Both processes
 
     @cached_property
     def budget(self) -> Budget:

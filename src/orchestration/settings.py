@@ -72,7 +72,7 @@ class Settings(StackSettings):
     node_attempts: PositiveInt = 3
     """After how many failed launches requests for the node are answered with `error`."""
     node_cool_down: Annotated[float, Field(ge=0)] = 600
-    """For how long they are, before a request launches the node again."""
+    """For how long requests are answered with `error`, before a request launches the node again."""
     nodes_per_buyer: PositiveInt = 10
     """How many nodes may run for one data scientist; limits what a stolen token can cost."""
     nodes_in_all: PositiveInt = 500

@@ -1,4 +1,4 @@
-"""What gunicorn runs: `orchestration.wsgi:app`."""
+"""Entry point of gunicorn: `orchestration.wsgi:app`."""
 
 from orchestration.pygrid_orchestration import create_app
 

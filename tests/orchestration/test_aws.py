@@ -44,7 +44,7 @@ def test_botocore_errors_become_upstream(error, message):
     ],
 )
 def test_message_with_an_action_says_why_it_failed(error, message):
-    """It repeats AWS's message, but not a response that is no XML or JSON."""
+    """The message repeats that of AWS, but not a response that is neither XML nor JSON."""
     with pytest.raises(Upstream) as caught, upstream_errors("ECS", "list tasks"):
         raise error
 
@@ -79,8 +79,8 @@ def test_other_errors_are_not_translated():
         (an_error("Throttling", Message="does not exist"), False),
     ],
 )
-def test_absent_stack_is_told_by_code_and_message(error, is_absent):
-    """CloudFormation has no error code for it."""
+def test_absent_stack_is_recognized_by_code_and_message(error, is_absent):
+    """CloudFormation has no error code for an absent stack."""
     assert is_absent_stack(error) is is_absent
 
 
@@ -92,7 +92,7 @@ def test_every_configuration_has_timeouts_and_standard_retries():
 
 
 def test_command_line_uses_the_same_configuration():
-    """Its client belongs to the region of the settings."""
+    """The client is for the region of the settings."""
     client = aws.cloudformation_client("eu-west-1")
 
     assert client.meta.region_name == "eu-west-1"

@@ -1,4 +1,4 @@
-"""gunicorn's settings: each line of them has a reason."""
+"""gunicorn's settings, and the reason for each of them."""
 
 import importlib.util
 import runpy
@@ -20,8 +20,8 @@ def conf(monkeypatch):
     return load
 
 
-def test_the_pods_header_gets_through_and_no_other_claim_does(conf):
-    """From any peer: phones call from anywhere; nobody can claim https, nor set what a proxy would."""
+def test_only_the_pods_header_is_forwarded(conf):
+    """Any peer may send `api_key`; no peer can claim https or set another header with an underscore."""
     settings = conf()
 
     assert settings["forwarder_headers"] == "API_KEY"
@@ -30,13 +30,13 @@ def test_the_pods_header_gets_through_and_no_other_claim_does(conf):
     assert settings.get("header_map", "drop") == "drop"
 
 
-def test_connections_outlive_the_load_balancers(conf):
-    """Its idle time-out is 60 s; whoever closes last never cuts off a request."""
+def test_keepalive_exceeds_the_load_balancers_idle_time_out(conf):
+    """The load balancer must close idle connections first, after 60 s; else requests are cut off."""
     assert conf()["keepalive"] > 60
 
 
-def test_one_slow_call_does_not_hold_up_the_others(conf):
-    """Threads: a call that waits for AWS must not starve the process."""
+def test_slow_call_does_not_block_others(conf):
+    """Each worker has several threads, since a request may wait for AWS."""
     settings = conf()
 
     assert settings["worker_class"] == "gthread"
@@ -44,8 +44,8 @@ def test_one_slow_call_does_not_hold_up_the_others(conf):
     assert settings["bind"] == "0.0.0.0:5001"
 
 
-def test_a_deployment_sets_what_differs(conf):
-    """By the names that gunicorn's users know."""
+def test_environment_overrides_the_defaults(conf):
+    """The variables are `BIND`, `WEB_CONCURRENCY`, `WEB_THREADS` and `ACCESS_LOG`."""
     settings = conf(BIND="127.0.0.9:0", WEB_CONCURRENCY="4", WEB_THREADS="8", ACCESS_LOG="-")
 
     assert (settings["bind"], settings["workers"], settings["threads"]) == ("127.0.0.9:0", 4, 8)

@@ -1,6 +1,6 @@
-"""The process dies after every single call to AWS, of every story; whoever comes next brings it to its end.
+"""The process dies after every single call to AWS, in every scenario; another process completes it.
 
-The points are counted, not chosen: a story runs once undisturbed, and then once for each of its calls.
+The points are counted, not chosen: a scenario runs once undisturbed, and then once for each of its calls.
 """
 
 import os
@@ -24,61 +24,61 @@ pytestmark = pytest.mark.exhaustive
 PASS, LONG_PASS = 60.0, 300.0
 """Seconds between two passes of the reconciler: while things go well, and while something takes hours."""
 PATIENCE = 20
-"""Passes after which it is taken to be so."""
+"""Passes after which the longer time applies."""
 LONGEST = 80
-"""Passes, after which a story that hasn't come to its end never will: five hours."""
+"""Passes after which a scenario has failed to complete: five hours."""
 
 EVERY = int(os.environ.get("KILL_EVERY", "1"))
-"""Every how many points the process is killed; 1 is all of them."""
+"""Kill the process at every n-th point; 1 means all of them."""
 
 
-def reconcile_until(world: Cloud, is_over: Callable[[Cloud], bool]) -> None:
+def reconcile_until(world: Cloud, is_complete: Callable[[Cloud], bool]) -> None:
     reconciler = a_reconciler(world)
     for passes in range(LONGEST):
-        if is_over(world):
+        if is_complete(world):
             return
         reconciler.attend()
         reconciler.run_pass()
         world.clock.tick(PASS if passes < PATIENCE else LONG_PASS)
-    pytest.fail(f"It never came to its end: {world.nodes.get(NODE)}")
+    pytest.fail(f"The scenario did not complete: {world.nodes.get(NODE)}")
 
 
-def is_gone(world: Cloud) -> bool:
+def is_stopped(world: Cloud) -> bool:
     return world.nodes.get(NODE).status is NodeStatus.ABSENT and not world.census.of_node(NODE)
 
 
-def is_home(world: Cloud) -> bool:
+def is_retrieved(world: Cloud) -> bool:
     return world.models.get(MODEL).download_key is not None
 
 
 def launch(world: Cloud) -> None:
-    """A data scientist asks until the node is there, as artificienlib does; the reconciler runs beside."""
+    """Request the node until it is ready, as artificienlib does, while the reconciler runs."""
     if not world.models.get(MODEL).is_active:
         return
 
-    def asked(world: Cloud) -> bool:
+    def is_ready(world: Cloud) -> bool:
         with suppress(OrchestrationError):
             return request_node(a_node_service(world)).address is not None
         return False
 
-    reconcile_until(world, asked)
+    reconcile_until(world, is_ready)
 
 
 def retrieve(world: Cloud) -> None:
-    """The node says 100 per cent; the model comes home, and the node goes after its grace."""
+    """Report 100 per cent; wait until the model is in the bucket and the node is stopped."""
     a_progress_service(world).record(MODEL, Progress(100, 10), node=world.nodes.get(NODE))
-    reconcile_until(world, is_home)
-    reconcile_until(world, is_gone)
+    reconcile_until(world, is_retrieved)
+    reconcile_until(world, is_stopped)
 
 
 def retire(world: Cloud) -> None:
-    """The dataset's owner takes the node away in the middle of the training."""
+    """Retire the node during the training."""
     a_node_service(world).retire(DATASET, caller=DEVELOPER, force=True)
-    reconcile_until(world, is_gone)
+    reconcile_until(world, is_stopped)
 
 
-def change_their_minds(world: Cloud) -> None:
-    """Retired, and asked for again before it is gone."""
+def retire_and_request(world: Cloud) -> None:
+    """Retire the node, and request it again before it is stopped."""
     a_node_service(world).retire(DATASET, caller=DEVELOPER, force=True)
     a_reconciler(world).attend()
     a_reconciler(world).run_pass()
@@ -86,58 +86,68 @@ def change_their_minds(world: Cloud) -> None:
 
 
 @dataclass(frozen=True)
-class Story:
-    """What happens, in which order; how it ends; and what befalls the first stacks."""
+class Scenario:
+    """Steps after some preparation, the fates of the first stacks, and the expected end."""
 
-    acts: tuple[Callable[[Cloud], None], ...]
-    before: tuple[Callable[[Cloud], None], ...] = ()
+    steps: tuple[Callable[[Cloud], None], ...]
+    preparation: tuple[Callable[[Cloud], None], ...] = ()
     fates: tuple[Fate, ...] = ()
-    ends_up: bool = False
+    ends_ready: bool = False
     leaves_a_stack: bool = False
-    """It can't be deleted by anybody."""
+    """Whether a stack remains that can't be deleted."""
     leaves_a_resource: bool = False
-    """CloudFormation had to leave it behind."""
+    """Whether a resource remains that CloudFormation retained."""
 
     def begin(self, *, validate: bool = False) -> Cloud:
         world = a_cloud(*self.fates, validate=validate)
-        for act in self.before:
-            act(world)
+        for step in self.preparation:
+            step(world)
         return world
 
 
-STORIES = {
-    "launch": Story((launch,), ends_up=True),
-    "launch, rolled back once": Story((launch,), fates=(Fate(creation=Creation.FAILS),), ends_up=True),
-    "launch, rollback fails": Story((launch,), fates=(Fate(creation=Creation.ROLLBACK_FAILS),), ends_up=True),
-    "launch, never stable": Story((launch,), fates=(Fate(creation=Creation.NEVER_STABLE),), ends_up=True),
-    "launch, hangs": Story((launch,), fates=(Fate(creation=Creation.HANGS, breaker=None),), ends_up=True),
-    "launch, never answers": Story((launch,), fates=(Fate(answers=False),), ends_up=True),
-    "retrieve": Story((retrieve,), before=(launch,)),
-    "retire": Story((retire,), before=(launch,)),
-    "retire, deletion fails": Story((retire,), (launch,), (Fate(deletion=Deletion.FAILS),)),
-    "retire, resource stuck": Story(
+SCENARIOS = {
+    "launch": Scenario((launch,), ends_ready=True),
+    "launch, rolled back once": Scenario((launch,), fates=(Fate(creation=Creation.FAILS),), ends_ready=True),
+    "launch, rollback fails": Scenario(
+        (launch,), fates=(Fate(creation=Creation.ROLLBACK_FAILS),), ends_ready=True
+    ),
+    "launch, never stable": Scenario(
+        (launch,), fates=(Fate(creation=Creation.NEVER_STABLE),), ends_ready=True
+    ),
+    "launch, hangs": Scenario(
+        (launch,), fates=(Fate(creation=Creation.HANGS, breaker=None),), ends_ready=True
+    ),
+    "launch, never answers": Scenario((launch,), fates=(Fate(answers=False),), ends_ready=True),
+    "retrieve": Scenario((retrieve,), preparation=(launch,)),
+    "retire": Scenario((retire,), preparation=(launch,)),
+    "retire, deletion fails": Scenario((retire,), (launch,), (Fate(deletion=Deletion.FAILS),)),
+    "retire, resource stuck": Scenario(
         (retire,), (launch,), (Fate(deletion=Deletion.NEEDS_RETAIN),), leaves_a_resource=True
     ),
-    "retire, force needed": Story(
+    "retire, force needed": Scenario(
         (retire,), (launch,), (Fate(deletion=Deletion.NEEDS_FORCE),), leaves_a_resource=True
     ),
-    "retire and ask again": Story((change_their_minds,), (launch,), ends_up=True),
-    "ask again, undeletable": Story(
-        (change_their_minds,), (launch,), (Fate(deletion=Deletion.NEVER),), ends_up=True, leaves_a_stack=True
+    "retire and request again": Scenario((retire_and_request,), (launch,), ends_ready=True),
+    "request again, undeletable": Scenario(
+        (retire_and_request,),
+        (launch,),
+        (Fate(deletion=Deletion.NEVER),),
+        ends_ready=True,
+        leaves_a_stack=True,
     ),
-    "from submission to download": Story((launch, retrieve)),
+    "from submission to download": Scenario((launch, retrieve)),
 }
 
 
-def run(story: Story, world: Cloud) -> None:
-    """Each act can be begun again: users ask again, nodes repeat their word, reconcilers are restarted."""
-    for act in story.acts:
-        act(world)
+def run(scenario: Scenario, world: Cloud) -> None:
+    """Run the steps. Each can be repeated, as users and nodes repeat requests and processes restart."""
+    for step in scenario.steps:
+        step(world)
 
 
-def calls_of(story: Story) -> int:
+def calls_of(scenario: Scenario) -> int:
     wire = Wire()
-    run(story, story.begin(validate=True).through(wire))
+    run(scenario, scenario.begin(validate=True).through(wire))
     return len(wire.calls)
 
 
@@ -145,47 +155,47 @@ def die() -> None:
     raise Crash
 
 
-def killed_at(story: Story, point: int) -> Cloud:
-    """The world as it is when the process was killed there, and another one has gone on until the end."""
-    world = story.begin()
+def killed_at(scenario: Scenario, point: int) -> Cloud:
+    """Return the world after a process was killed at a point and another one has completed the scenario."""
+    world = scenario.begin()
     with suppress(Crash):
-        run(story, world.through(Wire(point, die)))
-    run(story, world)
+        run(scenario, world.through(Wire(point, die)))
+    run(scenario, world)
     reconciler = a_reconciler(world)
-    for _ in range(8):  # what is left over is swept up every hour
+    for _ in range(8):  # superseded stacks are deleted once an hour
         reconciler.run_pass()
         world.clock.tick(INTERVAL / 4)
     return world
 
 
 @pytest.mark.usefixtures("no_logs")
-@pytest.mark.parametrize("name", STORIES)
-def test_killed_after_any_call_the_story_still_ends_well(name):
-    """One stack at most, nothing leaked, nothing lost; whichever call was the process's last."""
-    story = STORIES[name]
-    points = range(1, calls_of(story) + 1, EVERY)
-    faults = {point: faults_of(story, killed_at(story, point)) for point in points}
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_scenario_killed_after_any_call_is_completed(name):
+    """At most one stack exists, and nothing leaks or is lost, whichever call was the process's last."""
+    scenario = SCENARIOS[name]
+    points = range(1, calls_of(scenario) + 1, EVERY)
+    faults = {point: faults_of(scenario, killed_at(scenario, point)) for point in points}
 
     assert len(points) >= 20 // EVERY
     assert {point: found for point, found in faults.items() if found} == {}
 
 
-def faults_of(story: Story, world: Cloud) -> list[str]:
-    """What is not as it should be at the end of a story."""
+def faults_of(scenario: Scenario, world: Cloud) -> list[str]:
+    """Return the names of the checks that fail at the end of a scenario."""
     node = world.nodes.get(NODE)
     standing = {stack.name for stack in world.census.of_node(NODE)}
-    its_own = {f"artificien-node-{NODE}-{node.generation}"}
+    current = {f"artificien-node-{NODE}-{node.generation}"}
     checks = {
-        "a second stack beside the first": world.census.most_at_once(NODE) > 1 + story.leaves_a_stack,
-        "what outlived its stack": len(world.census.leaks()) > story.leaves_a_resource,
-        "a secret of another life": set(world.secrets.passwords) - {(NODE, node.generation)},
+        "most stacks at once": world.census.most_at_once(NODE) > 1 + scenario.leaves_a_stack,
+        "leaked resources": len(world.census.leaks()) > scenario.leaves_a_resource,
+        "secrets of other generations": set(world.secrets.passwords) - {(NODE, node.generation)},
     }
-    if story.ends_up:
+    if scenario.ends_ready:
         address = world.stacks.describe(node).address
         checks |= {
             "status": node.status is not NodeStatus.READY,
-            "its own stack": not its_own <= standing,
-            "others": len(standing - its_own) > story.leaves_a_stack,
+            "current stack": not current <= standing,
+            "other stacks": len(standing - current) > scenario.leaves_a_stack,
             "address": node.address != address,
             "secret": (NODE, node.generation) not in world.secrets.passwords,
             "nodeURL": world.datasets.get(DATASET).node_address != address,
@@ -200,6 +210,6 @@ def faults_of(story: Story, world: Cloud) -> list[str]:
             "node_URL": world.models.get(MODEL).node_address,
             "charged": node.charged_to,
         }
-    if retrieve in story.acts:
+    if retrieve in scenario.steps:
         checks["file"] = world.bucket.files != {MODEL: b"trained"}
-    return [what for what, is_wrong in checks.items() if is_wrong]
+    return [name for name, has_failed in checks.items() if has_failed]

@@ -1,7 +1,7 @@
-"""The same as `test_kill_everywhere.py` with the real adapters: killed after every call that goes out to AWS.
+"""As `test_kill_everywhere.py`, with the real adapters: the process dies after any call to AWS.
 
-Tables, bucket and secrets are moto's, stacks and tasks the fake's. One story, from submission to download,
-since each call takes moto milliseconds.
+moto provides tables, bucket and secrets, the fakes provide stacks and tasks. There is one scenario, from
+submission to download, because each call to moto takes milliseconds.
 """
 
 import os
@@ -33,11 +33,11 @@ SETTINGS = settings(node_grace=100.0, reconcile_interval=1.0)
 PASS = 60.0
 LONGEST = 60
 EVERY = int(os.environ.get("KILL_EVERY_CALL", "15"))
-"""Every how many points; 1 is all of them."""
+"""Kill the process at every n-th point; 1 means all of them."""
 
 
 class Deployment:
-    """An AWS with tables, bucket and cluster; processes come and go."""
+    """An AWS with tables, bucket and cluster, on which processes are started."""
 
     def __init__(self, session: boto3.Session, cloud: Cloud) -> None:
         self.session = session
@@ -53,7 +53,7 @@ class Deployment:
         table("user_table").put_item(Item=user_item())
 
     def process(self, wire: Wire) -> Parts:
-        """Start one; every call of it to AWS is noted."""
+        """Start a process whose calls to AWS are recorded on the wire."""
         parts = Parts(SETTINGS)
         session = boto3.Session(region_name="us-east-1")
         session.events.register("after-call", lambda model, **_: wire.passed(f"{model.name}"))
@@ -64,14 +64,17 @@ class Deployment:
         return parts
 
 
-def story(parts: Parts, deployment: Deployment) -> None:
-    """Asked for until it is up, trained, home, and its node gone. It can be begun again."""
+def scenario(parts: Parts, deployment: Deployment) -> None:
+    """Request the node, complete the model, and wait until it is retrieved and the node is stopped.
+
+    The scenario can be repeated from any point.
+    """
     until(lambda: is_ready(parts), parts, deployment)
     node = parts.nodes.get(NODE)
     if node is not None and node.status is NodeStatus.READY:
         with suppress(OrchestrationError):
             parts.progress.record(MODEL, Progress(100, 10), node=node)
-    until(lambda: is_home(parts, deployment), parts, deployment)
+    until(lambda: is_finished(parts, deployment), parts, deployment)
 
 
 def is_ready(parts: Parts) -> bool:
@@ -82,25 +85,25 @@ def is_ready(parts: Parts) -> bool:
     return False
 
 
-def is_home(parts: Parts, deployment: Deployment) -> bool:
+def is_finished(parts: Parts, deployment: Deployment) -> bool:
     node = parts.nodes.get(NODE)
-    stands = deployment.cloud.census.of_node(NODE)
-    return bool(parts.models.get(MODEL).download_key) and node.status is NodeStatus.ABSENT and not stands
+    stacks = deployment.cloud.census.of_node(NODE)
+    return bool(parts.models.get(MODEL).download_key) and node.status is NodeStatus.ABSENT and not stacks
 
 
-def until(is_over: Callable[[], bool], parts: Parts, deployment: Deployment) -> None:
+def until(is_complete: Callable[[], bool], parts: Parts, deployment: Deployment) -> None:
     for _ in range(LONGEST):
-        if is_over():
+        if is_complete():
             return
         parts.reconciler.attend()
         parts.reconciler.run_pass()
         deployment.cloud.clock.tick(PASS)
-    pytest.fail("It never came to its end.")
+    pytest.fail("The scenario did not complete.")
 
 
 @contextmanager
 def empty_aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
-    """One for each point: nothing of the run before is in it."""
+    """Yield an empty AWS. Each point gets its own."""
     from moto import mock_aws
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -116,8 +119,8 @@ def die() -> None:
     raise Crash
 
 
-def left_of(deployment: Deployment) -> dict[str, Any]:
-    """What the end of the story should look like, and what it does."""
+def state_of(deployment: Deployment) -> dict[str, Any]:
+    """Return what stacks, secrets, files and tables show at the end of the scenario."""
     session = deployment.session
     table = session.resource("dynamodb").Table
     files = session.client("s3").list_objects_v2(Bucket=SETTINGS.model_bucket).get("Contents", [])
@@ -138,7 +141,7 @@ def left_of(deployment: Deployment) -> dict[str, Any]:
     }
 
 
-WELL = {
+EXPECTED = {
     "stacks": [],
     "most at once": 1,
     "secrets": [],
@@ -153,27 +156,30 @@ WELL = {
 
 
 def run_killed_at(point: int | None, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], list[str]]:
-    """Run the story, in a process that is killed there, and then in one that isn't."""
+    """Run the scenario in a process that is killed at a point, then in one that is not.
+
+    Return the final state and the calls of the first process.
+    """
     with empty_aws(monkeypatch) as deployment:
         wire = Wire(point, die)
         with suppress(Crash):
-            story(deployment.process(wire), deployment)
+            scenario(deployment.process(wire), deployment)
         if point is not None:
-            story(deployment.process(Wire()), deployment)
+            scenario(deployment.process(Wire()), deployment)
             deployment.cloud.clock.tick(2 * 3600.0)
             deployment.process(Wire()).reconciler.run_pass()
-        return left_of(deployment), wire.calls
+        return state_of(deployment), wire.calls
 
 
-def test_killed_after_any_call_to_aws_the_model_still_comes_home(monkeypatch):
-    """One stack, one file in two forms, one closed cycle, one quota; nothing is left of the node."""
+def test_scenario_killed_after_any_call_to_aws_is_completed(monkeypatch):
+    """The model is in the bucket in two forms with one closed cycle, and nothing is left of the node."""
     undisturbed, calls = run_killed_at(None, monkeypatch)
     points = range(1, len(calls) + 1, EVERY)
     faults = {}
     for point in points:
-        left, _ = run_killed_at(point, monkeypatch)
-        faults |= {point: (calls[point - 1], left)} if left != WELL else {}
+        state, _ = run_killed_at(point, monkeypatch)
+        faults |= {point: (calls[point - 1], state)} if state != EXPECTED else {}
 
-    assert undisturbed == WELL
+    assert undisturbed == EXPECTED
     assert len(calls) > 60
     assert faults == {}

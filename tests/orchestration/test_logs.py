@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line."""
+"""Logs: one JSON object per line."""
 
 import json
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("own_logs")
 
 
 def test_line_is_a_json_object_with_level_and_time(capsys):
-    """On standard output, which ECS reads."""
+    """Logs are written to standard output, which ECS reads."""
     configure_logs("info")
     structlog.get_logger().warning("node.silent", node_id="n1")
     line = json.loads(capsys.readouterr().out)
@@ -21,7 +21,7 @@ def test_line_is_a_json_object_with_level_and_time(capsys):
 
 
 def test_traceback_is_part_of_the_line(capsys):
-    """One event is one line."""
+    """An event with a traceback is still one line."""
     configure_logs("info")
     try:
         int("a\nb")
@@ -33,11 +33,11 @@ def test_traceback_is_part_of_the_line(capsys):
     assert "Traceback" in json.loads(lines[0])["exception"]
 
 
-@pytest.mark.parametrize(("level", "heard"), [("debug", 2), ("info", 1), ("ERROR", 0)])
-def test_events_below_the_level_are_dropped(capsys, level, heard):
-    """The level is a setting."""
+@pytest.mark.parametrize(("level", "expected"), [("debug", 2), ("info", 1), ("ERROR", 0)])
+def test_events_below_the_level_are_dropped(capsys, level, expected):
+    """The level is configurable."""
     configure_logs(level)
     structlog.get_logger().debug("a")
     structlog.get_logger().info("b")
 
-    assert len(capsys.readouterr().out.splitlines()) == heard
+    assert len(capsys.readouterr().out.splitlines()) == expected

@@ -1,4 +1,4 @@
-"""The composition root: everything wired as in production, on the AWS of this process."""
+"""The composition root: everything is wired as in production, on the AWS of moto."""
 
 import time
 from urllib.parse import parse_qs, urlsplit
@@ -29,15 +29,15 @@ def parts(aws):
     return Parts(SETTINGS)
 
 
-def test_each_part_is_made_once(parts):
-    """Two stores of one table would do no harm, two pools of connections would."""
+def test_each_part_is_created_once(parts):
+    """Parts share their connection pools."""
     assert parts.services is parts.services
     assert parts.services.nodes.models is parts.reconciler.models
     assert parts.services.progress is parts.reconciler.resync.progress
 
 
 def test_settings_reach_the_parts(parts):
-    """Seconds where seconds belong."""
+    """Settings in days are converted to seconds."""
     tokens = parts.tokens
 
     assert isinstance(tokens, CognitoTokens)
@@ -54,12 +54,12 @@ def test_settings_reach_the_parts(parts):
 
 @pytest.mark.parametrize(("local_mode", "untrusted"), [(False, PUBLISHED_KEYS), (True, ())])
 def test_published_keys_are_trusted_in_local_mode_only(local_mode, untrusted):
-    """Everybody can sign a token with them."""
+    """Anyone can sign a token with a published key."""
     assert Parts(settings(local_mode=local_mode)).tokens.keys.untrusted == untrusted
 
 
-def test_all_of_a_process_see_the_same_records(parts):
-    """Whoever writes beside `Records` writes into the same table."""
+def test_parts_of_a_process_share_their_records(parts):
+    """All parts that write records of nodes write to the same table."""
     reconciler = parts.reconciler
 
     assert reconciler.superseded.records is parts.lifecycle.records is parts.lifecycle.launcher.records
@@ -67,16 +67,16 @@ def test_all_of_a_process_see_the_same_records(parts):
     assert reconciler.stacks is reconciler.superseded.stacks is parts.lifecycle.stacks
 
 
-def test_a_download_is_signed_as_new_buckets_want_it(parts):
-    """Signature version 4: buckets made since 2020 take no other. Good for minutes."""
+def test_download_url_has_a_version_4_signature(parts):
+    """Buckets created since 2020 accept no other version. The URL expires after five minutes."""
     query = parse_qs(urlsplit(parts.bucket.fresh_url(MODEL)).query)
 
     assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
     assert query["X-Amz-Expires"] == ["300"]
 
 
-def test_a_phone_is_served_from_the_tables(table):
-    """Key, first contact, no node: three tables."""
+def test_device_is_served_from_the_tables(table):
+    """The first request is the first contact; the second finds no node."""
     table["dataset"].put(dataset_item(properlySetUp=False))
     table["user"].put(user_item(a_developer()))
     client = create_app(SETTINGS).test_client()
@@ -86,8 +86,8 @@ def test_a_phone_is_served_from_the_tables(table):
     assert answers == [{"success": f"{DATASET} is properly configured"}, {"wait": "no node available yet"}]
 
 
-def test_a_loss_is_counted_in_the_table(table):
-    """Through the whole service; a device with a key has called before."""
+def test_loss_is_counted_in_the_table(table):
+    """A report is accepted after a device has shown a valid key."""
     table["model"].put(submitted_item())
     table["dataset"].put(dataset_item())
     DynamoNodes(table["node"]).device_seen(DATASET, time.time())
@@ -99,8 +99,8 @@ def test_a_loss_is_counted_in_the_table(table):
 
 
 @pytest.mark.usefixtures("table")
-def test_the_reconciler_sweeps_empty_tables(logs):
-    """Nothing to do is no trouble; replicas don't march in step."""
+def test_reconciler_passes_over_empty_tables(logs):
+    """A pass over empty tables logs nothing, and its interval is random so that replicas differ."""
     passes, looks = [], []
 
     def wait(seconds):
@@ -116,8 +116,8 @@ def test_the_reconciler_sweeps_empty_tables(logs):
     assert all(7.5 <= seconds <= 12.5 for seconds in passes)
 
 
-def test_tables_that_are_missing_are_a_502(aws):
-    """Told in JSON."""
+def test_missing_tables_are_a_502(aws):
+    """The error is returned as JSON."""
     answer = create_app(SETTINGS).test_client().post("/model_loss", json={"model_id": "m", "loss": 1})
 
     assert answer.status_code == 502

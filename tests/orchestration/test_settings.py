@@ -113,7 +113,7 @@ def test_secrets_are_not_shown():
 
 @pytest.mark.usefixtures("environment")
 def test_settings_are_immutable():
-    """They are read once, at start."""
+    """Settings are read once, when a process starts."""
     with pytest.raises(ValidationError):
         Settings.from_environment().local_mode = True
 
@@ -144,7 +144,7 @@ def settings_with(**database):
     "database", [{}, CLUSTER | FILES, FILES | {"database_endpoint": "c"}, CLUSTER | {"database_endpoint": ""}]
 )
 def test_databases_are_either_a_cluster_or_a_directory(database):
-    """None, both or an incomplete one is an error, which doesn't show the URL."""
+    """Neither, both or an incomplete cluster is an error, and the error doesn't show the URL."""
     with pytest.raises(ValidationError) as refusal:
         settings_with(**database)
     faults = [(fault["loc"], fault["msg"]) for fault in refusal.value.errors()]

@@ -1,7 +1,7 @@
-"""Users, devices, failures and the clock, in any order that Hypothesis thinks of; what must always hold.
+"""Users, devices, failures and the clock, in any order that Hypothesis generates, and invariants.
 
-The service's own parts run on the fakes of CloudFormation and of DynamoDB. Every call to them may be a
-process's last.
+The service's own parts run on the fakes of CloudFormation and DynamoDB. A process may die after any call
+to them.
 """
 
 import os
@@ -35,15 +35,15 @@ from tests.processes import (
 DATASETS = ("heart", "lung", "skin")
 PASS, LONG_PASS = 20.0, 300.0
 LONGEST_OPERATION = 3600.0
-"""Seconds: the slowest that anything of CloudFormation's ends by itself here."""
+"""Seconds after which the slowest operation of CloudFormation ends here."""
 
 EXAMPLES, STEPS = int(os.environ.get("MACHINE_EXAMPLES", "40")), int(os.environ.get("MACHINE_STEPS", "40"))
 
 SHRINK = "MACHINE_SHRINK" in os.environ
-"""Takes minutes; what was found is told in either case."""
+"""Whether a failing example is shrunk, which takes minutes. It is reported in either case."""
 
 datasets = st.sampled_from(DATASETS)
-others = st.sampled_from(["reconcile", "give up", "ask"])
+others = st.sampled_from(["reconcile", "retire", "request"])
 fates = st.builds(
     Fate,
     creation=st.sampled_from(Creation),
@@ -55,7 +55,7 @@ fates = st.builds(
 
 
 class Marketplace(RuleBasedStateMachine):
-    """Everything that can happen to three datasets."""
+    """All events that can happen to three datasets."""
 
     @initialize(seed=st.integers(0, 2**16))
     def open(self, seed: int) -> None:
@@ -69,7 +69,7 @@ class Marketplace(RuleBasedStateMachine):
 
     @rule(dataset_id=datasets)
     def submit_a_model(self, dataset_id: str) -> None:
-        self.ask(dataset_id, self.submitted_to(dataset_id))
+        self.request(dataset_id, self.submitted_to(dataset_id))
 
     def submitted_to(self, dataset_id: str) -> str:
         self.submitted += 1
@@ -78,11 +78,11 @@ class Marketplace(RuleBasedStateMachine):
         return name
 
     @rule(dataset_id=datasets)
-    def ask_again(self, dataset_id: str) -> None:
+    def request_again(self, dataset_id: str) -> None:
         for model in self.world.models.on_dataset(dataset_id):
-            self.ask(dataset_id, model.model_id)
+            self.request(dataset_id, model.model_id)
 
-    def ask(self, dataset_id: str, model_id: str, world: Cloud | None = None) -> None:
+    def request(self, dataset_id: str, model_id: str, world: Cloud | None = None) -> None:
         with suppress(OrchestrationError):
             request_node(a_node_service(world or self.world), dataset_id=dataset_id, model_id=model_id)
 
@@ -92,7 +92,7 @@ class Marketplace(RuleBasedStateMachine):
             a_model_service(self.world).withdraw(model.model_id, caller=SCIENTIST)
 
     @rule(dataset_id=datasets)
-    def give_up_a_node(self, dataset_id: str) -> None:
+    def retire_a_node(self, dataset_id: str) -> None:
         with suppress(OrchestrationError):
             a_node_service(self.world).retire(dataset_id, caller=DEVELOPER, force=True)
 
@@ -104,7 +104,7 @@ class Marketplace(RuleBasedStateMachine):
         work = a_device_service(self.world).work(dataset_id, api_key=LEGACY_KEY)
         node = self.node(dataset_id)
 
-        assert self.world.cloudformation.calls == calls, "a device's call reached CloudFormation"
+        assert self.world.cloudformation.calls == calls, "a request of a device called CloudFormation"
         assert work.address is None or node.status is NodeStatus.READY
 
     @rule(dataset_id=datasets, percent=st.sampled_from([10, 100, 100]))
@@ -119,7 +119,7 @@ class Marketplace(RuleBasedStateMachine):
     # What goes wrong
 
     @rule(fate=fates)
-    def something_befalls_the_next_stack(self, fate: Fate) -> None:
+    def next_stack_gets_a_fate(self, fate: Fate) -> None:
         self.world.fates.append(fate)
 
     @rule(share=st.sampled_from([0.0, 0.0, 0.2, 0.9]), lost=st.sampled_from([0.0, 0.0, 0.1]))
@@ -132,98 +132,100 @@ class Marketplace(RuleBasedStateMachine):
         self.world.cloudformation.lag = lag
 
     @rule(away=st.booleans())
-    def the_bucket_comes_and_goes(self, away: bool) -> None:
+    def bucket_is_available_or_not(self, away: bool) -> None:
         self.world.bucket.away = away
 
     @rule(silent=st.booleans())
-    def the_network_to_nodes_comes_and_goes(self, silent: bool) -> None:
+    def nodes_are_reachable_or_not(self, silent: bool) -> None:
         self.world.server.silent = silent
 
     @rule(dataset_id=datasets)
-    def an_operator_deletes_a_stack(self, dataset_id: str) -> None:
+    def operator_deletes_a_stack(self, dataset_id: str) -> None:
         for stack in self.world.census.of_node(node_id_of(dataset_id))[:1]:
-            with suppress(Exception):  # CloudFormation refuses, or answers nothing
+            with suppress(Exception):  # CloudFormation refuses or does not answer
                 self.world.cloudformation.delete_stack(StackName=stack.stack_id)
 
     @rule(dataset_id=datasets, end=st.sampled_from([end for end in Update if end is not Update.HANGS]))
-    def an_operator_updates_a_stack(self, dataset_id: str, end: Update) -> None:
+    def operator_updates_a_stack(self, dataset_id: str, end: Update) -> None:
         for stack in self.world.census.of_node(node_id_of(dataset_id))[:1]:
             with suppress(Exception):  # as above
                 self.world.operator.update(stack.name, end)
 
     @rule(dataset_id=datasets, protected=st.booleans())
-    def an_operator_switches_protection(self, dataset_id: str, protected: bool) -> None:
+    def operator_switches_protection(self, dataset_id: str, protected: bool) -> None:
         for stack in self.world.census.of_node(node_id_of(dataset_id)):
             self.world.operator.protect(stack.name, protected=protected)
 
     # What time and our processes do
 
     @rule(seconds=st.sampled_from([1.0, PASS, 90.0, IDLE_TIMEOUT, DEADLINE + 1, INTERVAL, DAY, 8 * DAY]))
-    def time_goes_by(self, seconds: float) -> None:
+    def time_passes(self, seconds: float) -> None:
         self.world.clock.tick(seconds)
 
     @rule(which=st.integers(0, 1))
-    def a_reconciler_passes(self, which: int) -> None:
+    def reconciler_passes(self, which: int) -> None:
         self.reconcilers[which].run_pass()
-        self.passed()
+        self.record_pass()
 
     @rule(which=st.integers(0, 1))
-    def a_reconciler_attends_to_requests(self, which: int) -> None:
+    def reconciler_attends_to_requests(self, which: int) -> None:
         self.reconcilers[which].attend()
 
     @rule(passes=st.integers(2, 15))
-    def a_reconciler_passes_for_a_while(self, passes: int) -> None:
+    def reconciler_passes_for_a_while(self, passes: int) -> None:
         for _ in range(passes):
             self.reconcilers[0].run_pass()
-            self.passed()
+            self.record_pass()
             self.world.clock.tick(PASS)
 
-    def passed(self) -> None:
-        """Note that a whole pass came to its end, which it need not while AWS doesn't answer."""
+    def record_pass(self) -> None:
+        """Record the time of a complete pass. A pass may be incomplete while AWS doesn't answer."""
         if not (self.world.cloudformation.throttle or self.world.cloudformation.unanswered):
             self.passed_at = self.world.clock()
 
     @rule(after=st.integers(1, 60))
-    def a_reconciler_dies(self, after: int) -> None:
+    def reconciler_dies(self, after: int) -> None:
         with suppress(Crash):
             reconciler = a_reconciler(self.world.through(Wire(after, _die)))
             reconciler.attend()
             reconciler.run_pass()
 
     @rule(dataset_id=datasets, after=st.integers(1, 12))
-    def a_web_worker_dies(self, dataset_id: str, after: int) -> None:
+    def web_worker_dies(self, dataset_id: str, after: int) -> None:
         with suppress(Crash):
-            self.ask(dataset_id, self.submitted_to(dataset_id), self.world.through(Wire(after, _die)))
+            self.request(dataset_id, self.submitted_to(dataset_id), self.world.through(Wire(after, _die)))
 
     @rule(after=st.integers(1, 30), dataset_id=datasets, other=others)
-    def a_reconciler_meets_somebody(self, after: int, dataset_id: str, other: str) -> None:
+    def reconciler_is_interrupted(self, after: int, dataset_id: str, other: str) -> None:
         reconciler = a_reconciler(self.world.through(Wire(after, lambda: self.meanwhile(dataset_id, other))))
         reconciler.attend()
         reconciler.run_pass()
 
     @rule(after=st.integers(1, 12), dataset_id=datasets, other=others)
-    def a_request_meets_somebody(self, after: int, dataset_id: str, other: str) -> None:
+    def request_is_interrupted(self, after: int, dataset_id: str, other: str) -> None:
         name = self.submitted_to(dataset_id)
-        self.ask(dataset_id, name, self.world.through(Wire(after, lambda: self.meanwhile(dataset_id, other))))
+        self.request(
+            dataset_id, name, self.world.through(Wire(after, lambda: self.meanwhile(dataset_id, other)))
+        )
 
-    def meanwhile(self, dataset_id: str, what: str) -> None:
-        match what:
+    def meanwhile(self, dataset_id: str, event: str) -> None:
+        match event:
             case "reconcile":
                 self.reconcilers[1].attend()
                 self.reconcilers[1].run_pass()
-            case "give up":
-                self.give_up_a_node(dataset_id)
+            case "retire":
+                self.retire_a_node(dataset_id)
                 self.reconcilers[1].run_pass()
-            case "ask":
-                self.ask(dataset_id, self.submitted_to(dataset_id))
+            case "request":
+                self.request(dataset_id, self.submitted_to(dataset_id))
                 self.reconcilers[1].attend()
 
-    # What must hold
+    # Invariants
 
-    def left_behind(self) -> set[str]:
-        """The stacks that CloudFormation would not delete, and that an operator was told of."""
-        told = (action.partition("node.quarantine: ") for _, action, _ in self.world.told())
-        return {stack_id for _, _, stack_id in told if stack_id}
+    def quarantined(self) -> set[str]:
+        """Return the stacks that CloudFormation would not delete, as the audit log names them."""
+        actions = (action.partition("node.quarantine: ") for _, action, _ in self.world.told())
+        return {stack_id for _, _, stack_id in actions if stack_id}
 
     def node(self, dataset_id: str) -> Node | None:
         return self.world.nodes.get(node_id_of(dataset_id))
@@ -232,24 +234,24 @@ class Marketplace(RuleBasedStateMachine):
         return node.address is not None and self.world.server.answers(node.address, node.node_id)
 
     @invariant()
-    def one_live_stack_a_dataset(self) -> None:
-        """What is being deleted, or resisted deletion and was left behind, is not alive."""
+    def each_dataset_has_at_most_one_stack_in_use(self) -> None:
+        """Stacks that are being deleted or are quarantined are not in use."""
         for dataset_id in DATASETS:
             standing = self.world.census.of_node(node_id_of(dataset_id))
-            going = {stack.stack_id for stack in standing if stack.status.startswith("DELETE_")}
-            alive = [stack.name for stack in standing if stack.stack_id not in going | self.left_behind()]
-            assert len(alive) <= 1, f"{dataset_id}: {alive}"
+            deleted = {stack.stack_id for stack in standing if stack.status.startswith("DELETE_")}
+            in_use = [stack.name for stack in standing if stack.stack_id not in deleted | self.quarantined()]
+            assert len(in_use) <= 1, f"{dataset_id}: {in_use}"
 
     @invariant()
-    def who_waits_is_told_why(self) -> None:
+    def node_that_is_not_ready_has_a_reason(self) -> None:
         for node in self.world.nodes.all():
             waits = node.should_run and node.status is not NodeStatus.READY
             if waits and self.passed_at > node.requested_at + DEADLINE:
                 assert node.reason or node.failure
 
     @invariant()
-    def nobody_is_sent_to_a_node_that_goes(self) -> None:
-        """Whoever notes it may die before the marketplace is told; the next pass tells it."""
+    def retiring_node_is_not_published(self) -> None:
+        """A process may die before it clears the address, which the next pass then clears."""
         for dataset_id in DATASETS:
             node = self.node(dataset_id)
             shown = self.world.datasets.get(dataset_id).node_address
@@ -257,18 +259,18 @@ class Marketplace(RuleBasedStateMachine):
                 assert shown is None or shown != node.address or node.is_refused
 
     @invariant()
-    def a_model_with_a_link_is_in_the_bucket(self) -> None:
+    def model_with_a_link_is_in_the_bucket(self) -> None:
         for model in self.world.all_models():
             assert model.download_key is None or model.model_id in self.world.bucket.files
 
     def teardown(self) -> None:
-        """All troubles end; then everything comes to rest, and nothing is left of what nobody needs."""
+        """End all faults; check that nodes reach their desired states, and that unneeded ones are stopped."""
         if hasattr(self, "world"):
-            self.clear_the_sky()
-            self.all_that_is_wished_comes_true()
-            self.nothing_is_left()
+            self.end_all_faults()
+            self.reach_desired_states()
+            self.stop_unneeded_nodes()
 
-    def clear_the_sky(self) -> None:
+    def end_all_faults(self) -> None:
         cloudformation = self.world.cloudformation
         cloudformation.throttle = cloudformation.unanswered = cloudformation.lag = 0.0
         self.world.bucket.away = self.world.server.silent = False
@@ -281,22 +283,22 @@ class Marketplace(RuleBasedStateMachine):
             self.reconcilers[0].run_pass()
             self.world.clock.tick(LONG_PASS)
 
-    def all_that_is_wished_comes_true(self) -> None:
-        """Ready, or given up with a reason; and every complete model is at home."""
+    def reach_desired_states(self) -> None:
+        """Every requested node is ready, or failed with a reason; every complete model is in the bucket."""
         self.reconcile(3 * LONGEST_OPERATION)
-        self.world.clock.tick(DAY)  # then what was given up is tried again
+        self.world.clock.tick(DAY)  # failed nodes are launched again after a day
         self.reconcile(3 * LONGEST_OPERATION)
         for dataset_id in DATASETS:
-            self.ask_again(dataset_id)
+            self.request_again(dataset_id)
         self.reconcile(BUDGET.attempts * (DEADLINE + LONGEST_OPERATION))
         for node in self.world.nodes.all():
-            given_up = node.status is NodeStatus.FAILED and node.failure
-            assert not node.should_run or node.status is NodeStatus.READY or given_up, node
+            has_failed = node.status is NodeStatus.FAILED and node.failure
+            assert not node.should_run or node.status is NodeStatus.READY or has_failed, node
         for model in self.world.all_models():
             assert not model.retrieval_due, model
             assert model.percent_complete < 100 or model.model_id in self.world.bucket.files
 
-    def nothing_is_left(self) -> None:
+    def stop_unneeded_nodes(self) -> None:
         for model in self.world.all_models():
             a_model_service(self.world).withdraw(model.model_id, caller=SCIENTIST)
         self.reconcile(IDLE_TIMEOUT + 3 * LONGEST_OPERATION)

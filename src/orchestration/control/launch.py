@@ -54,7 +54,7 @@ class Launcher:
         return nodes.claim(node, self.clock(), self.quota)
 
     def _create_stack(self, node: Node, secret: NodeSecret, reason: str) -> Node:
-        """`launched_at` is written again, since the database may have taken long to wake."""
+        """Create the stack. `launched_at` is written again, since the database may have resumed slowly."""
         changes = {"secret_hash": secret.secret_hash, "reason": reason, "launched_at": self.clock()}
         try:
             node = self.records.nodes.change(node, changes)

@@ -141,7 +141,7 @@ class Lifecycle:
             node,
             {
                 "status": NodeStatus.RETIRING,
-                # The reason is read by whoever requests the node while it is going down.
+                # A data scientist who requests the node during the deletion reads the reason.
                 "reason": decision.reason if node.should_run else LEAVING,
                 "stack_id": stack.stack_id,
                 "deletions": decision.attempt,
@@ -173,7 +173,7 @@ class Lifecycle:
         return self._end(node)
 
     def _end(self, node: Node, **changes: object) -> Node:
-        """End a generation. Its secret goes last: if the process was overtaken, it is still in use."""
+        """End a generation. Discard its secret last: if the process was overtaken, the secret is in use."""
         self.publication.clear(node.dataset_id)
         changes |= {
             "stack_id": None,

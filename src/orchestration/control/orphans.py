@@ -1,7 +1,7 @@
 """Stacks, secrets and databases that no current generation of a node owns.
 
 Those of past generations are *superseded*: their node has a record that says so, and they are deleted.
-*Orphans* have no record at all, so only an operator knows whether they may go: they are reported.
+*Orphans* have no record at all, so only an operator can decide whether to delete them: they are reported.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,7 +1,7 @@
-"""Brings every node towards its desired state, in passes, and at once where a request asks for it.
+"""Brings every node towards its desired state, in passes, and within a second after a request.
 
-The reconciler keeps nothing that would be missed: all it needs is in the tables and in CloudFormation. It may
-be killed anywhere, and any number of reconcilers may run.
+The reconciler keeps no state that must survive: all state is in the tables and in CloudFormation. It may be
+killed at any point, and any number of reconcilers may run.
 """
 
 import random
@@ -27,12 +27,12 @@ from orchestration.domain.schedule import Schedule
 log = structlog.get_logger(__name__)
 
 THREADS = 8
-"""Nodes that are attended to at once. Launching one takes some seconds of calls to AWS."""
+"""Nodes that are attended to at the same time. A launch makes some seconds of calls to AWS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intervals:
-    """Seconds between two passes, between two looks at a steady node, between two looks for requests."""
+    """Seconds between two passes, two checks of a steady node, and two reads of marked nodes."""
 
     passes: float
     steady: float
@@ -55,10 +55,10 @@ class Reconciler:
     clock: Clock
     intervals: Intervals
     schedule: Schedule = field(default_factory=Schedule)
-    """When each steady node is looked at again."""
+    """When each steady node is checked again."""
 
     def run(self, wait: Callable[[float], bool]) -> None:
-        """Make passes, and attend to requests beside them, until `wait(seconds)` returns True."""
+        """Make passes, and attend to requests in another thread, until `wait(seconds)` returns True."""
         requests = Thread(target=self._run_attention, args=(wait,), name="attention")
         requests.start()
         while not wait(_jittered(self.intervals.passes)):
@@ -73,8 +73,8 @@ class Reconciler:
     def attend(self, submit: Callable[..., object] | None = None) -> None:
         """Take a step for every node that a request has marked.
 
-        The mark makes the reconciler fast, the pass makes it certain: a step that fails after the mark was
-        removed is taken by the next pass.
+        The mark only makes the step faster: a step that fails after the mark was removed is taken by the
+        next pass.
         """
         with _failures_logged("attention"):
             for node_id in self.nodes.needing_attention():
@@ -86,10 +86,10 @@ class Reconciler:
     def _attend(self, node_id: str) -> None:
         with _failures_logged(node_id):
             self.nodes.take_attention(node_id)
-            self._look_at(node_id)
+            self._reconcile_logged(node_id)
 
     def run_pass(self) -> None:
-        """Look at every node once. A failure at one node, or of the pass, is logged and ends nothing else."""
+        """Reconcile every node that is due. A failure at one node, or of the pass, is logged."""
         with _failures_logged("pass"):
             self._pass()
 
@@ -107,9 +107,9 @@ class Reconciler:
                 with _failures_logged(listed.node_id):
                     self.superseded.remove(listed)
             elif self._is_time_for(node, listed.stack, due):
-                self._look_at(node.node_id, listed)
+                self._reconcile_logged(node.node_id, listed)
         for node in unlisted.values():  # the list is eventually consistent: describe these one by one
-            self._look_at(node.node_id)
+            self._reconcile_logged(node.node_id)
         for node in nodes:
             if node.dataset_id in due and self.waker.may_wake(node):
                 self.waker.wake(node, self.models.to_retrieve(node.dataset_id))
@@ -121,7 +121,7 @@ class Reconciler:
             return True
         return self.idle_timeout.has_expired(node) or self.schedule.is_due(node.node_id, self.clock())
 
-    def _look_at(self, node_id: str, listed: ListedStack | None = None) -> None:
+    def _reconcile_logged(self, node_id: str, listed: ListedStack | None = None) -> None:
         self.schedule.set(node_id, self.clock() + _jittered(self.intervals.steady))
         with _failures_logged(node_id):
             self._reconcile_now(node_id, listed)
@@ -159,7 +159,7 @@ class Reconciler:
 
 @contextmanager
 def _failures_logged(what: str) -> Iterator[None]:
-    """Log what goes wrong with one node, or in one pass, so that the next one is not affected."""
+    """Log an error at one node, or in one pass, so that the next one is not affected."""
     try:
         yield
     except Overtaken as error:
@@ -172,5 +172,5 @@ def _failures_logged(what: str) -> Iterator[None]:
 
 
 def _jittered(seconds: float) -> float:
-    """Return the seconds, give or take a quarter, so that several reconcilers don't act in step."""
+    """Return the seconds plus or minus a quarter, so that several reconcilers don't act in step."""
     return seconds * random.uniform(0.75, 1.25)  # noqa: S311 - no secret

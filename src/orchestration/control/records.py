@@ -8,7 +8,7 @@ from orchestration.domain.ports import AuditEntry, AuditLog, Nodes
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Writes what a step has changed, and who did it."""
+    """Writes the changes of a step, and the audit log."""
 
     nodes: Nodes
     log: AuditLog

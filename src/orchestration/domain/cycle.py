@@ -1,4 +1,4 @@
-"""One round of training: the mean of what devices report, and how it closes."""
+"""One round of training: its reports, their means, and how it closes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,18 +12,18 @@ COMPLETE = 100
 """Per cent."""
 
 UNMEASURED = -1.0
-"""The marketplace's word for "no value yet" in `loss_this_cycle` and `acc_this_cycle`."""
+"""What `loss_this_cycle` and `acc_this_cycle` hold while there is no value."""
 
 SAMPLE_SIZE = 31
-"""Losses kept of a cycle beside their sum. An item's write costs by the kB; these take about half of one."""
+"""Losses that are stored beside their sum: about 0.5 kB, since writes are billed per kB."""
 
 LARGEST_COUNTED = 1e100
-"""A DynamoDB number ends at 1e126; anything a sane loss can be lies far below this."""
+"""Larger losses are clipped to this value, because DynamoDB stores numbers up to 1e126."""
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What the devices of the running cycle have reported so far."""
+    """Totals of the reports of the running cycle."""
 
     cycle: int
     """How many cycles have closed before this one."""
@@ -32,7 +32,7 @@ class Totals:
     acc_sum: float
     acc_devices: int
     sample: Mapping[str, float] = field(default_factory=dict, compare=False)
-    """Some of the losses, by their place in the sample, `0` to `30`; which ones is left to chance."""
+    """A random sample of the losses, by their key in the sample, `0` to `30`."""
 
     @property
     def loss(self) -> float:
@@ -46,11 +46,11 @@ class Totals:
 
     @property
     def median_loss(self) -> float:
-        """Median of the sample, which no single phone can move far; -1 while there is none."""
+        """Median of the sample, which no single device can move far; -1 while there is none."""
         return median(self.sample.values()) if self.sample else UNMEASURED
 
     def places(self) -> Sequence[str]:
-        """Return where the next loss may go in the sample: the free places, or all when there is none."""
+        """Return the keys in the sample that the next loss may use: the free ones, or all if none is free."""
         places = [str(number) for number in range(SAMPLE_SIZE)]
         return [place for place in places if place not in self.sample] or places
 
@@ -67,7 +67,7 @@ class Report:
 
     @classmethod
     def of(cls, loss: float, acc: float, bound: float = float_info.max) -> "Report":
-        """Take a phone's numbers; -1 for `acc` is the pod's "not measured". Raises InvalidRequest."""
+        """Return the report of a device; `acc` is -1 if it was not measured. Raises InvalidRequest."""
         if not isfinite(loss) or not isfinite(acc):
             raise InvalidRequest("loss and acc must be finite numbers.")
         if abs(loss) > bound or abs(acc) > bound:
@@ -77,26 +77,26 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A node's word that a cycle is over."""
+    """Progress message that a node sends when it closes a cycle."""
 
     percent_complete: int
     cycle: int | None = None
-    """Which cycle it closes, counted from 1. The original node doesn't say."""
+    """The cycle that was closed, counted from 1. The original node does not send it."""
     version: str | None = None
-    """Of the model, where the node says it: when it asks about an upload, with 0 per cent."""
+    """The model's version. A node sends it, with 0 per cent, when it checks an upload."""
 
     @property
     def is_last(self) -> bool:
-        """The model is complete with it."""
+        """Whether the model is complete."""
         return self.percent_complete >= COMPLETE
 
 
 def closes(progress: Progress, *, percent: int, closed_cycles: int) -> bool:
-    """Whether this word of a node is news: it moves the model on, and never back.
+    """Whether a progress message is new: progress only grows.
 
-    A node that numbers its cycles may stay at the same percentage (more than 100 cycles); of one that
-    doesn't, an equal percentage can only be taken for the same word again. A cycle that was found closed
-    without the node's word takes the percentage from it.
+    A node that numbers its cycles may repeat a percentage (more than 100 cycles). Without a number, an equal
+    percentage is taken for a repeated message. A cycle that a resync has closed takes the percentage from a
+    later message.
     """
     if percent >= COMPLETE or progress.percent_complete < percent:
         return False
@@ -107,7 +107,7 @@ def closes(progress: Progress, *, percent: int, closed_cycles: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ClosedCycle:
-    """What a cycle came to; `closed_at` in seconds since the epoch."""
+    """Result of a closed cycle; `closed_at` in seconds since the epoch."""
 
     cycle: int
     percent_complete: int
@@ -120,7 +120,7 @@ class ClosedCycle:
 
 @dataclass(frozen=True, slots=True)
 class SealedCycle:
-    """A cycle that takes no more reports; `cycle` counts from 1, `sealed_at` in seconds since the epoch."""
+    """A cycle that accepts no more reports; `cycle` counts from 1, `sealed_at` in seconds since the epoch."""
 
     cycle: int
     percent_complete: int
@@ -128,7 +128,7 @@ class SealedCycle:
     sealed_at: float
 
     def closed(self) -> ClosedCycle:
-        """Return what it came to: its means, over the devices that reported in it."""
+        """Return the result: the means over the devices that reported in the cycle."""
         return ClosedCycle(
             cycle=self.cycle,
             percent_complete=self.percent_complete,

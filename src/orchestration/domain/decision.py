@@ -1,7 +1,7 @@
 """What to do next about a node: a pure function of its record, its stack and the time.
 
 `decide` looks up the phase of the stack in one of two tables, one for nodes that should run, one for nodes
-that should stop. The reconciler carries out what it returns, and asks again at the next pass.
+that should stop. The reconciler carries out the decision, and decides again at the next pass.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,14 +15,14 @@ VISIBILITY_DELAY = 120.0
 """Seconds after a launch was last recorded in which its stack may still become visible."""
 
 PLAIN_DELETIONS = 2
-"""How often a stack is deleted as it is. After that, resources that can't be deleted are retained, then the
-deletion is forced."""
+"""How often a plain deletion is attempted. After that, resources that can't be deleted are retained, then
+the deletion is forced."""
 
 REPAIRS = 3
-"""How often a stack is looked at again, or rolled back, before it is deleted."""
+"""How many repairs of a stack are attempted before it is deleted."""
 
 SKEW = 10.0
-"""Seconds by which CloudFormation's clock and ours may differ."""
+"""Seconds by which the clocks of CloudFormation and of this process may differ."""
 
 LEAVING = "The previous stack is going down first."
 
@@ -70,7 +70,7 @@ class Decision:
     has_failed: bool = False
     """Whether this generation has failed, so that the failure is recorded."""
     failure: str = ""
-    """Why it failed, as far as the record tells. What AWS says is added when it is recorded."""
+    """Why the generation failed, according to the record. AWS's message is added when it is recorded."""
     alarm: bool = False
     """Whether an operator should know."""
     attempt: int = 0
@@ -95,7 +95,7 @@ def decide(node: Node, stack: NodeStack, now: float, rules: Rules) -> Decision:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """What a decision rests on."""
+    """The facts that a decision is based on."""
 
     node: Node
     stack: NodeStack
@@ -174,7 +174,7 @@ def _await_creation(case: _Case) -> Decision:
 
 
 def _probe(case: _Case) -> Decision:
-    """The stack is complete or being updated. The node is ready once it answers itself."""
+    """Probe a node whose stack is complete or being updated: it is ready once it answers."""
     alarm = case.stack.phase is StackPhase.IMPORTED
     if case.is_leaving:
         return _delete(case, LEAVING, alarm=alarm)
@@ -187,7 +187,7 @@ def _probe(case: _Case) -> Decision:
 
 
 def _repair(action: Action, reason: str, *, alarm: bool = True) -> _Row:
-    """A few attempts at the action; after that the stack is deleted."""
+    """Attempt the action a few times, then delete the stack."""
 
     def row(case: _Case) -> Decision:
         is_in_use = case.node.status in (NodeStatus.READY, NodeStatus.DEPLOYING)
@@ -269,7 +269,7 @@ def _delete_again(case: _Case) -> Decision:
 def _await_deletion(case: _Case) -> Decision:
     node = case.node
     if node.status is not NodeStatus.RETIRING:
-        # Somebody else deletes the stack: record it, so that no device is sent to the node any more.
+        # An operator deletes the stack: record it, so that no device is sent to the node any more.
         return Decision(Action.DELETE, "The stack is going down.", attempt=node.deletions + 1)
     if case.now - node.deletion_at > LONGEST_PAUSE:
         return Decision(Action.WAIT, "The previous stack has been going down for too long.", alarm=True)
@@ -278,7 +278,7 @@ def _await_deletion(case: _Case) -> Decision:
 
 def _await_visibility(case: _Case) -> Decision:
     if case.node.status is NodeStatus.DEPLOYING and case.may_become_visible:
-        # DescribeStacks is eventually consistent. If the new stack were taken for gone, it would leak.
+        # DescribeStacks is eventually consistent. If the new stack were considered deleted, it would leak.
         return Decision(Action.WAIT, "CloudFormation doesn't show the stack yet.")
     return Decision(Action.FORGET, "The previous stack is gone.")
 

@@ -1,4 +1,4 @@
-"""Is a node needed? Decides when a stopped node is woken and when an idle one is let go."""
+"""Decides when a stopped node is woken on demand and when an idle node is stopped."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +14,7 @@ from orchestration.domain.ports import Clock, Models, Nodes
 log = structlog.get_logger(__name__)
 
 WAKING_INTERVAL = 86_400.0
-"""Seconds between two wakes of a node; also how long no device wakes a node that its owner retired."""
+"""Seconds between two wakes of a node; also how long no device wakes a node after its retirement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,10 @@ class Waker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdleTimeout:
-    """Lets a node go that was not needed for some time.
+    """Stops nodes that were not needed for some time.
 
-    `timeout` is how long an unneeded node stays up, `stale_after` how long a model without progress holds
-    its node; both in seconds.
+    `timeout` is how long an unneeded node keeps running, `stale_after` how long a model without progress
+    keeps its node running; both in seconds.
     """
 
     nodes: Nodes
@@ -59,9 +59,9 @@ class IdleTimeout:
         return node.idle_since > 0 and self.clock() - node.idle_since >= self.timeout
 
     def check(self, node: Node) -> None:
-        """Start or reset the time-out, or let the node go. Raises Overtaken.
+        """Start or reset the time-out, or record that the node should stop. Raises Overtaken.
 
-        The time-out does not start before this generation was ready: until then nobody could use the node.
+        The time-out does not start before this generation was ready: no model could use the node before that.
         """
         if not node.was_ready:
             return

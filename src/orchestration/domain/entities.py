@@ -1,4 +1,4 @@
-"""Datasets, models, users: what the marketplace is about, as frozen values."""
+"""Datasets, models and users of the marketplace, as frozen values."""
 
 from dataclasses import dataclass
 
@@ -21,24 +21,24 @@ class User:
     username: str
     purchased: frozenset[str]
     legacy_api_key: str | None = None
-    """The plaintext key of a sign-up, as long as the row still holds one."""
+    """The plaintext key made at sign-up, as long as the row holds one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """What one app offers for training."""
+    """A dataset that one app offers for training."""
 
     dataset_id: str
     owner: str
     is_set_up: bool = False
-    """A device of the app has called us once (`properlySetUp`)."""
+    """Whether a device of the app has called the service (`properlySetUp`)."""
     node_address: str | None = None
-    """Where the marketplace believes the node is; the node's own record is the truth."""
+    """The node's address as the marketplace shows it; the node's record is authoritative."""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What a data scientist trains on a dataset."""
+    """A model that a data scientist trains on a dataset."""
 
     model_id: str
     owner: str
@@ -49,15 +49,15 @@ class Model:
     features: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     hosted_as: str | None = None
-    """The name under which the node knows it, where `/create` spelled it differently."""
+    """The model's name on the node, if `/create` spelled it differently."""
     retrieval_due: bool = False
     download_key: str | None = None
-    """What the signature of the download link is bound to; set once the file is in the bucket."""
+    """Key that the signature of the download link covers; set once the file is in the bucket."""
     node_address: str | None = None
     ended_at: float = 0.0
-    """When it was complete or withdrawn, in seconds since the epoch; 0 while it trains."""
+    """When the model was complete or withdrawn, in seconds since the epoch; 0 while it trains."""
     progress_at: float = 0.0
-    """When its owner last asked for it, to the hour, or its node closed a cycle of it."""
+    """When its owner last requested its node, to the hour, or its node closed a cycle."""
     totals: Totals = NO_REPORTS
     sealed: SealedCycle | None = None
     """A cycle that is closed but not yet in the history: a process died between the two."""
@@ -65,28 +65,28 @@ class Model:
     """The last closed cycles, oldest first."""
 
     def must_belong_to(self, caller: Caller) -> None:
-        """Raise AccessDenied for anybody but the owner."""
+        """Raise AccessDenied unless the caller owns the model."""
         if self.owner != caller.username:
             raise AccessDenied("This model belongs to somebody else.")
 
     @property
     def is_accepted(self) -> bool:
-        """`/create` has seen it: artificienlib writes items that nobody ever asked a node for."""
+        """Whether `/create` has accepted the model, whose item artificienlib writes before."""
         return bool(self.features and self.labels)
 
     @property
     def is_training(self) -> bool:
-        """Devices may work on it; it holds its node awake."""
+        """Whether devices may train the model; it then keeps its node running."""
         return self.is_active and self.is_accepted and self.percent_complete < COMPLETE
 
     def is_stale(self, now: float, stale_after: float) -> bool:
-        """Whether it has made no progress for so many seconds; then it no longer holds its node awake.
+        """Whether the model has made no progress for `stale_after` seconds.
 
-        Of one that was accepted before this was noted, nobody can say.
+        It then no longer keeps its node running. A model without a recorded progress is never stale.
         """
         return 0 < self.progress_at < now - stale_after
 
     @property
     def name_on_node(self) -> str:
-        """What to ask the node for."""
+        """The model's name on the node."""
         return self.hosted_as or self.model_id

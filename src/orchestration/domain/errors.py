@@ -1,4 +1,4 @@
-"""What can go wrong. The message of each is shown to the caller; `api/errors.py` maps each to a status."""
+"""Errors whose message is shown to the caller; `api/errors.py` maps each class to a status."""
 
 
 class OrchestrationError(Exception):
@@ -32,7 +32,7 @@ class QuotaExceeded(OrchestrationError):
 class Overtaken(OrchestrationError):
     """A conditional write failed: another process has changed the item since it was read.
 
-    Whoever wants to go on reads the item again and decides again.
+    To continue, read the item again and decide again.
     """
 
     def __init__(self, message: str = "Another request has changed this meanwhile. Try again.") -> None:
@@ -52,7 +52,7 @@ class StackFailed(Upstream):
 
 
 class NodeFailed(Upstream):
-    """Several launches of a node failed. The message says why, and when to ask again."""
+    """Several launches of a node failed. The message says why, and when to request it again."""
 
 
 class NodeUnreachable(Upstream):
@@ -60,4 +60,4 @@ class NodeUnreachable(Upstream):
 
 
 class UnusableModel(Upstream):
-    """The node answered with something else than the model that was uploaded to it."""
+    """The node's answer is not a checkpoint of the uploaded model."""

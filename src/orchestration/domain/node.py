@@ -1,4 +1,4 @@
-"""A node: its wish, its life and its stack. What to do next about it is in `decision.py`."""
+"""A node: its desired state, its generation and its stack. `decision.py` decides what to do next about it."""
 
 import hashlib
 from collections.abc import Mapping
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 NODE_PORT = 5000
-"""Every client of PyGrid calls a node on this port."""
+"""The port on which PyGrid clients call a node."""
 
 
 class NodeStatus(StrEnum):
-    """Where a node is, in our words."""
+    """The state of a node."""
 
     ABSENT = "absent"
     DEPLOYING = "deploying"
@@ -20,45 +20,45 @@ class NodeStatus(StrEnum):
 
 
 WITH_STACK = (NodeStatus.DEPLOYING, NodeStatus.READY, NodeStatus.RETIRING)
-"""Where a generation is alive: it has a stack or is about to, and a secret."""
+"""States of a node whose current generation has a stack, or is about to, and a secret."""
 
 
 class DesiredState(StrEnum):
-    """Whether a node should be up."""
+    """Whether a node should run."""
 
-    RUNNING = "up"  # as the node table has spelled it from the beginning
+    RUNNING = "up"  # the node table's spelling
     STOPPED = "down"
 
 
 class StackPhase(StrEnum):
-    """What a stack's status means for us; `provisioning/cfn_status.py` maps CloudFormation's words."""
+    """What a stack's status means for a node; `provisioning/cfn_status.py` maps CloudFormation's statuses."""
 
     ABSENT = "absent"
     UNSEEN = "unseen"  # launched, but CloudFormation doesn't show it (yet)
     CREATING = "creating"
     USABLE = "usable"
-    FAILING = "failing"  # on its way to BROKEN
+    FAILING = "failing"  # becomes BROKEN
     BROKEN = "broken"
     DELETING = "deleting"
     UNDELETABLE = "undeletable"
-    EMPTY = "empty"  # begun by a change set that nobody has carried out
-    UPDATING = "updating"  # serves as it was; can be called back
-    FINISHING = "finishing"  # serves; only time brings an update or its rollback to an end
+    EMPTY = "empty"  # created by a change set that was not executed
+    UPDATING = "updating"  # serves as before; the update can be cancelled
+    FINISHING = "finishing"  # serves; an update or its rollback ends by itself
     HALF_UPDATED = "half updated"  # can be rolled back
-    STUCK = "stuck"  # its rollback failed, and can be continued
-    IMPORTING = "importing"  # in an operator's hands
-    IMPORTED = "imported"  # usable; an operator had it in hand
+    STUCK = "stuck"  # the rollback of an update failed, and can be continued
+    IMPORTING = "importing"  # an operator imports resources into it
+    IMPORTED = "imported"  # usable, after an import
     LOST = "lost"  # an import failed, and its rollback too
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What we have written down about the node of one dataset.
+    """The record of the node of one dataset.
 
-    Times are seconds since the epoch, 0 for never. `generation` counts the lives of its stack: it is the
-    suffix of the stack's name, part of the token of every call to CloudFormation, and named by every
-    conditional write.
+    Times are seconds since the epoch, 0 for never. `generation` counts the node's stacks: it is the
+    suffix of the stack's name, part of the token of every call to CloudFormation, and part of the condition
+    of every conditional write.
     """
 
     node_id: str
@@ -67,46 +67,46 @@ class Node:
     status: NodeStatus = NodeStatus.ABSENT
     generation: int = 0
     reason: str = ""
-    """What is being waited for, for the data scientist who asked."""
+    """Why the node is not ready yet, for the data scientist who requested it."""
     failure: str = ""
-    """Why a launch came to nothing; kept until one succeeds."""
+    """Why the last launch failed; kept until one succeeds."""
     failed_generation: int = 0
-    """Whose failure that is."""
+    """The generation whose launch failed."""
     stack_id: str | None = None
     address: str | None = None
     secret_hash: str | None = None
     requested_at: float = 0.0
     requested_by: str = ""
-    """The data scientist who asked last, or whose model a device came for."""
+    """The data scientist who requested the node last, or for whose model it was woken."""
     charged_to: str | None = None
-    """On whose quota this generation counts."""
+    """The data scientist on whose quota this generation counts."""
     launched_at: float = 0.0
     ready_at: float = 0.0
-    """When it first answered in its last ready life."""
+    """When the last generation that became ready answered first."""
     silent_at: float = 0.0
-    """When it fell silent after it had been ready."""
+    """When the node stopped answering after it had been ready."""
     took: float = 0.0
-    """Seconds from launch to first answer, the last time that one succeeded."""
+    """Seconds from launch to first answer of the last launch that succeeded."""
     attempts: int = 0
-    """Launches since the node was last ready, or since its budget was last opened."""
+    """Launches since the node was last ready, or since its budget was last reset."""
     next_at: float = 0.0
-    """What failed is not tried again before."""
+    """Time before which an operation that failed is not retried."""
     deletions: int = 0
-    """How often this generation's stack was asked to go, each time a step further."""
+    """How often deletion of this generation's stack was requested; each request is escalated."""
     deletion_at: float = 0.0
-    """When the last of these was noted, which is before it is asked."""
+    """When the last deletion was recorded, which is before CloudFormation is called."""
     is_refused: bool = False
-    """CloudFormation would not begin the last of these deletions."""
+    """Whether CloudFormation refused the last deletion."""
     repairs: int = 0
-    """How often something else was done about this generation's stack."""
+    """How many repairs of this generation's stack were attempted."""
     failed_at: float = 0.0
-    """When it was given up."""
+    """When the service stopped retrying the launch."""
     idle_since: float = 0.0
-    """Since when nothing has needed it; 0 while something does."""
+    """Since when the node has been idle; 0 while it is needed."""
     wake_at: float = 0.0
-    """From when on a device may wake it (again)."""
+    """Time from which a device may wake the node again."""
     device_at: float = 0.0
-    """When a device of the dataset last showed a valid key, to the minute."""
+    """When a device of the dataset last showed a valid API key, to the minute."""
     progress_at: float = 0.0
     """When the node last closed a cycle."""
 
@@ -130,12 +130,12 @@ OF_A_GENERATION: Mapping[str, object] = {
     "is_refused": False,
     "repairs": 0,
 }
-"""What every generation begins with."""
+"""Fields that are reset when a generation starts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How many nodes may be awake at once: those that one buyer asked for, and all."""
+    """How many nodes may run at the same time: for one data scientist, and in all."""
 
     per_buyer: int
     in_all: int
@@ -143,7 +143,7 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class NodeStack:
-    """What CloudFormation says about a node's stack."""
+    """The state of a node's stack, as CloudFormation describes it."""
 
     phase: StackPhase
     stack_id: str | None = None
@@ -152,7 +152,7 @@ class NodeStack:
     deleted_at: float = 0.0
     """When its last deletion began, in seconds since the epoch; 0 for never, or unknown."""
     remark: str = ""
-    """What the phase alone doesn't say."""
+    """Details beyond the phase, for the record's reason."""
 
 
 ABSENT_STACK = NodeStack(StackPhase.ABSENT)
@@ -160,7 +160,7 @@ ABSENT_STACK = NodeStack(StackPhase.ABSENT)
 
 @dataclass(frozen=True, slots=True)
 class ListedStack:
-    """A stack with our tag, as a list of all stacks shows it; `created_at` in seconds since the epoch."""
+    """A stack with the service's tag in a list of all stacks; `created_at` in seconds since the epoch."""
 
     node_id: str
     generation: int
@@ -169,9 +169,9 @@ class ListedStack:
 
 
 def node_id_of(dataset_id: str) -> str:
-    """Name the node of a dataset: `n` and 20 hex digits.
+    """Return the id of a dataset's node: `n` and 20 hex digits.
 
-    A dataset's id is free text; the node's name must be an unquoted SQL identifier that stays unique when the
+    A dataset's id is free text; the node's id must be an unquoted SQL identifier that stays unique when the
     original image lower-cases it and drops its hyphens.
     """
     return "n" + hashlib.sha256(dataset_id.encode()).hexdigest()[:20]

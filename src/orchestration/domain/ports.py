@@ -21,7 +21,7 @@ class TokenVerifier(Protocol):
     """Verifies Cognito access tokens."""
 
     def verify(self, token: str) -> Caller:
-        """Return the person whose token this is.
+        """Return the person to whom a token was issued.
 
         Raises Unauthenticated if the token is not valid; the message never contains the token.
         """
@@ -122,7 +122,7 @@ class Models(Protocol):
         hosted_as: str | None,
         now: float,
     ) -> Model:
-        """Record what a model trains on and when its owner asked for it; return the model as it is then.
+        """Record what a model trains on and when its owner requested its node; return the updated model.
 
         `hosted_as` is the node's name for the model, if it differs from the id. Raises Conflict if the model
         has completed or was withdrawn since it was read.
@@ -255,52 +255,52 @@ class NodeSecret:
 
 @dataclass(frozen=True, slots=True)
 class NodeCredential:
-    """What a node and this service prove themselves to each other with, by HTTP Basic."""
+    """Credential with which a node and this service authenticate to each other, by HTTP Basic."""
 
     user: str
     password: str = field(repr=False)
 
 
 class NodeSecrets(Protocol):
-    """Where a node's credential and database address are kept for it."""
+    """The store of each node's credential and database URL."""
 
     def ensure(self, node: Node) -> NodeSecret:
-        """Make the secret of this generation, or return the one that is there."""
+        """Return the secret of this generation, which is created if it is missing."""
 
     def credential(self, node: Node) -> NodeCredential:
-        """Return what the node of this generation knows. Raises Upstream, also if there is no secret."""
+        """Return the credential of this generation. Raises Upstream, also if there is no secret."""
 
     def discard(self, node: Node) -> None:
         """Delete the secret of this generation; no error if there is none."""
 
     def all(self) -> Iterable[tuple[str, int]]:
-        """Return node id and generation of every secret there is, in no order; raises while it is read."""
+        """Return node id and generation of every secret, unordered. Iterating may raise Upstream."""
 
 
 class NodeDatabases(Protocol):
     """The nodes' databases: one each, and one login each that opens no other.
 
-    A node's state is in its database, so that outlives its stack: a node that goes idle, or is retired with
-    unfinished models, finds them in its next generation. Only the password is of a generation.
+    A node's state is in its database, which is kept when its stack is deleted: the next generation finds the
+    unfinished models. Each generation has a new password.
     """
 
     def new_url(self, node: Node) -> str:
-        """Make up the URL that this generation is to be given, with a new password; nothing is asked or made.
+        """Return a URL for this generation, with a new password. Calls nothing and creates nothing.
 
-        It ends in a slash; the node appends its database's name.
+        The URL ends in a slash; the node appends its database's name.
         """
 
     def ensure(self, node: Node, database_url: str) -> None:
-        """See to it that the database is there and `database_url`, of this generation, opens it; never waits.
+        """Create the database if it is missing, and make `database_url` of this generation valid for it.
 
-        Again is the same, and a generation that is over takes nothing back. Raises DatabaseWaking.
+        Idempotent; a call for a past generation does not restore its password. Does not wait for a paused
+        database: raises DatabaseWaking.
         """
 
     def discard(self, node: Node) -> None:
         """Drop the database with all models in it, and the login; no error if there are none.
 
-        For the node of a dataset that is gone for good; retiring a node never calls this. Raises
-        DatabaseWaking.
+        For the node of a deleted dataset; retiring a node never calls this. Raises DatabaseWaking.
         """
 
     def all(self) -> Iterable[str]:
@@ -308,58 +308,59 @@ class NodeDatabases(Protocol):
 
 
 class Deletion(StrEnum):
-    """How a stack is asked to go."""
+    """How a stack is deleted."""
 
     PLAIN = "plain"
-    RETAINING = "retaining"  # what could not be deleted is left behind
+    RETAINING = "retaining"  # retain the resources that could not be deleted
     BY_FORCE = "by force"
 
 
 class NodeStacks(Protocol):
-    """CloudFormation, as far as nodes are concerned.
+    """Node stacks on CloudFormation.
 
-    What changes a stack takes one that was described, raises StackFailed when CloudFormation refuses, and is
-    idempotent: called twice for the same record, it is done once.
+    Methods that change a stack take a stack that was described before. They raise StackFailed if
+    CloudFormation refuses, and are idempotent: two calls for the same record have the effect of one.
     """
 
     def describe(self, node: Node) -> NodeStack:
-        """Return the stack of this generation: by its ARN once that is known, else by its name."""
+        """Return the stack of this generation, looked up by its ARN if that is recorded, else by its name."""
 
     def all(self) -> Iterable[ListedStack]:
-        """Return every stack with our tag that isn't deleted, page by page, seconds apart; it may lag."""
+        """Return every undeleted stack with the service's tag, page by page. Eventually consistent."""
 
     def explain(self, node: Node, stack: NodeStack) -> str:
-        """Return the root cause of a failure, for a data scientist, or nothing if none is known."""
+        """Return the root cause of a failure, for a data scientist, or "" if none is known."""
 
     def launch(self, node: Node, secret_reference: str) -> str | None:
-        """Create the stack of this generation and return its ARN; None if it is there already."""
+        """Create the stack of this generation and return its ARN; None if it exists already."""
 
     def delete(self, node: Node, stack: NodeStack, how: Deletion) -> Sequence[str]:
-        """Have the stack deleted, no error if it is gone; return what is to be left behind."""
+        """Start the deletion of a stack, no error if it is deleted; return the retained resources."""
 
     def cancel_update(self, node: Node, stack: NodeStack) -> None:
-        """Call back an update that is under way."""
+        """Cancel an update that is under way."""
 
     def roll_back(self, node: Node, stack: NodeStack) -> None:
         """Roll back an update that failed."""
 
     def continue_rollback(self, node: Node, stack: NodeStack) -> None:
-        """Go on with a rollback that failed."""
+        """Continue the rollback of an update that failed."""
 
 
 class NodeServer(Protocol):
-    """A PyGrid node, as seen from here.
+    """HTTP client for PyGrid nodes.
 
-    Its checkpoints are asked for with its credential: our node wants to see it, the original doesn't look.
+    Requests for checkpoints carry the node's credential, which the original node ignores.
     """
 
     def answers(self, address: str, node_id: str) -> bool:
-        """Whether the node with this id is there and well. Never raises."""
+        """Whether the node with this id answers at the address and is healthy. Never raises."""
 
     def newest_checkpoint(self, address: str, model: Model, credential: NodeCredential, beyond: int) -> int:
-        """Return the number of the newest checkpoint; at least `beyond`, which is known to be there.
+        """Return the number of the newest checkpoint; at least `beyond`, which is known to exist.
 
-        Checkpoint 1 is the upload, each cycle makes the next one. Raises NodeUnreachable, UnusableModel.
+        Checkpoint 1 is the upload, and each cycle creates the next one. Raises NodeUnreachable,
+        UnusableModel.
         """
 
     def trained_model(self, address: str, model: Model, credential: NodeCredential) -> bytes:
@@ -373,7 +374,7 @@ class ModelBucket(Protocol):
     """The private bucket of trained models."""
 
     def store(self, model: Model, state: bytes) -> None:
-        """Keep the protobuf and its safetensors form; again is the same. Raises UnusableModel."""
+        """Store the protobuf and its safetensors form. Idempotent. Raises UnusableModel."""
 
     def fresh_url(self, model_id: str) -> str:
-        """Return a presigned URL of the safetensors file, good for a few minutes."""
+        """Return a presigned URL of the safetensors file, valid for a few minutes."""

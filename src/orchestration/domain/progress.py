@@ -22,7 +22,8 @@ MOST_DERIVED = 50
 reports repeat the percentage before them and are not counted."""
 
 ENOUGH_REPORTS = 2
-"""A single report may be counted for the wrong cycle if one before it got lost; two such contradict."""
+"""A single report may be counted for the wrong cycle if an earlier one was lost; two such reports
+contradict each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class ProgressService:
     clock: Clock
 
     def node(self, node_id: str, secret: str) -> Node:
-        """Return the node that this secret belongs to. Raises Unauthenticated."""
+        """Return the node with this id if the secret is valid for it. Raises Unauthenticated."""
         node = self.nodes.get(node_id)
         known = node.secret_hash if node and node.status is not NodeStatus.ABSENT else None
         if node is None or known is None or not hmac.compare_digest(known, hash_of(secret)):

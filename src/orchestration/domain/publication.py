@@ -1,4 +1,4 @@
-"""Shows the marketplace where a node is: `nodeURL` of its dataset, `node_URL` of the models on it."""
+"""Publishes a node's address to the marketplace: `nodeURL` of its dataset, `node_URL` of its models."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,9 +21,9 @@ class Publication:
     def publish(self, node: Node, models: Sequence[Model]) -> None:
         """Write the address of a ready node to its dataset and to those of `models` that train.
 
-        Writes nothing that is there already. A process that takes the node down first writes so to the
-        node's record, then clears the addresses. So if the record has changed by the time that the
-        addresses are written, they may have been written after they were cleared, and are cleared again.
+        Skips addresses that are already published. A process that deletes the node's stack first records
+        the deletion, then clears the addresses. If the record has changed by the time the addresses are
+        written, they may have been written after they were cleared, so they are cleared again.
         """
         outdated = [model for model in models if model.is_training and model.node_address != node.address]
         if node.address is None or not (self._publish_on_dataset(node, node.address) or outdated):

@@ -1,7 +1,7 @@
-"""When something is tried again: the back-off, and a schedule in memory."""
+"""Back-off between attempts, and a schedule in memory."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 30.0, 3600.0
-"""Seconds between two attempts at something that failed."""
+"""Seconds between two attempts at an operation that failed."""
 
 CAPACITY = 100_000
 
@@ -14,8 +14,8 @@ def pause_after(failures: int) -> float:
 class Schedule:
     """A time per key, kept in memory. A key that is not in it is due.
 
-    Nothing that matters may rest on it: another process has another schedule, and with more than `capacity`
-    keys the oldest is forgotten, and so is due once more. Times are seconds since the epoch.
+    A schedule only saves calls: each process has its own, and with more than `capacity` keys the oldest is
+    removed, and so is due again. Times are seconds since the epoch.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
@@ -36,7 +36,7 @@ class Schedule:
         self._put(key, now + pause_after(failures), failures)
 
     def remove(self, key: str) -> None:
-        """Forget a key, so that it is due."""
+        """Remove a key, so that it is due."""
         self._due.pop(key, None)
 
     def _put(self, key: str, at: float, failures: int) -> None:

@@ -1,4 +1,4 @@
-"""API keys of app developers, purchases of data scientists."""
+"""Use cases of accounts: API keys of app developers, purchases of data scientists."""
 
 import hmac
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from orchestration.domain.errors import AccessDenied, NotFound, Unauthenticated
 from orchestration.domain.ports import ApiKeys, Clock, Users
 
 USED_INTERVAL = 3600.0
-"""Seconds between two notes that a key was used: every phone's request uses one."""
+"""Seconds between two writes of a key's last use: every device's request uses a key."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountService:
-    """Use cases of accounts; `overlap` is how long a replaced key goes on working, in seconds."""
+    """Use cases of accounts; `overlap` is how long a replaced key remains valid, in seconds."""
 
     users: Users
     keys: ApiKeys
@@ -23,10 +23,10 @@ class AccountService:
     overlap: float
 
     def generate_key(self, user_id: str, *, caller: Caller, revoke: bool = False) -> str:
-        """Give the caller a new key, shown this once. Raises AccessDenied.
+        """Return a new key for the caller, which is not stored. Raises AccessDenied.
 
-        A shipped app can't change overnight: the key before and the sign-up's live on for a while, others
-        end here. With `revoke`, for a key that has leaked, all others end at once.
+        The previous key and the sign-up key remain valid for the overlap, because shipped apps contain them;
+        older keys end now. With `revoke`, for a key that has leaked, all other keys end now.
         """
         user = self._own_row(user_id, caller)
         now = self.clock()
@@ -45,7 +45,7 @@ class AccountService:
         return sorted(self._own_row(user_id, caller).purchased)
 
     def check_key(self, key: str, *, owner: str) -> None:
-        """Pass a key of the dataset's owner. Raises Unauthenticated."""
+        """Check that a key is valid for a dataset of `owner`. Raises Unauthenticated."""
         stored, now = self.keys.find(hash_of(key)), self.clock()
         if stored is not None and stored.owner == owner and stored.is_live(now):
             if now - stored.last_used_at > USED_INTERVAL:
@@ -80,9 +80,9 @@ class AccountService:
         return sorted((key for key in stored if key.is_live(now)), key=lambda key: key.created_at)
 
     def _hand_over(self, live: list[StoredKey], now: float) -> None:
-        """Let the newest end after the overlap, and those before it now.
+        """End the newest key after the overlap, and older ones now.
 
-        Except the sign-up's, which is out in apps: asking for a key twice must not cut them off.
+        The sign-up key keeps its overlap, so that generating a key twice does not cut off shipped apps.
         """
         for key in live:
             if key is not live[-1] and not key.is_of_sign_up:

@@ -1,4 +1,4 @@
-"""Use cases of devices: what to train, and where (`/info`); reports of their loss (`/model_loss`)."""
+"""Use cases of devices: models to train and their node (`/info`), loss reports (`/model_loss`)."""
 
 from dataclasses import dataclass, field
 
@@ -37,7 +37,7 @@ class ReportRules:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a device can do now. Without an address: nothing, because of `reason`."""
+    """The models that a device can train now, and their node's address; without an address, `reason`."""
 
     reason: str = ""
     is_first_contact: bool = False
@@ -60,7 +60,7 @@ class DeviceService:
     """When the authorization of each dataset's loss reports is looked up again."""
 
     def work(self, dataset_id: str, *, api_key: str) -> Work:
-        """Return which models a device can train, and where. Raises NotFound, Unauthenticated.
+        """Return the models that a device can train, and their node. Raises NotFound, Unauthenticated.
 
         A node that is stopped is woken at most once a day, for models that still wait for devices.
         """

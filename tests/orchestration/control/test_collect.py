@@ -1,4 +1,4 @@
-"""Trained models are retrieved from nodes into the bucket; silent models are resynced."""
+"""Retrieval of trained models into the bucket, and resync of silent models."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ ADDRESS = FakeStack(node_id_of(DATASET), 1, "arn").address
 
 @pytest.fixture
 def due(world):
-    """A complete model on a node that is up."""
+    """Put a complete model on a ready node, and return the world."""
     node_id = node_id_of(DATASET)
     world.stacks.stacks[(node_id, 1)] = FakeStack(node_id, 1, "arn", StackPhase.USABLE)
     world.put(a_model(is_active=False, percent_complete=100, retrieval_due=True, hosted_as="Net-1-Ada"))
@@ -26,16 +26,16 @@ def due(world):
     return world
 
 
-def test_the_node_is_asked_for_the_name_that_it_knows(due, retrieval):
-    """It was uploaded in its own letter case."""
+def test_model_is_retrieved_under_its_name_on_the_node(due, retrieval):
+    """The node stores the model in the letter case of its upload."""
     retrieval.retrieve_due(NODE, ADDRESS)
 
     assert due.server.asked_for == ["Net-1-Ada"]
     assert due.bucket.files.keys() == {MODEL}
 
 
-def test_the_node_is_asked_with_what_it_knows_itself(due, retrieval):
-    """Its name, and the password of this generation."""
+def test_retrieval_uses_the_credential_of_the_generation(due, retrieval):
+    """The credential is the node's id and the password of this generation."""
     retrieval.retrieve_due(NODE, ADDRESS)
     password = due.secrets.passwords[NODE.node_id, 1]
 
@@ -43,16 +43,16 @@ def test_the_node_is_asked_with_what_it_knows_itself(due, retrieval):
     assert password not in repr(due.server.credentials)
 
 
-def test_no_secret_is_asked_for_while_nothing_is_due(world):
-    """A look at a node costs no call."""
+def test_no_secret_is_read_while_no_model_is_due(world):
+    """A node without completed models causes one query and no other call."""
     wire = Wire()
     a_retrieval(world.through(wire)).retrieve_due(NODE, ADDRESS)
 
     assert wire.calls == ["dynamodb.query model_table"]
 
 
-def test_a_model_stays_due_while_the_secret_can_not_be_read(due, retrieval):
-    """Its owner is told why."""
+def test_model_stays_due_while_the_secret_is_unreadable(due, retrieval):
+    """The model's item records why the retrieval failed."""
     due.secrets.discard(NODE)
     retrieval.retrieve_due(NODE, ADDRESS)
 
@@ -61,8 +61,8 @@ def test_a_model_stays_due_while_the_secret_can_not_be_read(due, retrieval):
     assert due.bucket.files == {}
 
 
-def test_the_word_that_it_is_there_comes_last(due):
-    """Dying in between only means doing it again."""
+def test_retrieval_is_recorded_after_the_file_is_stored(due):
+    """If the process dies in between, the retrieval is repeated."""
     wire = Wire()
     a_retrieval(due.through(wire)).retrieve_due(NODE, ADDRESS)
 
@@ -76,8 +76,8 @@ def test_the_word_that_it_is_there_comes_last(due):
     ]
 
 
-def test_a_model_withdrawn_while_it_is_retrieved_gets_no_link(due):
-    """The withdrawal has the last word."""
+def test_model_withdrawn_during_its_retrieval_gets_no_link(due):
+    """A withdrawal takes precedence over a retrieval that is under way."""
     wire = Wire(3, lambda: due.models.withdraw(due.models.get(MODEL), 0.0))
     a_retrieval(due.through(wire)).retrieve_due(NODE, ADDRESS)
 
@@ -85,8 +85,8 @@ def test_a_model_withdrawn_while_it_is_retrieved_gets_no_link(due):
     assert due.models.get(MODEL).download_key is None
 
 
-def test_a_key_that_is_out_is_kept(due, retrieval):
-    """Retrieving again must not break a link that somebody holds."""
+def test_existing_download_key_is_kept(due, retrieval):
+    """A second retrieval does not void a link that was handed out."""
     due.put(a_model(is_active=False, percent_complete=100, retrieval_due=True, download_key="k0"))
     retrieval.retrieve_due(NODE, ADDRESS)
 
@@ -94,7 +94,7 @@ def test_a_key_that_is_out_is_kept(due, retrieval):
 
 
 def test_keys_of_two_models_differ(due, retrieval):
-    """A link says nothing about others."""
+    """Each model gets a random key of at least 22 characters."""
     due.put(a_model(model_id="other", is_active=False, retrieval_due=True))
     retrieval.retrieve_due(NODE, ADDRESS)
     keys = {due.models.get(model_id).download_key for model_id in (MODEL, "other")}
@@ -105,7 +105,7 @@ def test_keys_of_two_models_differ(due, retrieval):
 
 @pytest.fixture
 def training_model(world, progress):
-    """A model of ten cycles on a node of the original kind, which has said two words."""
+    """Put a model of ten cycles on an original node that has reported two cycles."""
     world.put(a_submission())
     request_node(a_node_service(world))
     reconcile(world, passes=4)
@@ -115,8 +115,8 @@ def training_model(world, progress):
     return world
 
 
-def test_a_model_whose_last_word_got_lost_comes_home(training_model):
-    """It would stand at 20 per cent for ever."""
+def test_model_whose_last_report_was_lost_is_retrieved(training_model):
+    """The resync completes the model, and its file is stored in the bucket."""
     training_model.server.checkpoints[MODEL] = 11
     training_model.clock.tick(SILENT_AFTER + 1)
     reconcile(training_model, passes=2)
@@ -129,8 +129,8 @@ def test_a_model_whose_last_word_got_lost_comes_home(training_model):
     }
 
 
-def test_a_word_that_got_lost_in_between_is_made_up_for(training_model, logs):
-    """The history shows a cycle, the owner sees progress, and the model is fresh again."""
+def test_lost_progress_is_derived_from_the_newest_checkpoint(training_model, logs):
+    """The resync corrects the cycle, the percentage and the time of the model's last progress."""
     training_model.server.checkpoints[MODEL] = 6
     training_model.clock.tick(SILENT_AFTER + 1)
     a_reconciler(training_model).run_pass()
@@ -141,8 +141,8 @@ def test_a_word_that_got_lost_in_between_is_made_up_for(training_model, logs):
     assert "model.resynced" in [entry["event"] for entry in logs]
 
 
-def test_a_model_that_just_takes_its_time_is_left_as_it_is(training_model):
-    """Nothing is made up; it is asked for once an hour, not at every look."""
+def test_slow_model_is_left_unchanged(training_model):
+    """A silent model without a new checkpoint keeps its progress and is queried once an hour."""
     before = training_model.models.get(MODEL)
     training_model.clock.tick(SILENT_AFTER + 1)
     reconciler = a_reconciler(training_model)
@@ -154,18 +154,18 @@ def test_a_model_that_just_takes_its_time_is_left_as_it_is(training_model):
     assert training_model.server.asked_for == [f"{MODEL} beyond 3"] * 2
 
 
-def test_a_model_that_speaks_is_not_asked_for(training_model):
-    """Its words are enough."""
+def test_model_with_recent_progress_is_not_queried(training_model):
+    """The node is queried only for models that it has not reported for `silent_after` seconds."""
     reconcile(training_model, passes=10)
 
     assert training_model.server.asked_for == []
 
 
-def test_a_node_that_does_not_say_is_asked_again_later(training_model, logs, monkeypatch):
-    """Silence of a node is no word; the rest of the pass goes on."""
+def test_failed_resync_changes_nothing(training_model, logs, monkeypatch):
+    """A node that does not answer is logged, and the pass continues."""
 
     def silent(*_: object, **__: object) -> int:
-        raise NodeUnreachable("The node did not say how far the model is.")
+        raise NodeUnreachable("The node did not return its newest checkpoint.")
 
     monkeypatch.setattr(training_model.server, "newest_checkpoint", silent)
     training_model.clock.tick(SILENT_AFTER + 1)
@@ -175,14 +175,14 @@ def test_a_node_that_does_not_say_is_asked_again_later(training_model, logs, mon
     assert "model.not_resynced" in [entry["event"] for entry in logs]
 
 
-def test_a_word_that_comes_late_after_all_sets_the_percentage_right(training_model, progress):
-    """Found closed without it, the cycle could not say how far the model is."""
+def test_late_report_corrects_the_percentage_after_a_resync(training_model, progress):
+    """A resync without a history closes the cycle and keeps the percentage."""
     training_model.put(replace(training_model.models.get(MODEL), history=()))
     training_model.server.checkpoints[MODEL] = 11
     training_model.clock.tick(SILENT_AFTER + 1)
     a_reconciler(training_model).run_pass()
-    healed = training_model.models.get(MODEL)
+    resynced = training_model.models.get(MODEL)
     progress.record(MODEL, Progress(100, 10), node=training_model.nodes.get(NODE.node_id))
 
-    assert (healed.percent_complete, healed.totals.cycle) == (20, 10)
+    assert (resynced.percent_complete, resynced.totals.cycle) == (20, 10)
     assert training_model.models.get(MODEL).percent_complete == 100

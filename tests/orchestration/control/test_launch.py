@@ -1,4 +1,4 @@
-"""A launch and the node's database: it comes first, may be asleep, and outlives its node."""
+"""Launches and the node database, which is created before the stack and kept after it."""
 
 import pytest
 
@@ -21,79 +21,79 @@ NODE = node_id_of(DATASET)
 
 
 @pytest.fixture
-def asked(world):
-    """A world whose data scientist can ask for a node."""
+def submitted(world):
+    """Put a submitted model, so that a node can be requested."""
     world.put(a_submission())
     return world
 
 
-def ask(world):
+def launch(world):
     """Request a node, let the reconciler take a step, and return the next answer."""
     request_node(a_node_service(world))
     attend(world)
     return request_node(a_node_service(world))
 
 
-def test_a_database_that_sleeps_is_not_waited_for_in_a_request(asked):
-    """The answer comes at once, with the reason; no stack is launched for a node that couldn't start."""
-    asked.node_databases.trouble = DatabaseWaking("The nodes' database is waking up.")
-    answer = ask(asked)
+def test_paused_database_does_not_delay_the_answer(submitted):
+    """The answer gives the reason, and no stack is launched before the database is available."""
+    submitted.node_databases.trouble = DatabaseWaking("The nodes' database is waking up.")
+    answer = launch(submitted)
 
     assert (answer.address, answer.reason) == (None, "The nodes' database is waking up.")
-    assert asked.nodes.get(NODE).status is NodeStatus.DEPLOYING
-    assert asked.stacks.launched == []
+    assert submitted.nodes.get(NODE).status is NodeStatus.DEPLOYING
+    assert submitted.stacks.launched == []
 
 
-def test_a_launch_goes_on_once_the_database_is_awake(asked):
-    """In the same generation, with the same secret; the reconciler alone is enough."""
-    asked.node_databases.trouble = DatabaseWaking("The nodes' database is waking up.")
-    ask(asked)
-    a_reconciler(asked).run_pass()
-    asked.node_databases.trouble = None
-    reconcile(asked, passes=4)
+def test_launch_continues_once_the_database_is_available(submitted):
+    """The reconciler continues the launch in the same generation, with the same secret."""
+    submitted.node_databases.trouble = DatabaseWaking("The nodes' database is waking up.")
+    launch(submitted)
+    a_reconciler(submitted).run_pass()
+    submitted.node_databases.trouble = None
+    reconcile(submitted, passes=4)
 
-    assert asked.nodes.get(NODE).status is NodeStatus.READY
-    assert asked.stacks.launched == [(NODE, 1)]
-    assert asked.secrets.made == 1
-    assert asked.nodes.get(NODE).reason == ""
+    assert submitted.nodes.get(NODE).status is NodeStatus.READY
+    assert submitted.stacks.launched == [(NODE, 1)]
+    assert submitted.secrets.made == 1
+    assert submitted.nodes.get(NODE).reason == ""
 
 
-def test_a_database_in_trouble_is_told_about_and_tried_again(asked, logs):
-    """A wrong secret, say: the operator reads it in the log, the data scientist in the answer."""
-    asked.node_databases.trouble = Upstream("The nodes' database refused a call: InvalidSecretException.")
-    answer = ask(asked)
+def test_failure_of_the_database_is_logged_and_answered(submitted, logs):
+    """The operator reads the error in the log, the data scientist in the answer."""
+    submitted.node_databases.trouble = Upstream("The nodes' database refused a call: InvalidSecretException.")
+    answer = launch(submitted)
 
     assert answer.reason == "The nodes' database refused a call: InvalidSecretException."
     assert [entry["event"] for entry in logs] == ["node.database_not_ready"]
 
 
-def test_a_launch_that_waited_for_the_database_has_its_whole_time_left(asked):
-    """Its deadline, and the time in which its stack may not be seen yet, count from the stack's launch."""
-    asked.node_databases.trouble = DatabaseWaking("The nodes' database is waking up.")
-    ask(asked)
-    asked.clock.tick(DEADLINE - 1)
-    asked.node_databases.trouble = None
-    ask(asked)
+def test_deadline_restarts_when_the_stack_is_launched(submitted):
+    """Time spent waiting for the database does not count against the deadline of the launch."""
+    submitted.node_databases.trouble = DatabaseWaking("The nodes' database is waking up.")
+    launch(submitted)
+    submitted.clock.tick(DEADLINE - 1)
+    submitted.node_databases.trouble = None
+    launch(submitted)
 
-    assert asked.nodes.get(NODE).launched_at == asked.clock.now
+    assert submitted.nodes.get(NODE).launched_at == submitted.clock.now
 
 
-def test_a_launch_whose_database_never_wakes_comes_to_an_end(asked):
-    """Its deadline counts from its claim; after three, who asked is told, and nothing is held."""
-    asked.node_databases.trouble = Upstream("The nodes' database refused a call: InvalidSecretException.")
-    ask(asked)
-    reconcile(asked, passes=int(BUDGET.attempts * (DEADLINE + 120) // PASS) + 5)
-    node = asked.nodes.get(NODE)
+def test_launch_without_a_database_fails_after_the_deadline(submitted):
+    """After the allowed attempts the node is FAILED, and neither quota nor secret is held."""
+    submitted.node_databases.trouble = Upstream("The nodes' database refused a call: InvalidSecretException.")
+    launch(submitted)
+    reconcile(submitted, passes=int(BUDGET.attempts * (DEADLINE + 120) // PASS) + 5)
+    node = submitted.nodes.get(NODE)
 
     assert node.status is NodeStatus.FAILED
     assert "InvalidSecretException" in node.failure
-    assert (node.charged_to, asked.secrets.passwords) == (None, {})
+    assert (node.charged_to, submitted.secrets.passwords) == (None, {})
 
 
-def test_the_database_is_there_before_the_stack(asked):
-    """A node that finds no database doesn't start, and ECS gives it up."""
+def test_database_is_created_before_the_stack(submitted):
+    """A node without its database does not start, and its ECS deployment fails."""
     wire = Wire()
-    ask(asked.through(wire))
+    launch(submitted.through(wire))
     order = [
         call for call in wire.calls if call in ("secrets.ensure", "node_databases.ensure", "stacks.launch")
     ]
@@ -101,16 +101,16 @@ def test_the_database_is_there_before_the_stack(asked):
     assert order == ["secrets.ensure", "node_databases.ensure", "stacks.launch"]
 
 
-def test_the_database_outlives_its_node(asked):
-    """A retired node's unfinished models are found by its next generation, under a new password."""
-    ask(asked)
-    reconcile(asked, passes=4)
-    first = asked.node_databases.logins[NODE]
-    a_node_service(asked).retire(DATASET, caller=DEVELOPER, force=True)
-    reconcile(asked, passes=6)
-    kept = asked.node_databases.logins[NODE]
-    ask(asked)
-    second = asked.node_databases.logins[NODE]
+def test_database_is_kept_for_the_next_generation(submitted):
+    """The next generation finds the unfinished models, and uses a new password."""
+    launch(submitted)
+    reconcile(submitted, passes=4)
+    first = submitted.node_databases.logins[NODE]
+    a_node_service(submitted).retire(DATASET, caller=DEVELOPER, force=True)
+    reconcile(submitted, passes=6)
+    kept = submitted.node_databases.logins[NODE]
+    launch(submitted)
+    second = submitted.node_databases.logins[NODE]
 
     assert kept == first
     assert second != first

@@ -1,4 +1,4 @@
-"""What an operator is told to be astray, and how it is put right."""
+"""Inconsistencies that `artificien audit` finds, and their repair."""
 
 from dataclasses import replace
 
@@ -15,8 +15,8 @@ NODE = node_id_of(DATASET)
 
 
 @pytest.fixture
-def awake(world):
-    """A node that is up; all is well."""
+def ready(world):
+    """Launch a node, and return the world."""
     world.put(a_submission())
     request_node(a_node_service(world))
     reconcile(world, passes=4)
@@ -24,22 +24,25 @@ def awake(world):
 
 
 @pytest.fixture
-def inspected(awake):
-    """Returns what is astray, each as kind and trouble; puts it right where it can if it is asked to."""
+def inspect(ready):
+    """Return a function that maps each finding's kind and problem to whether it can be repaired.
 
-    def inspect(*, repair=False):
-        lifecycle = a_lifecycle(awake)
+    With `repair`, the function also carries out the repairs.
+    """
+
+    def findings(*, repair=False):
+        lifecycle = a_lifecycle(ready)
         superseded = SupersededStacks(
-            records=lifecycle.records, stacks=awake.stacks, secrets=awake.secrets, clock=awake.clock
+            records=lifecycle.records, stacks=ready.stacks, secrets=ready.secrets, clock=ready.clock
         )
         inspection = Inspection(
-            nodes=awake.nodes,
-            datasets=awake.datasets,
-            stacks=awake.stacks,
-            node_databases=awake.node_databases,
+            nodes=ready.nodes,
+            datasets=ready.datasets,
+            stacks=ready.stacks,
+            node_databases=ready.node_databases,
             lifecycle=lifecycle,
             superseded=superseded,
-            clock=awake.clock,
+            clock=ready.clock,
         )
         found = list(inspection.findings())
         for finding in found:
@@ -47,99 +50,99 @@ def inspected(awake):
                 finding.repair()
         return {(finding.kind, finding.problem): finding.repair is not None for finding in found}
 
-    return inspect
+    return findings
 
 
-def test_nothing_is_astray_where_all_is_well(inspected):
-    """Stack, record, secret and database of a node that is up belong together."""
-    assert inspected() == {}
+def test_consistent_node_has_no_findings(inspect):
+    """Stack, record, secret and database of a ready node are consistent."""
+    assert inspect() == {}
 
 
-def test_a_retired_node_leaves_its_database_and_nothing_else(awake, inspected):
-    """Unfinished models wait in there for the next life."""
-    a_node_service(awake).retire(DATASET, caller=DEVELOPER, force=True)
-    reconcile(awake)
+def test_retired_node_leaves_only_its_database(ready, inspect):
+    """The database keeps the unfinished models for the next generation."""
+    a_node_service(ready).retire(DATASET, caller=DEVELOPER, force=True)
+    reconcile(ready)
 
-    assert inspected() == {}
-    assert list(awake.node_databases.all()) == [NODE]
+    assert inspect() == {}
+    assert list(ready.node_databases.all()) == [NODE]
 
 
-def test_what_is_left_of_a_life_that_is_over_is_found_and_mended(awake, inspected):
-    """Its stack and its secret."""
-    gone = {
+def test_superseded_stack_and_secret_are_repaired(ready, inspect):
+    """Stack and secret of a past generation are found and deleted."""
+    past = {
         "generation": 2,
         "status": NodeStatus.ABSENT,
         "desired_state": STOPPED,
         "stack_id": None,
     }
-    awake.put(replace(awake.nodes.get(NODE), **gone))
-    found = inspected(repair=True)
-    reconcile(awake, passes=3)
+    ready.put(replace(ready.nodes.get(NODE), **past))
+    found = inspect(repair=True)
+    reconcile(ready, passes=3)
 
     assert found == {
         ("stack", "of past generation 1 (usable)"): True,
         ("secret", "of a past generation"): True,
     }
-    assert inspected() == {}
+    assert inspect() == {}
 
 
-def test_what_no_record_knows_is_a_human_s_to_judge(awake, inspected):
-    """A table restored from a backup, say."""
-    awake.remove("node_table")
+def test_orphans_are_only_reported(ready, inspect):
+    """A missing record may be due to a table restored from a backup, so an operator must decide."""
+    ready.remove("node_table")
 
-    assert inspected(repair=True) == {
+    assert inspect(repair=True) == {
         ("stack", "no record of its node"): False,
         ("secret", "no record of its node"): False,
         ("database", "no record of its node"): False,
     }
-    assert len(awake.stacks.standing(NODE)) == 1
+    assert len(ready.stacks.standing(NODE)) == 1
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_record_whose_stack_is_gone_is_found_and_mended(awake, inspected, known):
-    """Whether CloudFormation still remembers the stack or not."""
-    awake.stacks.stacks[NODE, 1].phase = StackPhase.ABSENT
+def test_record_without_a_stack_is_repaired(ready, inspect, known):
+    """The record is corrected, whether or not it holds the ARN of the deleted stack."""
+    ready.stacks.stacks[NODE, 1].phase = StackPhase.ABSENT
     if not known:
-        awake.put(replace(awake.nodes.get(NODE), stack_id=None))
-    found = inspected(repair=True)
+        ready.put(replace(ready.nodes.get(NODE), stack_id=None))
+    found = inspect(repair=True)
 
     assert found == {("record", "ready, but its stack is gone"): True}
-    assert awake.nodes.get(NODE).status is not NodeStatus.READY
+    assert ready.nodes.get(NODE).status is not NodeStatus.READY
 
 
-def test_a_launch_that_is_under_way_is_not_astray(awake, inspected):
-    """Its stack is to come."""
-    awake.put(a_node("another", desired_state=RUNNING, status=NodeStatus.DEPLOYING, generation=1))
+def test_launch_under_way_is_no_finding(ready, inspect):
+    """The stack of a node that is deploying may not exist yet."""
+    ready.put(a_node("another", desired_state=RUNNING, status=NodeStatus.DEPLOYING, generation=1))
 
-    assert inspected() == {}
-
-
-def test_a_node_that_goes_meanwhile_is_not_astray(awake, inspected, monkeypatch):
-    """What the list of records said is looked up anew."""
-    awake.stacks.stacks[NODE, 1].phase = StackPhase.ABSENT
-    old = [awake.nodes.get(NODE)]
-    awake.put(replace(old[0], status=NodeStatus.ABSENT))
-    awake.secrets.passwords.clear()
-    monkeypatch.setattr(type(awake.nodes), "all", lambda _: old)
-
-    assert inspected() == {}
+    assert inspect() == {}
 
 
-def test_a_stack_that_can_not_be_deleted_is_told_about(awake, inspected):
-    """The reconciler goes on trying; it costs money meanwhile."""
-    awake.stacks.undeletable = True
-    a_node_service(awake).retire(DATASET, caller=DEVELOPER, force=True)
-    reconcile(awake, passes=4)
+def test_node_retired_during_the_inspection_is_no_finding(ready, inspect, monkeypatch):
+    """Each record is read again before it is reported."""
+    ready.stacks.stacks[NODE, 1].phase = StackPhase.ABSENT
+    old = [ready.nodes.get(NODE)]
+    ready.put(replace(old[0], status=NodeStatus.ABSENT))
+    ready.secrets.passwords.clear()
+    monkeypatch.setattr(type(ready.nodes), "all", lambda _: old)
 
-    assert inspected() == {("stack", "can't be deleted; the reconciler goes on trying"): False}
+    assert inspect() == {}
 
 
-def test_the_database_of_a_dataset_that_is_gone_goes_too(awake, inspected):
-    """Nothing will ever be trained on it again."""
-    a_node_service(awake).retire(DATASET, caller=DEVELOPER, force=True)
-    reconcile(awake)
-    awake.remove("dataset_table", DATASET)
-    found = inspected(repair=True)
+def test_undeletable_stack_is_reported(ready, inspect):
+    """The stack costs money while the reconciler keeps trying to delete it."""
+    ready.stacks.undeletable = True
+    a_node_service(ready).retire(DATASET, caller=DEVELOPER, force=True)
+    reconcile(ready, passes=4)
+
+    assert inspect() == {("stack", "can't be deleted; the reconciler goes on trying"): False}
+
+
+def test_database_of_a_deleted_dataset_is_repaired(ready, inspect):
+    """The database of a stopped node is dropped once its dataset is deleted."""
+    a_node_service(ready).retire(DATASET, caller=DEVELOPER, force=True)
+    reconcile(ready)
+    ready.remove("dataset_table", DATASET)
+    found = inspect(repair=True)
 
     assert found == {("database", f"its dataset {DATASET!r} is deleted"): True}
-    assert list(awake.node_databases.all()) == []
+    assert list(ready.node_databases.all()) == []

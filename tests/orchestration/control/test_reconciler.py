@@ -1,4 +1,4 @@
-"""Sweeps: what is due is retrieved, what nobody needs goes, trouble stays where it is."""
+"""Passes of the reconciler: retrieval, idle time-out, wakes, superseded stacks, failures of one node."""
 
 from dataclasses import replace
 from threading import Barrier, Event, current_thread
@@ -39,8 +39,8 @@ DONE = {"is_active": False, "percent_complete": 100, "retrieval_due": True}
 
 
 @pytest.fixture
-def awake(world):
-    """A node that is up, with one model in training on it."""
+def ready(world):
+    """Launch a node with one training model, and return the world."""
     world.put(a_submission())
     request_node(a_node_service(world))
     reconcile(world, passes=4)
@@ -48,83 +48,83 @@ def awake(world):
     return world
 
 
-def test_a_complete_model_is_brought_home(awake, reconciler):
-    """The file is in the bucket, the owner has a link, nothing is due any more."""
-    awake.put(a_model(**DONE))
+def test_complete_model_is_retrieved(ready, reconciler):
+    """The file is in the bucket, its link is in the model's item, and the model is no longer due."""
+    ready.put(a_model(**DONE))
     reconciler.run_pass()
-    model = awake.models.get(MODEL)
+    model = ready.models.get(MODEL)
 
-    assert awake.bucket.files == {MODEL: b"trained"}
+    assert ready.bucket.files == {MODEL: b"trained"}
     link = f"https://link.test/{MODEL}/{model.download_key}"
-    assert awake.item("model_table", MODEL)["download_link"] == link
+    assert ready.item("model_table", MODEL)["download_link"] == link
     assert not model.retrieval_due
 
 
 @pytest.mark.parametrize(
-    "trouble", [NodeUnreachable("It did not answer."), UnusableModel("Other shapes."), Upstream("S3.")]
+    "error", [NodeUnreachable("It did not answer."), UnusableModel("Other shapes."), Upstream("S3.")]
 )
-def test_a_retrieval_that_fails_is_tried_again_until_it_works(awake, reconciler, trouble):
-    """A model was left at 100 % with no file once; the cause is kept while it isn't safe."""
-    awake.put(a_model(**DONE))
-    awake.server.troubles[MODEL] = [trouble] * 6
-    causes = []
-    while awake.server.troubles[MODEL]:
+def test_failed_retrieval_is_retried_until_it_succeeds(ready, reconciler, error):
+    """The item shows the reason, and the node keeps running, until the file is in the bucket."""
+    ready.put(a_model(**DONE))
+    ready.server.troubles[MODEL] = [error] * 6
+    reasons = []
+    while ready.server.troubles[MODEL]:
         reconciler.run_pass()
-        awake.clock.tick(IDLE_TIMEOUT)
-        causes.append(awake.item("model_table", MODEL)["retrieval_error"])
-    node = awake.nodes.get(NODE)
-    awake.clock.tick(LONGEST_PAUSE)
+        ready.clock.tick(IDLE_TIMEOUT)
+        reasons.append(ready.item("model_table", MODEL)["retrieval_error"])
+    node = ready.nodes.get(NODE)
+    ready.clock.tick(LONGEST_PAUSE)
     reconciler.run_pass()
 
-    assert len(causes) > 6, "each try comes after a longer pause than the one before"
-    assert set(causes) == {str(trouble)}
+    assert len(reasons) > 6, "each attempt follows a longer pause than the one before"
+    assert set(reasons) == {str(error)}
     assert (node.status, node.desired_state) == (NodeStatus.READY, RUNNING)
-    assert awake.bucket.files == {MODEL: b"trained"}
-    assert "retrieval_error" not in awake.item("model_table", MODEL)
+    assert ready.bucket.files == {MODEL: b"trained"}
+    assert "retrieval_error" not in ready.item("model_table", MODEL)
 
 
-def test_a_node_goes_only_when_its_model_is_safe(awake, reconciler):
-    """However long the bucket is away."""
-    awake.put(a_model(**DONE))
-    awake.bucket.away = True
+def test_node_is_not_stopped_before_its_model_is_in_the_bucket(ready, reconciler):
+    """The node keeps running as long as the bucket is unavailable."""
+    ready.put(a_model(**DONE))
+    ready.bucket.away = True
     for _ in range(10):
         reconciler.run_pass()
-        awake.clock.tick(IDLE_TIMEOUT * 10)
-    waiting = len(awake.stacks.standing(NODE))
-    awake.bucket.away = False
-    reconcile(awake)
+        ready.clock.tick(IDLE_TIMEOUT * 10)
+    waiting = len(ready.stacks.standing(NODE))
+    ready.bucket.away = False
+    reconcile(ready)
 
     assert waiting == 1
-    assert awake.bucket.files == {MODEL: b"trained"}
-    assert awake.stacks.standing(NODE) == []
+    assert ready.bucket.files == {MODEL: b"trained"}
+    assert ready.stacks.standing(NODE) == []
 
 
-def test_a_silent_node_keeps_its_unretrieved_model(awake, reconciler):
-    """It is asked only when it answers; until then nothing is given up."""
-    awake.put(a_model(**DONE))
-    awake.server.silent = True
-    reconcile(awake)
-    awake.server.silent = False
-    still_due = awake.models.get(MODEL).retrieval_due
+def test_model_on_a_silent_node_stays_due(ready, reconciler):
+    """The model is retrieved once its node answers again."""
+    ready.put(a_model(**DONE))
+    ready.server.silent = True
+    reconcile(ready)
+    ready.server.silent = False
+    still_due = ready.models.get(MODEL).retrieval_due
     reconciler.run_pass()
 
     assert still_due
-    assert awake.bucket.files == {MODEL: b"trained"}
+    assert ready.bucket.files == {MODEL: b"trained"}
 
 
-def test_one_model_in_trouble_does_not_keep_the_others_on_its_node(awake, reconciler):
-    """Each is retrieved on its own."""
-    awake.put(a_model(model_id="a bad one", **DONE))
-    awake.put(a_model(**DONE))
-    awake.server.troubles["a bad one"] = [UnusableModel("It can't be read.")] * 5
+def test_failed_retrieval_does_not_affect_other_models(ready, reconciler):
+    """The next model of the node is retrieved in the same pass."""
+    ready.put(a_model(model_id="a bad one", **DONE))
+    ready.put(a_model(**DONE))
+    ready.server.troubles["a bad one"] = [UnusableModel("It can't be read.")] * 5
     reconciler.run_pass()
 
-    assert awake.bucket.files == {MODEL: b"trained"}
+    assert ready.bucket.files == {MODEL: b"trained"}
 
 
-@pytest.mark.parametrize("trouble", [Upstream("away"), ValueError("a malformed item"), KeyError("x")])
-def test_one_node_in_trouble_does_not_keep_the_others_waiting(world, logs, trouble, monkeypatch):
-    """Expected or not: it is logged, and the sweep goes on."""
+@pytest.mark.parametrize("error", [Upstream("away"), ValueError("a malformed item"), KeyError("x")])
+def test_failure_at_one_node_does_not_affect_others(world, logs, error, monkeypatch):
+    """Expected and unexpected errors are logged, and the pass continues."""
     world.put(a_node("bad", desired_state=RUNNING))
     world.put(a_dataset(dataset_id="good"))
     world.put(a_node("good", desired_state=RUNNING))
@@ -132,7 +132,7 @@ def test_one_node_in_trouble_does_not_keep_the_others_waiting(world, logs, troub
 
     def faulty(node):
         if node.dataset_id == "bad":
-            raise trouble
+            raise error
         return describe(node)
 
     monkeypatch.setattr(world.stacks, "describe", faulty)
@@ -142,208 +142,208 @@ def test_one_node_in_trouble_does_not_keep_the_others_waiting(world, logs, troub
     assert [entry["what"] for entry in logs if entry["event"] == "reconcile.failed"] == [node_id_of("bad")]
 
 
-def test_a_table_that_does_not_answer_is_asked_again_next_time(awake, reconciler, logs):
-    """A sweep ends quietly, and the one after it goes on."""
-    awake.dynamodb.throttle = lambda operation: operation == "scan"
+def test_pass_without_tables_is_logged_and_the_next_one_runs(ready, reconciler, logs):
+    """A pass that can't read a table logs one warning."""
+    ready.dynamodb.throttle = lambda operation: operation == "scan"
     reconciler.run_pass()
-    awake.dynamodb.throttle = 0.0
+    ready.dynamodb.throttle = 0.0
     reconciler.run_pass()
 
     assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == ["reconcile.failed"]
 
 
 @pytest.mark.parametrize(
-    ("trouble", "level"),
+    ("error", "level"),
     [(Upstream("away"), "warning"), (StackFailed("refused"), "warning"), (KeyError("CreationTime"), "error")],
 )
-def test_whatever_interrupts_a_sweep_does_not_end_the_process(awake, logs, monkeypatch, trouble, level):
-    """A list of all stacks that CloudFormation refuses, or one that can't be read: the next sweep comes."""
+def test_failed_pass_does_not_end_the_process(ready, logs, monkeypatch, error, level):
+    """The next pass runs after CloudFormation refused the list of stacks, or returned an unreadable one."""
 
     def refused():
-        raise trouble
+        raise error
 
-    reconciler = a_reconciler(awake)
-    monkeypatch.setattr(awake.stacks, "all", refused)
+    reconciler = a_reconciler(ready)
+    monkeypatch.setattr(ready.stacks, "all", refused)
     run(reconciler, passes=2)
 
-    told = [entry["log_level"] for entry in logs if entry["what"] == "pass"]
-    assert told == [level, level]
+    levels = [entry["log_level"] for entry in logs if entry["what"] == "pass"]
+    assert levels == [level, level]
 
 
-def test_a_node_in_use_is_left_alone(awake, reconciler):
-    """A model that trains holds it, for however long."""
+def test_node_with_a_training_model_keeps_running(ready, reconciler):
+    """The idle time-out does not start while a model trains."""
     for _ in range(20):
         reconciler.run_pass()
-        awake.clock.tick(IDLE_TIMEOUT)
+        ready.clock.tick(IDLE_TIMEOUT)
 
-    assert awake.nodes.get(NODE).idle_since == 0.0
-    assert len(awake.stacks.standing(NODE)) == 1
+    assert ready.nodes.get(NODE).idle_since == 0.0
+    assert len(ready.stacks.standing(NODE)) == 1
 
 
-def test_an_idle_node_goes_after_its_grace(awake, reconciler):
-    """Not at once: the next model may be on its way."""
-    awake.models.withdraw(awake.models.get(MODEL), awake.clock())
+def test_idle_node_is_stopped_after_the_time_out(ready, reconciler):
+    """A node keeps running for the idle time-out after its last model."""
+    ready.models.withdraw(ready.models.get(MODEL), ready.clock())
     reconciler.run_pass()
-    idle_since = awake.clock.now
-    awake.clock.tick(IDLE_TIMEOUT - 1)
+    idle_since = ready.clock.now
+    ready.clock.tick(IDLE_TIMEOUT - 1)
     reconciler.run_pass()
-    just_before = awake.nodes.get(NODE)
-    awake.clock.tick(1)
+    just_before = ready.nodes.get(NODE)
+    ready.clock.tick(1)
     reconciler.run_pass()
 
     assert just_before.idle_since == idle_since
     assert just_before.should_run
-    assert not awake.nodes.get(NODE).should_run
+    assert not ready.nodes.get(NODE).should_run
 
 
-def test_the_grace_begins_anew_when_somebody_needs_the_node_in_between(awake, reconciler):
-    """Idle means without a break."""
-    awake.models.withdraw(awake.models.get(MODEL), awake.clock())
+def test_needed_node_resets_its_idle_time_out(ready, reconciler):
+    """The time-out starts again from zero when the node is no longer needed."""
+    ready.models.withdraw(ready.models.get(MODEL), ready.clock())
     reconciler.run_pass()
-    awake.clock.tick(IDLE_TIMEOUT - 1)
-    awake.put(a_model(model_id="next"))
+    ready.clock.tick(IDLE_TIMEOUT - 1)
+    ready.put(a_model(model_id="next"))
     reconciler.run_pass()
-    awake.models.withdraw(awake.models.get("next"), awake.clock())
-    awake.clock.tick(IDLE_TIMEOUT)
+    ready.models.withdraw(ready.models.get("next"), ready.clock())
+    ready.clock.tick(IDLE_TIMEOUT)
     reconciler.run_pass()
 
-    assert awake.nodes.get(NODE).should_run
-    assert awake.nodes.get(NODE).idle_since == awake.clock.now
+    assert ready.nodes.get(NODE).should_run
+    assert ready.nodes.get(NODE).idle_since == ready.clock.now
 
 
-def test_asking_for_the_node_ends_its_idleness(awake, reconciler):
-    """/create counts before the index shows its model."""
-    awake.models.withdraw(awake.models.get(MODEL), awake.clock())
+def test_request_resets_the_idle_time_out(ready, reconciler):
+    """`/create` resets the time-out before the index lists the model."""
+    ready.models.withdraw(ready.models.get(MODEL), ready.clock())
     reconciler.run_pass()
-    awake.nodes.request(DATASET, awake.clock(), "ada")
+    ready.nodes.request(DATASET, ready.clock(), "ada")
 
-    assert awake.nodes.get(NODE).idle_since == 0.0
-
-
-def test_a_submission_that_create_never_accepted_holds_no_node(awake):
-    """A failed /create leaves such an item behind, for ever."""
-    awake.put(a_submission(model_id="left behind"))
-    awake.models.withdraw(awake.models.get(MODEL), awake.clock())
-    reconcile(awake)
-
-    assert awake.stacks.standing(NODE) == []
+    assert ready.nodes.get(NODE).idle_since == 0.0
 
 
-def test_a_forced_retirement_brings_home_what_is_due_first(awake):
-    """What a node holds is fetched before its stack goes."""
-    awake.put(a_model(**DONE))
-    awake.nodes.let_go(awake.nodes.get(NODE))
-    reconcile(awake)
+def test_unaccepted_submission_does_not_keep_a_node_running(ready):
+    """A failed `/create` leaves an item without features and labels."""
+    ready.put(a_submission(model_id="left behind"))
+    ready.models.withdraw(ready.models.get(MODEL), ready.clock())
+    reconcile(ready)
 
-    assert awake.bucket.files == {MODEL: b"trained"}
-    assert awake.stacks.standing(NODE) == []
-
-
-def test_what_a_silent_node_took_along_is_fetched_by_its_next_life(awake):
-    """Nobody can ask for a complete model any more; so its node is woken once a day until it is home."""
-    awake.put(a_model(**DONE))
-    awake.server.silent = True
-    awake.nodes.let_go(awake.nodes.get(NODE), wake_at=awake.clock() + DAY)
-    reconcile(awake)
-    left_alone = awake.stacks.standing(NODE)
-    awake.server.silent = False
-    awake.clock.tick(DAY)
-    reconcile(awake)
-
-    assert left_alone == []
-    assert awake.bucket.files == {MODEL: b"trained"}
-    assert awake.stacks.launched == [(NODE, 1), (NODE, 2)]
-    assert awake.stacks.standing(NODE) == []
+    assert ready.stacks.standing(NODE) == []
 
 
-def test_a_complete_model_whose_node_was_given_up_is_fetched_a_day_later(awake):
-    """Its owner can't ask for it any more, and nobody else knows."""
-    awake.put(a_model(**DONE))
-    awake.server.silent = True
-    awake.stacks.failure = "Service: no capacity."
-    reconcile(awake, passes=100)
-    given_up = awake.nodes.get(NODE).status
-    awake.server.silent, awake.stacks.failure = False, ""
-    awake.clock.tick(DAY)
-    reconcile(awake)
+def test_due_models_are_retrieved_before_a_forced_retirement(ready):
+    """Completed models are in the bucket before the stack is deleted."""
+    ready.put(a_model(**DONE))
+    ready.nodes.let_go(ready.nodes.get(NODE))
+    reconcile(ready)
 
-    assert given_up is NodeStatus.FAILED
-    assert awake.bucket.files == {MODEL: b"trained"}
+    assert ready.bucket.files == {MODEL: b"trained"}
+    assert ready.stacks.standing(NODE) == []
+
+
+def test_model_of_a_stopped_node_is_retrieved_from_the_next_generation(ready):
+    """A node with a completed model is woken once a day until the model is in the bucket."""
+    ready.put(a_model(**DONE))
+    ready.server.silent = True
+    ready.nodes.let_go(ready.nodes.get(NODE), wake_at=ready.clock() + DAY)
+    reconcile(ready)
+    within_a_day = ready.stacks.standing(NODE)
+    ready.server.silent = False
+    ready.clock.tick(DAY)
+    reconcile(ready)
+
+    assert within_a_day == []
+    assert ready.bucket.files == {MODEL: b"trained"}
+    assert ready.stacks.launched == [(NODE, 1), (NODE, 2)]
+    assert ready.stacks.standing(NODE) == []
+
+
+def test_model_of_a_failed_node_is_retrieved_a_day_later(ready):
+    """The reconciler launches a FAILED node again after a day, because `/create` refuses a complete model."""
+    ready.put(a_model(**DONE))
+    ready.server.silent = True
+    ready.stacks.failure = "Service: no capacity."
+    reconcile(ready, passes=100)
+    status = ready.nodes.get(NODE).status
+    ready.server.silent, ready.stacks.failure = False, ""
+    ready.clock.tick(DAY)
+    reconcile(ready)
+
+    assert status is NodeStatus.FAILED
+    assert ready.bucket.files == {MODEL: b"trained"}
 
 
 class TestStaleModels:
-    """A model that makes no progress for days."""
+    """Models that make no progress for days."""
 
-    def test_it_no_longer_holds_its_node_awake(self, awake):
-        """Its node costs money, and nobody trains it."""
-        awake.clock.tick(STALE_AFTER)
-        reconcile(awake)
+    def test_stale_model_does_not_keep_its_node_running(self, ready):
+        """The node is stopped; the model can still be trained."""
+        ready.clock.tick(STALE_AFTER)
+        reconcile(ready)
 
-        assert awake.stacks.standing(NODE) == []
-        assert awake.models.get(MODEL).is_training
+        assert ready.stacks.standing(NODE) == []
+        assert ready.models.get(MODEL).is_training
 
-    def test_progress_keeps_it_fresh(self, awake, progress):
-        """Every closed cycle counts."""
+    def test_progress_keeps_the_node_running(self, ready, progress):
+        """Each closed cycle resets the time after which a model is stale."""
         for cycle in (1, 2, 3):
-            awake.clock.tick(STALE_AFTER - PASS)
-            progress.record(MODEL, Progress(cycle, cycle), node=awake.nodes.get(NODE))
-            reconcile(awake, passes=1)
+            ready.clock.tick(STALE_AFTER - PASS)
+            progress.record(MODEL, Progress(cycle, cycle), node=ready.nodes.get(NODE))
+            reconcile(ready, passes=1)
 
-        assert len(awake.stacks.standing(NODE)) == 1
-        assert awake.nodes.get(NODE).progress_at == awake.clock.now - PASS
+        assert len(ready.stacks.standing(NODE)) == 1
+        assert ready.nodes.get(NODE).progress_at == ready.clock.now - PASS
 
-    def test_its_owner_wakes_it(self, awake):
-        """/create makes it fresh again."""
-        awake.clock.tick(STALE_AFTER)
-        reconcile(awake)
-        request_node(a_node_service(awake))
-        reconcile(awake, passes=40)
+    def test_request_launches_the_node_of_a_stale_model(self, ready):
+        """`/create` resets the time after which a model is stale."""
+        ready.clock.tick(STALE_AFTER)
+        reconcile(ready)
+        request_node(a_node_service(ready))
+        reconcile(ready, passes=40)
 
-        assert awake.nodes.get(NODE).status is NodeStatus.READY
+        assert ready.nodes.get(NODE).status is NodeStatus.READY
 
-    def test_a_device_wakes_it_for_a_while_once_a_day(self, awake, devices):
-        """/info only sets the wish; the node goes again unless the model makes progress."""
-        awake.clock.tick(STALE_AFTER)
-        reconcile(awake)
-        launched = list(awake.stacks.launched)
+    def test_device_wakes_the_node_once_a_day(self, ready, devices):
+        """`/info` only records the desired state; without progress the node is stopped again."""
+        ready.clock.tick(STALE_AFTER)
+        reconcile(ready)
+        launched = list(ready.stacks.launched)
         work = devices.work(DATASET, api_key=LEGACY_KEY)
-        asked_of_cloudformation = awake.stacks.launched != launched
-        reconcile(awake, passes=4)
+        launched_by_info = ready.stacks.launched != launched
+        reconcile(ready, passes=4)
         up = devices.work(DATASET, api_key=LEGACY_KEY)
-        reconcile(awake)
+        reconcile(ready)
         devices.work(DATASET, api_key=LEGACY_KEY)
-        reconcile(awake)
-        same_day = len(awake.stacks.launched)
-        awake.clock.tick(DAY)
+        reconcile(ready)
+        same_day = len(ready.stacks.launched)
+        ready.clock.tick(DAY)
         devices.work(DATASET, api_key=LEGACY_KEY)
-        reconcile(awake)
+        reconcile(ready)
 
         assert (work.address, work.reason) == (None, "no node available yet")
-        assert not asked_of_cloudformation
+        assert not launched_by_info
         assert [model.model_id for model in up.models] == [MODEL]
         assert same_day == 2
-        assert len(awake.stacks.launched) == 3
-        assert awake.stacks.standing(NODE) == []
+        assert len(ready.stacks.launched) == 3
+        assert ready.stacks.standing(NODE) == []
 
-    def test_a_device_wakes_no_node_that_has_nothing_to_train(self, world, devices):
-        """Nor one that its owner has retired a moment ago."""
+    def test_device_does_not_wake_a_node_without_models(self, world, devices):
+        """Without a training model, a request of a device launches nothing."""
         devices.work(DATASET, api_key=LEGACY_KEY)
         reconcile(world)
 
         assert world.stacks.launched == []
 
-    def test_a_device_leaves_a_node_alone_that_its_owner_has_retired(self, awake, devices):
-        """For a day: else the next phone would undo it at once."""
-        a_node_service(awake).retire(DATASET, caller=DEVELOPER, force=True)
-        reconcile(awake)
+    def test_device_does_not_wake_a_node_that_was_just_retired(self, ready, devices):
+        """No device wakes a retired node for a day, so that a retirement lasts."""
+        a_node_service(ready).retire(DATASET, caller=DEVELOPER, force=True)
+        reconcile(ready)
         devices.work(DATASET, api_key=LEGACY_KEY)
-        reconcile(awake)
+        reconcile(ready)
 
-        assert awake.stacks.standing(NODE) == []
+        assert ready.stacks.standing(NODE) == []
 
 
-def test_a_node_that_was_never_ready_is_not_counted_down(world):
-    """The model of a slow starter may be on its way."""
+def test_idle_time_out_does_not_start_before_the_node_was_ready(world):
+    """No model can use a node before it was ready."""
     world.put(a_submission())
     request_node(a_node_service(world))
     world.models.withdraw(world.models.get(MODEL), world.clock())
@@ -354,12 +354,12 @@ def test_a_node_that_was_never_ready_is_not_counted_down(world):
     assert world.nodes.get(NODE).should_run
 
 
-def test_a_steady_node_is_not_looked_at_in_every_pass(awake):
-    """One list of all stacks serves a pass; a look at a node costs a probe and two queries."""
-    reconciler = a_reconciler(awake)
+def test_steady_node_is_not_probed_in_every_pass(ready):
+    """One list of all stacks serves a pass, because reconciling a node costs a probe and two queries."""
+    reconciler = a_reconciler(ready)
     reconciler.run_pass()
     wire = Wire()
-    quiet = a_reconciler(awake.through(wire))
+    quiet = a_reconciler(ready.through(wire))
     quiet = replace(
         quiet,
         schedule=reconciler.schedule,
@@ -374,119 +374,119 @@ class TestUnownedStacks:
     """Stacks with our tag that no current generation owns."""
 
     @pytest.fixture
-    def stray(self, awake):
-        """Generation 1 stands though the record says that generation 3 has come and gone."""
-        awake.put(
+    def superseded(self, ready):
+        """Put a record whose generation 3 has ended, while the stack of generation 1 exists."""
+        ready.put(
             replace(
-                awake.nodes.get(NODE),
+                ready.nodes.get(NODE),
                 generation=3,
                 status=NodeStatus.ABSENT,
                 desired_state=STOPPED,
             )
         )
-        return awake
+        return ready
 
-    def test_one_that_is_left_over_is_taken_down(self, stray, logs):
-        """A process slept between its claim and its launch: nobody else looks at what it launched."""
-        reconcile(stray)
+    def test_superseded_stack_is_deleted(self, superseded, logs):
+        """A process paused between its claim and its launch may create a stack of a past generation."""
+        reconcile(superseded)
 
-        assert stray.stacks.standing(NODE) == []
-        assert stray.secrets.passwords == {}
+        assert superseded.stacks.standing(NODE) == []
+        assert superseded.secrets.passwords == {}
         assert "stack.unowned" in [entry["event"] for entry in logs]
 
-    def test_a_young_one_is_left_alone(self, stray):
-        """Its record may be about to know it."""
-        stray.stacks.stacks[NODE, 1].created_at = stray.clock.now
-        reconcile(stray, passes=2)
+    def test_recent_stack_is_kept(self, superseded):
+        """The record of a recently created stack may not be written yet."""
+        superseded.stacks.stacks[NODE, 1].created_at = superseded.clock.now
+        reconcile(superseded, passes=2)
 
-        assert len(stray.stacks.standing(NODE)) == 1
+        assert len(superseded.stacks.standing(NODE)) == 1
 
-    def test_one_that_no_record_knows_is_told_about_and_left_alone(self, awake, logs):
-        """A table restored from a backup is no reason to take down what works."""
-        awake.remove("node_table")
-        reconcile(awake, passes=5)
+    def test_orphan_is_only_logged(self, ready, logs):
+        """A stack without a record is kept, because the table may have been restored from a backup."""
+        ready.remove("node_table")
+        reconcile(ready, passes=5)
 
-        assert len(awake.stacks.standing(NODE)) == 1
+        assert len(ready.stacks.standing(NODE)) == 1
         assert [entry["ownership"] for entry in logs if entry["event"] == "stack.unowned"] == ["orphan"]
 
-    def test_one_that_resists_is_asked_by_force_an_hour_later(self, stray):
-        """And so on every hour; it is told about each time."""
-        stray.stacks.undeletable = True
-        reconciler = a_reconciler(stray)
+    def test_undeletable_stack_is_deleted_by_force_once_an_hour(self, superseded):
+        """The first deletion is plain; each later one is forced and follows an hour after the one before."""
+        superseded.stacks.undeletable = True
+        reconciler = a_reconciler(superseded)
         for _ in range(40):
             reconciler.run_pass()
-            stray.clock.tick(600)
-        how = [deletion for _, _, deletion in stray.stacks.deleted]
+            superseded.clock.tick(600)
+        how = [deletion for _, _, deletion in superseded.stacks.deleted]
 
         assert how[0] is Deletion.PLAIN
         assert set(how[1:]) == {Deletion.BY_FORCE}
         assert 5 <= len(how) <= 8
 
-    def test_an_update_of_it_is_called_back_first(self, stray):
-        """CloudFormation deletes nothing that is being updated."""
-        stray.stacks.stacks[NODE, 1].phase = StackPhase.UPDATING
-        a_reconciler(stray).run_pass()
+    def test_update_is_cancelled_before_the_deletion(self, superseded):
+        """CloudFormation does not delete a stack that is being updated."""
+        superseded.stacks.stacks[NODE, 1].phase = StackPhase.UPDATING
+        a_reconciler(superseded).run_pass()
 
-        assert stray.stacks.repaired == ["cancel update"]
+        assert superseded.stacks.repaired == ["cancel update"]
 
 
-def test_two_reconcilers_side_by_side_do_no_harm(awake):
-    """Any number of it may run."""
-    awake.put(a_model(**DONE))
+def test_two_reconcilers_can_run_side_by_side(ready):
+    """Two reconcilers retrieve a model and stop its node as one does."""
+    ready.put(a_model(**DONE))
     for _ in range(12):
-        a_reconciler(awake).run_pass()
-        a_reconciler(awake).run_pass()
-        awake.clock.tick(IDLE_TIMEOUT)
+        a_reconciler(ready).run_pass()
+        a_reconciler(ready).run_pass()
+        ready.clock.tick(IDLE_TIMEOUT)
 
-    assert "download_link" in awake.item("model_table", MODEL)
-    assert awake.stacks.launched == [(NODE, 1)]
-    assert awake.stacks.standing(NODE) == []
+    assert "download_link" in ready.item("model_table", MODEL)
+    assert ready.stacks.launched == [(NODE, 1)]
+    assert ready.stacks.standing(NODE) == []
 
 
 class TestRun:
-    """The process: passes, and requests beside them."""
+    """The process: passes, and attention to requests beside them."""
 
-    def test_it_passes_until_it_is_told_to_stop(self, awake, reconciler):
-        """At its interval, give or take a quarter."""
-        awake.put(a_model(**DONE))
+    def test_passes_continue_until_the_process_stops(self, ready, reconciler):
+        """The pause between passes is the interval, give or take a quarter."""
+        ready.put(a_model(**DONE))
         waits = run(reconciler, passes=2)
 
-        assert awake.bucket.files == {MODEL: b"trained"}
+        assert ready.bucket.files == {MODEL: b"trained"}
         assert len(waits) == 3
         assert all(0.75 * PASS <= seconds <= 1.25 * PASS for seconds in waits)
 
     def test_requests_are_attended_to_between_passes(self, world, nodes, reconciler):
-        """Within a second, though no pass comes."""
+        """A request is attended to without a pass."""
         world.put(a_submission())
         request_node(nodes)
         run(reconciler, passes=0, looks=1)
 
         assert world.stacks.launched == [(NODE, 1)]
 
-    def test_a_pass_that_takes_minutes_does_not_delay_requests(self, world, nodes, reconciler):
-        """They have a thread of their own: here the pass ends only when the node is launched."""
+    def test_long_pass_does_not_delay_requests(self, world, nodes, reconciler):
+        """Requests have a thread of their own; here the pass ends only when the node is launched."""
         world.put(a_submission())
         request_node(nodes)
         launched = Event()
-        world.stacks.launch = told_by(launched, world.stacks.launch)
+        world.stacks.launch = setting(launched, world.stacks.launch)
         world.stacks.all = lambda: iter(() if launched.wait(10) else pytest.fail("not launched"))
         run(reconciler, passes=1, looks=1)
 
         assert world.stacks.launched == [(NODE, 1)]
 
-    @pytest.mark.parametrize("trouble", [Upstream("away"), KeyError("node_id")])
-    def test_failure_of_one_look_does_not_end_the_next(
-        self, world, nodes, reconciler, monkeypatch, logs, trouble
+    @pytest.mark.parametrize("error", [Upstream("away"), KeyError("node_id")])
+    def test_failed_attention_does_not_prevent_the_next(
+        self, world, nodes, reconciler, monkeypatch, logs, error
     ):
-        """The index may be throttled, or hold something that can't be read."""
+        """The index may be throttled, or hold an unreadable item."""
         world.put(a_submission())
         request_node(nodes)
-        look, troubles = type(world.nodes).needing_attention, [trouble]
+        read, errors = type(world.nodes).needing_attention, [error]
 
         def faulty(self):
-            if troubles:
-                raise troubles.pop()
-            return look(self)
+            if errors:
+                raise errors.pop()
+            return read(self)
 
         monkeypatch.setattr(type(world.nodes), "needing_attention", faulty)
         run(reconciler, passes=0, looks=2)
@@ -494,8 +494,8 @@ class TestRun:
         assert world.stacks.launched == [(NODE, 1)]
         assert [entry["what"] for entry in logs if entry["event"] == "reconcile.failed"] == ["attention"]
 
-    def test_step_that_fails_is_left_to_the_next_pass(self, world, nodes, reconciler):
-        """The mark is removed first: it must not be tried every second while AWS is away."""
+    def test_failed_step_is_left_to_the_next_pass(self, world, nodes, reconciler):
+        """The mark is removed before the step, so that it is not repeated every second."""
         world.put(a_submission())
         request_node(nodes)
         world.stacks.away = True
@@ -507,19 +507,19 @@ class TestRun:
         assert marked == []
         assert world.stacks.launched == [(NODE, 1)]
 
-    def test_step_is_taken_again_from_the_record_when_another_process_was_faster(self, awake, logs):
-        """Retired between the read and the write of a step: the next step starts from the new record."""
-        awake.server.silent = True
+    def test_overtaken_step_is_repeated_from_the_new_record(self, ready, logs):
+        """If the node is retired between read and write of a step, the next step reads the record again."""
+        ready.server.silent = True
         wire = Wire()
 
         def retire_once(call):
-            if call == "server.answers" and awake.nodes.get(NODE).should_run:
-                awake.nodes.let_go(awake.nodes.get(NODE))
+            if call == "server.answers" and ready.nodes.get(NODE).should_run:
+                ready.nodes.let_go(ready.nodes.get(NODE))
 
         wire.passed = retire_once
-        a_reconciler(awake.through(wire)).run_pass()
+        a_reconciler(ready.through(wire)).run_pass()
 
-        assert awake.nodes.get(NODE).status is NodeStatus.RETIRING
+        assert ready.nodes.get(NODE).status is NodeStatus.RETIRING
         assert [entry for entry in logs if entry["event"] == "reconcile.failed"] == []
 
 
@@ -534,7 +534,7 @@ def run(reconciler, *, passes, looks=0):
             waits.append(seconds)
         left[kind] -= 1
         if left[kind] < 0:
-            over.wait(10)  # both have had their turns
+            over.wait(10)  # both threads have finished
             return True
         return False
 
@@ -542,12 +542,12 @@ def run(reconciler, *, passes, looks=0):
     return waits
 
 
-def told_by(event, call):
+def setting(event, call):
     """Set an event after each call."""
 
-    def told(*arguments):
+    def wrapper(*arguments):
         result = call(*arguments)
         event.set()
         return result
 
-    return told
+    return wrapper

@@ -49,7 +49,7 @@ RECORDS = {
     "failed, to be launched again": GONE | {"attempts": 2, "next_at": NOON},
     "failed a moment ago": GONE | {"attempts": 2, "next_at": NOON + 1},
     "out of budget": GONE | {"attempts": 3},
-    "given up, asked again": GONE | {"status": NodeStatus.FAILED, "attempts": 3},
+    "given up, requested again": GONE | {"status": NodeStatus.FAILED, "attempts": 3},
     "claimed": FRESH,
     "claimed long ago": FRESH | LONG_AGO,
     "launched": KNOWN,
@@ -58,12 +58,12 @@ RECORDS = {
     "silent": SILENT,
     "silent for long": SILENT | {"silent_at": NOON - DEADLINE - 1},
     "retiring": RETIRING,
-    "retiring, asked a moment ago": RETIRING | {"next_at": NOON + 1},
+    "retiring, a moment ago": RETIRING | {"next_at": NOON + 1},
     "retiring, refused": RETIRING | {"is_refused": True},
 }
 
-# The action for every record (rows) and phase (columns). The first six records know of no stack: one that is
-# there all the same is deleted. `test_cfn_status.py` has the phase of every status of CloudFormation.
+# The action for every record (rows) and phase (columns). The first six records name no stack: one that exists
+# nevertheless is deleted. `test_cfn_status.py` has the phase of every status of CloudFormation.
 WHEN_RUNNING = """
                               ABSENT   UNSEEN  CREATING  USABLE  UPDATING  FINISHING
 never launched                LAUNCH   FORGET  DELETE    DELETE  DELETE    DELETE
@@ -71,7 +71,7 @@ gone                          LAUNCH   FORGET  DELETE    DELETE  DELETE    DELET
 failed, to be launched again  LAUNCH   FORGET  DELETE    DELETE  DELETE    DELETE
 failed a moment ago           WAIT     FORGET  DELETE    DELETE  DELETE    DELETE
 out of budget                 GIVE_UP  FORGET  DELETE    DELETE  DELETE    DELETE
-given up, asked again         LAUNCH   FORGET  DELETE    DELETE  DELETE    DELETE
+given up, requested again      LAUNCH   FORGET  DELETE    DELETE  DELETE    DELETE
 claimed                       LAUNCH   WAIT    WAIT      PROBE   PROBE     PROBE
 claimed long ago              FORGET   FORGET  DELETE    DELETE  WAIT      WAIT
 launched                      FORGET   WAIT    WAIT      PROBE   PROBE     PROBE
@@ -80,7 +80,7 @@ ready                         FORGET   FORGET  WAIT      PROBE   PROBE     PROBE
 silent                        FORGET   FORGET  WAIT      PROBE   PROBE     PROBE
 silent for long               FORGET   FORGET  DELETE    DELETE  WAIT      WAIT
 retiring                      FORGET   FORGET  DELETE    DELETE  DELETE    DELETE
-retiring, asked a moment ago  FORGET   FORGET  WAIT      WAIT    WAIT      WAIT
+retiring, a moment ago         FORGET   FORGET  WAIT      WAIT    WAIT      WAIT
 retiring, refused             FORGET   FORGET  DELETE    PROBE   PROBE     PROBE
 
                               IMPORTED  FAILING  BROKEN  LOST    EMPTY       HALF_UPDATED
@@ -89,7 +89,7 @@ gone                          DELETE    WAIT     DELETE  DELETE  DELETE      DEL
 failed, to be launched again  DELETE    WAIT     DELETE  DELETE  DELETE      DELETE
 failed a moment ago           DELETE    WAIT     DELETE  DELETE  DELETE      DELETE
 out of budget                 DELETE    WAIT     DELETE  DELETE  DELETE      DELETE
-given up, asked again         DELETE    WAIT     DELETE  DELETE  DELETE      DELETE
+given up, requested again      DELETE    WAIT     DELETE  DELETE  DELETE      DELETE
 claimed                       PROBE     WAIT     DELETE  DELETE  LOOK_AGAIN  ROLL_BACK
 claimed long ago              DELETE    WAIT     DELETE  DELETE  LOOK_AGAIN  ROLL_BACK
 launched                      PROBE     WAIT     DELETE  DELETE  LOOK_AGAIN  ROLL_BACK
@@ -98,7 +98,7 @@ ready                         PROBE     WAIT     DELETE  DELETE  LOOK_AGAIN  ROL
 silent                        PROBE     WAIT     DELETE  DELETE  LOOK_AGAIN  ROLL_BACK
 silent for long               DELETE    WAIT     DELETE  DELETE  LOOK_AGAIN  ROLL_BACK
 retiring                      DELETE    WAIT     DELETE  DELETE  DELETE      DELETE
-retiring, asked a moment ago  WAIT      WAIT     WAIT    WAIT    WAIT        WAIT
+retiring, a moment ago         WAIT      WAIT     WAIT    WAIT    WAIT        WAIT
 retiring, refused             PROBE     WAIT     DELETE  DELETE  DELETE      DELETE
 
                               STUCK              DELETING  UNDELETABLE  IMPORTING  UNKNOWN
@@ -107,7 +107,7 @@ gone                          DELETE             DELETE    DELETE       WAIT    
 failed, to be launched again  DELETE             DELETE    DELETE       WAIT       WAIT
 failed a moment ago           DELETE             DELETE    DELETE       WAIT       WAIT
 out of budget                 DELETE             DELETE    DELETE       WAIT       WAIT
-given up, asked again         DELETE             DELETE    DELETE       WAIT       WAIT
+given up, requested again      DELETE             DELETE    DELETE       WAIT       WAIT
 claimed                       CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT
 claimed long ago              CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT
 launched                      CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT
@@ -116,7 +116,7 @@ ready                         CONTINUE_ROLLBACK  DELETE    DELETE       WAIT    
 silent                        CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT
 silent for long               CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT
 retiring                      DELETE             WAIT      DELETE       WAIT       WAIT
-retiring, asked a moment ago  WAIT               WAIT      WAIT         WAIT       WAIT
+retiring, a moment ago         WAIT               WAIT      WAIT         WAIT       WAIT
 retiring, refused             DELETE             WAIT      DELETE       WAIT       WAIT
 """
 WHEN_STOPPED = """
@@ -126,7 +126,7 @@ gone                          FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  W
 failed, to be launched again  FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
 failed a moment ago           FORGET  FORGET  DELETE    DELETE  WAIT           WAIT
 out of budget                 FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
-given up, asked again         FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
+given up, requested again      FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
 claimed                       WAIT    WAIT    DELETE    DELETE  CANCEL_UPDATE  WAIT
 claimed long ago              FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
 launched                      FORGET  WAIT    DELETE    DELETE  CANCEL_UPDATE  WAIT
@@ -135,7 +135,7 @@ ready                         FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  W
 silent                        FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
 silent for long               FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
 retiring                      FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
-retiring, asked a moment ago  FORGET  FORGET  WAIT      WAIT    WAIT           WAIT
+retiring, a moment ago         FORGET  FORGET  WAIT      WAIT    WAIT           WAIT
 retiring, refused             FORGET  FORGET  DELETE    DELETE  CANCEL_UPDATE  WAIT
 
                               IMPORTED  FAILING  BROKEN  LOST    EMPTY   HALF_UPDATED
@@ -144,7 +144,7 @@ gone                          DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
 failed, to be launched again  DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
 failed a moment ago           DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
 out of budget                 DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
-given up, asked again         DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
+given up, requested again      DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
 claimed                       DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
 claimed long ago              DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
 launched                      DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
@@ -153,7 +153,7 @@ ready                         DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
 silent                        DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
 silent for long               DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
 retiring                      DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
-retiring, asked a moment ago  WAIT      WAIT     WAIT    WAIT    WAIT    WAIT
+retiring, a moment ago         WAIT      WAIT     WAIT    WAIT    WAIT    WAIT
 retiring, refused             DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
 
                               STUCK   DELETING  UNDELETABLE  IMPORTING  UNKNOWN
@@ -162,7 +162,7 @@ gone                          DELETE  DELETE    DELETE       WAIT       WAIT
 failed, to be launched again  DELETE  DELETE    DELETE       WAIT       WAIT
 failed a moment ago           DELETE  DELETE    DELETE       WAIT       WAIT
 out of budget                 DELETE  DELETE    DELETE       WAIT       WAIT
-given up, asked again         DELETE  DELETE    DELETE       WAIT       WAIT
+given up, requested again      DELETE  DELETE    DELETE       WAIT       WAIT
 claimed                       DELETE  DELETE    DELETE       WAIT       WAIT
 claimed long ago              DELETE  DELETE    DELETE       WAIT       WAIT
 launched                      DELETE  DELETE    DELETE       WAIT       WAIT
@@ -171,7 +171,7 @@ ready                         DELETE  DELETE    DELETE       WAIT       WAIT
 silent                        DELETE  DELETE    DELETE       WAIT       WAIT
 silent for long               DELETE  DELETE    DELETE       WAIT       WAIT
 retiring                      DELETE  WAIT      DELETE       WAIT       WAIT
-retiring, asked a moment ago  WAIT    WAIT      WAIT         WAIT       WAIT
+retiring, a moment ago         WAIT    WAIT      WAIT         WAIT       WAIT
 retiring, refused             DELETE  WAIT      DELETE       WAIT       WAIT
 """
 TABLES = {RUNNING: WHEN_RUNNING, STOPPED: WHEN_STOPPED}
@@ -200,7 +200,7 @@ CELLS = [
 
 @pytest.mark.parametrize(("desired_state", "record", "phase", "action"), CELLS)
 def test_action_for_record_and_phase(desired_state, record, phase, action):
-    """One cell of the tables above; each decision has a reason that is a sentence."""
+    """The decision is that of the tables above, and its reason is a sentence."""
     decision = decide(
         a_node(**{"desired_state": desired_state} | RECORDS[record]), NodeStack(phase), NOON, RULES
     )
@@ -211,7 +211,7 @@ def test_action_for_record_and_phase(desired_state, record, phase, action):
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_tables_are_complete(table):
-    """A phase or a record that is added needs a row or a column."""
+    """Each new phase needs a column, each new record a row."""
     assert cells(table).keys() == set(product(RECORDS, StackPhase))
 
 
@@ -223,14 +223,14 @@ def test_tables_are_complete(table):
     ],
 )
 def test_phases_that_raise_an_alarm(desired_state, alarming):
-    """Imports, updates that failed, and statuses that are not known: an operator has to look."""
+    """Imports, failed updates and unknown statuses need an operator."""
     node = a_node(desired_state=desired_state, **KNOWN)
 
     assert {p.name for p in StackPhase if decide(node, NodeStack(p), NOON, RULES).alarm} == alarming
 
 
 @pytest.mark.parametrize(
-    ("deletions", "up", "down"),
+    ("deletions", "running", "stopped"),
     [
         (0, Action.DELETE, Action.DELETE),
         (1, Action.DELETE, Action.DELETE),
@@ -240,13 +240,13 @@ def test_phases_that_raise_an_alarm(desired_state, alarming):
         (9, Action.QUARANTINE, Action.DELETE_BY_FORCE),
     ],
 )
-def test_a_deletion_that_fails_goes_a_step_further_each_time(deletions, up, down):
-    """While nobody waits for a new node, what stays is asked again; it is never called deleted."""
+def test_failing_deletion_is_escalated(deletions, running, stopped):
+    """Only a node that should run is quarantined; otherwise deletion by force is repeated."""
     record = RETIRING | {"deletions": deletions}
     stack = NodeStack(StackPhase.UNDELETABLE, stack_id=ARN)
 
-    assert decide(a_node(desired_state=RUNNING, **record), stack, NOON, RULES).action is up
-    assert decide(a_node(desired_state=STOPPED, **record), stack, NOON, RULES).action is down
+    assert decide(a_node(desired_state=RUNNING, **record), stack, NOON, RULES).action is running
+    assert decide(a_node(desired_state=STOPPED, **record), stack, NOON, RULES).action is stopped
 
 
 @pytest.mark.parametrize(
@@ -258,10 +258,8 @@ def test_a_deletion_that_fails_goes_a_step_further_each_time(deletions, up, down
         (NOON - 200, Action.DELETE, 2),
     ],
 )
-def test_a_deletion_that_was_noted_and_never_asked_is_not_taken_for_one_that_failed(
-    deleted_at, action, attempt
-):
-    """The process died in between: nothing is left behind that a second try would have removed."""
+def test_recorded_deletion_that_was_never_called_is_repeated(deleted_at, action, attempt):
+    """If the process died before the call, the same deletion is attempted without escalation."""
     node = a_node(desired_state=STOPPED, **RETIRING | {"deletions": 2, "deletion_at": NOON - 100})
     stack = NodeStack(StackPhase.UNDELETABLE, stack_id=ARN, deleted_at=deleted_at)
 
@@ -280,8 +278,8 @@ def test_a_deletion_that_was_noted_and_never_asked_is_not_taken_for_one_that_fai
         (StackPhase.BROKEN, KNOWN, 1),
     ],
 )
-def test_the_same_deletion_again_is_the_same_attempt(phase, record, attempt):
-    """Its call may have got lost, or CloudFormation's word be old; a refused one counts."""
+def test_repeated_deletion_is_the_same_attempt(phase, record, attempt):
+    """The call may have been lost, or the described phase may be outdated; a refusal starts a new attempt."""
     decision = decide(a_node(desired_state=STOPPED, **record), NodeStack(phase), NOON, RULES)
 
     assert (decision.action, decision.attempt) == (Action.DELETE, attempt)
@@ -290,8 +288,8 @@ def test_the_same_deletion_again_is_the_same_attempt(phase, record, attempt):
 @pytest.mark.parametrize(
     ("deletions", "action"), [(1, Action.DELETE), (2, Action.DELETE), (3, Action.QUARANTINE)]
 )
-def test_a_broken_stack_that_cloudformation_refuses_to_delete_is_left_behind(deletions, action):
-    """Termination protection makes a deletion fail without a change of status."""
+def test_broken_stack_whose_deletion_is_refused_is_quarantined(deletions, action):
+    """With termination protection, CloudFormation refuses a deletion without a change of status."""
     record = RETIRING | {"deletions": deletions, "is_refused": True}
 
     decision = decide(a_node(desired_state=RUNNING, **record), NodeStack(StackPhase.BROKEN), NOON, RULES)
@@ -301,8 +299,8 @@ def test_a_broken_stack_that_cloudformation_refuses_to_delete_is_left_behind(del
 
 
 @pytest.mark.parametrize(("seconds", "alarm"), [(3600, False), (3601, True)])
-def test_an_operator_is_told_of_a_deletion_that_takes_for_ever(seconds, alarm):
-    """CloudFormation gives up by itself, mostly; until then nothing else can be done."""
+def test_deletion_of_more_than_an_hour_raises_an_alarm(seconds, alarm):
+    """The reconciler waits until CloudFormation ends the deletion."""
     record = RETIRING | {"deletion_at": NOON - seconds}
 
     decision = decide(a_node(desired_state=RUNNING, **record), NodeStack(StackPhase.DELETING), NOON, RULES)
@@ -310,8 +308,8 @@ def test_an_operator_is_told_of_a_deletion_that_takes_for_ever(seconds, alarm):
     assert (decision.action, decision.alarm) == (Action.WAIT, alarm)
 
 
-def test_a_sound_stack_that_cloudformation_refuses_to_delete_serves_again():
-    """Rather than a second node beside it: the wish is up again, and it still stands."""
+def test_usable_stack_whose_deletion_is_refused_is_used_again():
+    """If the node should run again, the existing stack is probed instead of launching a second one."""
     record = RETIRING | {"deletions": 9, "is_refused": True, "next_at": NOON + 100}
 
     assert (
@@ -321,8 +319,8 @@ def test_a_sound_stack_that_cloudformation_refuses_to_delete_serves_again():
 
 
 @pytest.mark.parametrize("phase", [StackPhase.EMPTY, StackPhase.HALF_UPDATED, StackPhase.STUCK])
-def test_what_can_not_be_mended_in_a_few_tries_is_deleted(phase):
-    """And its cause is kept, for the next generation's data scientist."""
+def test_stack_is_deleted_after_a_few_failed_repairs(phase):
+    """The failure is recorded with the reason of the repair."""
     decision = decide(
         a_node(desired_state=RUNNING, **READY | {"repairs": REPAIRS}),
         NodeStack(phase),
@@ -336,8 +334,8 @@ def test_what_can_not_be_mended_in_a_few_tries_is_deleted(phase):
 
 
 @pytest.mark.parametrize("phase", StackPhase)
-def test_phases_of_a_failed_launch(phase):
-    """AWS knows why; the record doesn't."""
+def test_phases_in_which_a_launch_has_failed(phase):
+    """The failure reason is read from AWS, not from the record."""
     decision = decide(a_node(desired_state=RUNNING, **KNOWN), NodeStack(phase), NOON, RULES)
 
     assert decision.has_failed is (phase in (StackPhase.FAILING, StackPhase.BROKEN, StackPhase.LOST))
@@ -345,8 +343,8 @@ def test_phases_of_a_failed_launch(phase):
 
 
 @pytest.mark.parametrize("phase", [StackPhase.CREATING, StackPhase.USABLE])
-def test_a_launch_is_given_up_only_after_its_deadline(phase):
-    """At the deadline it still waits; a moment later it doesn't, and the failure names the seconds."""
+def test_launch_fails_only_after_its_deadline(phase):
+    """At the deadline the stack is kept; after it the stack is deleted, and the failure names the seconds."""
     node = a_node(desired_state=RUNNING, **KNOWN)
 
     at = decide(node, NodeStack(phase), node.launched_at + DEADLINE, RULES)
@@ -357,8 +355,8 @@ def test_a_launch_is_given_up_only_after_its_deadline(phase):
     assert "600 s" in after.failure
 
 
-def test_the_deadline_of_a_second_life_counts_from_its_own_launch():
-    """A ready time of the life before doesn't excuse this one."""
+def test_deadline_counts_from_the_launch_of_the_generation():
+    """The ready time of an earlier generation does not extend the deadline."""
     late = {"ready_at": NOON - DEADLINE - 100, "generation": 2}
 
     assert (
@@ -372,8 +370,8 @@ def test_the_deadline_of_a_second_life_counts_from_its_own_launch():
     )
 
 
-def test_a_node_that_stays_silent_is_replaced():
-    """ECS starts a task again, so it has as long as a launch; what it keeps is in the database."""
+def test_node_that_stays_silent_is_replaced():
+    """ECS restarts a task, so a silent node gets as much time as a launch."""
     node = a_node(desired_state=RUNNING, **SILENT)
 
     decision = decide(node, NodeStack(StackPhase.USABLE), node.silent_at + DEADLINE + 1, RULES)
@@ -390,10 +388,8 @@ def test_a_node_that_stays_silent_is_replaced():
         (STOPPED, VISIBILITY_DELAY + 0.1, Action.FORGET),
     ],
 )
-def test_a_launch_that_may_be_under_way_is_waited_for_before_its_node_is_forgotten(
-    desired_state, seconds, action
-):
-    """Another process has claimed it and may launch any moment: forgotten now, its stack would live on."""
+def test_possible_launch_is_waited_for(desired_state, seconds, action):
+    """Another process may have claimed the generation; its stack would be left if the node were forgotten."""
     node = a_node(desired_state=desired_state, **FRESH)
 
     assert decide(node, ABSENT_STACK, node.launched_at + seconds, RULES).action is action
@@ -403,8 +399,8 @@ def test_a_launch_that_may_be_under_way_is_waited_for_before_its_node_is_forgott
 @pytest.mark.parametrize(
     ("seconds", "action"), [(VISIBILITY_DELAY, Action.WAIT), (VISIBILITY_DELAY + 0.1, Action.FORGET)]
 )
-def test_a_stack_that_is_not_shown_yet_is_not_taken_for_gone(desired_state, seconds, action):
-    """DescribeStacks lags behind for seconds."""
+def test_unseen_stack_is_waited_for(desired_state, seconds, action):
+    """DescribeStacks is eventually consistent."""
     node = a_node(desired_state=desired_state, **KNOWN)
     unseen = NodeStack(StackPhase.UNSEEN, ARN)
 
@@ -412,8 +408,8 @@ def test_a_stack_that_is_not_shown_yet_is_not_taken_for_gone(desired_state, seco
 
 
 @pytest.mark.parametrize("record", [READY, RETIRING])
-def test_a_stack_that_was_there_and_is_not_shown_any_more_is_gone(record):
-    """Staleness lasts for seconds, not for a node's life."""
+def test_unseen_stack_of_an_earlier_launch_is_forgotten(record):
+    """DescribeStacks lags for seconds only, so a stack it no longer shows is deleted."""
     unseen = NodeStack(StackPhase.UNSEEN, ARN)
 
     assert decide(a_node(desired_state=RUNNING, **record), unseen, NOON, RULES).action is Action.FORGET
@@ -428,8 +424,8 @@ def test_a_stack_that_was_there_and_is_not_shown_any_more_is_gone(record):
         (3, NOON, VISIBILITY_DELAY + 1, Action.FORGET),
     ],
 )
-def test_a_launch_that_was_refused_is_tried_again_in_the_same_generation(attempts, next_at, seconds, action):
-    """Until the budget is spent; another process's call for it may have gone through meanwhile."""
+def test_refused_launch_is_retried_in_the_same_generation(attempts, next_at, seconds, action):
+    """A call of another process may have succeeded, so the generation ends only after the budget."""
     refused = FRESH | {"failed_generation": 1, "attempts": attempts, "next_at": next_at, "launched_at": NOON}
 
     assert (
@@ -437,8 +433,8 @@ def test_a_launch_that_was_refused_is_tried_again_in_the_same_generation(attempt
     )
 
 
-def test_a_deleted_stack_known_by_its_arn_is_cleaned_up_behind_before_the_next_launch():
-    """A stack's last word comes under its ARN, also where the record has lost it."""
+def test_deleted_stack_with_an_arn_is_forgotten_before_the_next_launch():
+    """CloudFormation describes a deleted stack by its ARN, also if the record has no ARN."""
     decision = decide(
         a_node(desired_state=RUNNING, **FRESH),
         NodeStack(StackPhase.ABSENT, stack_id=ARN),
@@ -450,7 +446,7 @@ def test_a_deleted_stack_known_by_its_arn_is_cleaned_up_behind_before_the_next_l
 
 
 @pytest.mark.parametrize(
-    ("status", "desired_state", "asked_at", "at_rest"),
+    ("status", "desired_state", "requested_at", "at_rest"),
     [
         (NodeStatus.ABSENT, STOPPED, NOON, True),
         (NodeStatus.FAILED, STOPPED, NOON, True),
@@ -461,11 +457,9 @@ def test_a_deleted_stack_known_by_its_arn_is_cleaned_up_behind_before_the_next_l
         (NodeStatus.RETIRING, STOPPED, NOON, False),
     ],
 )
-def test_a_node_that_nobody_wants_or_that_was_given_up_costs_no_look(
-    status, desired_state, asked_at, at_rest
-):
-    """The first call after the cool-down opens a new budget."""
-    node = a_node(status=status, desired_state=desired_state, failed_at=NOON, requested_at=asked_at)
+def test_stopped_or_failed_node_is_at_rest(status, desired_state, requested_at, at_rest):
+    """The first request after the cool-down starts a new budget."""
+    node = a_node(status=status, desired_state=desired_state, failed_at=NOON, requested_at=requested_at)
 
     assert is_at_rest(node, BUDGET) is at_rest
     assert is_given_up(node, BUDGET) is (at_rest and status is NodeStatus.FAILED)
@@ -487,8 +481,8 @@ NODES = st.builds(
 
 
 @given(NODES, st.sampled_from(StackPhase), st.sampled_from([None, ARN]), st.floats(0, 2 * NOON))
-def test_whatever_the_record_says_there_is_one_decision(node, phase, stack_id, now):
-    """It is total, and a pure function of frozen values; nobody is asked to launch while a stack stands."""
+def test_decision_is_a_pure_function(node, phase, stack_id, now):
+    """Every record and phase has one decision, and no launch is decided while a stack exists."""
     stack = NodeStack(phase, stack_id)
     decision = decide(node, stack, now, RULES)
 

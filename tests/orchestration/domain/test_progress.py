@@ -15,7 +15,7 @@ from tests import processes
 from tests.builders import DATASET, MODEL, NOON, a_closed_cycle, a_model, a_node, a_sealed_cycle, some_totals
 from tests.fakes import Rivals
 
-SECRET = "what only the node knows"
+SECRET = "the node's secret"
 NODE = a_node(status=NodeStatus.READY, secret_hash=hash_of(SECRET), generation=1, device_at=NOON)
 
 
@@ -29,15 +29,15 @@ def report(world, loss, acc=-1.0):
     return processes.a_device_service(world).record_loss(MODEL, loss, acc, api_key="")
 
 
-def says(progress, percent, cycle=None, model_id=MODEL):
+def send(progress, percent, cycle=None, model_id=MODEL):
     return progress.record(model_id, Progress(percent, cycle), node=NODE)
 
 
-class TestStragglers:
-    def test_a_late_report_counts_in_the_next_cycle_and_changes_no_closed_one(self, progress, world):
-        """The pod posts asynchronously: it can come after the word that closes its cycle."""
+class TestLateReports:
+    def test_late_report_counts_in_the_next_cycle(self, progress, world):
+        """A loss report may arrive after its cycle was closed; the closed cycle does not change."""
         report(world, 0.4)
-        says(progress, 10)
+        send(progress, 10)
         report(world, 0.9)
         history = world.models.get(MODEL).history
         totals = world.models.get(MODEL).totals
@@ -45,9 +45,9 @@ class TestStragglers:
         assert [(cycle.loss, cycle.devices) for cycle in history] == [(0.4, 1)]
         assert (totals.cycle, totals.devices, totals.loss_sum) == (1, 1, 0.9)
 
-    def test_a_report_after_the_last_cycle_does_no_harm(self, progress, world):
-        """The model stays complete, and its history as it is."""
-        says(progress, 100)
+    def test_report_after_the_last_cycle_changes_nothing(self, progress, world):
+        """A complete model keeps its history and its totals."""
+        send(progress, 100)
         before = world.models.get(MODEL)
 
         assert report(world, 0.9) is False
@@ -55,11 +55,11 @@ class TestStragglers:
 
 
 class TestProgress:
-    def test_a_word_closes_the_cycle(self, progress, world):
-        """Its means go into the history, the counters begin anew."""
+    def test_progress_closes_the_cycle(self, progress, world):
+        """The means are appended to the history, and the totals start again from zero."""
         report(world, 0.25, 0.5)
         report(world, 0.75)
-        closed = says(progress, 10)
+        closed = send(progress, 10)
         model = world.models.get(MODEL)
 
         assert closed is True
@@ -68,27 +68,27 @@ class TestProgress:
         assert model.history[0].closed_at == world.clock.now
 
     @pytest.mark.parametrize("cycle", [1, None])
-    def test_the_same_word_again_changes_nothing(self, progress, world, cycle):
-        """The node sends it again until it is taken; the original one may as well."""
-        says(progress, 10, cycle)
+    def test_repeated_message_changes_nothing(self, progress, world, cycle):
+        """The node sends a message until it is acknowledged, so it may arrive twice."""
+        send(progress, 10, cycle)
         report(world, 0.5)
         before = world.models.get(MODEL)
 
-        assert says(progress, 10, cycle) is False
+        assert send(progress, 10, cycle) is False
         assert world.models.get(MODEL) == before
 
     @pytest.mark.parametrize(("percent", "cycle"), [(5, None), (0, None), (5, 2), (10, 1), (9, 7)])
-    def test_it_never_goes_back(self, progress, world, percent, cycle):
-        """Neither in per cent nor in cycles."""
-        says(progress, 10, 1)
+    def test_progress_never_decreases(self, progress, world, percent, cycle):
+        """Neither the percentage nor the number of closed cycles decreases."""
+        send(progress, 10, 1)
         before = world.models.get(MODEL)
 
-        assert says(progress, percent, cycle) is False
+        assert send(progress, percent, cycle) is False
         assert world.models.get(MODEL) == before
 
     @pytest.mark.parametrize("version", [None, "1"])
-    def test_zero_per_cent_is_a_question_that_changes_nothing(self, progress, world, version):
-        """A node asks whether it may keep an upload; also while devices have reported already."""
+    def test_zero_per_cent_changes_nothing(self, progress, world, version):
+        """With 0 per cent a node asks whether it may host a model, which closes no cycle."""
         report(world, 0.5)
         before, node = world.models.get(MODEL), world.nodes.get(NODE.node_id)
         answer = progress.record(MODEL, Progress(0, version=version), node=NODE)
@@ -97,29 +97,29 @@ class TestProgress:
         assert (world.models.get(MODEL), world.nodes.get(NODE.node_id)) == (before, node)
 
     @pytest.mark.parametrize("version", ["2", "", "1 "])
-    def test_another_version_of_a_model_is_nobodys(self, progress, version):
-        """Else a stranger's upload could close the cycles of somebody's model."""
+    def test_other_version_of_a_model_is_not_found(self, progress, version):
+        """The upload of another version must not close cycles of the recorded one."""
         with pytest.raises(NotFound, match="version"):
             progress.record(MODEL, Progress(0, version=version), node=NODE)
 
-    def test_more_cycles_than_per_cents_are_told_apart_by_their_number(self, progress, world):
-        """200 cycles: two of them share a percentage."""
+    def test_cycles_with_the_same_percentage_differ_by_number(self, progress, world):
+        """With 200 cycles, two of them have the same percentage."""
         for cycle in range(1, 201):
-            assert says(progress, cycle // 2, cycle) is True
+            assert send(progress, cycle // 2, cycle) is True
 
         assert len(world.models.get(MODEL).history) == 200
         assert world.models.get(MODEL).percent_complete == 100
 
-    def test_a_word_that_got_lost_is_made_up_for_by_the_next(self, progress, world):
-        """The original node never repeats one."""
-        says(progress, 10, 1)
-        says(progress, 30, 3)
+    def test_next_message_makes_up_for_a_lost_one(self, progress, world):
+        """The original node sends each message once, so a cycle may be missing in the history."""
+        send(progress, 10, 1)
+        send(progress, 30, 3)
 
         assert [cycle.cycle for cycle in world.models.get(MODEL).history] == [1, 3]
 
-    def test_at_100_the_model_is_complete_and_due(self, progress, world):
-        """Nothing is fetched here: the answer comes at once."""
-        assert says(progress, 100) is True
+    def test_model_is_complete_and_due_at_100_per_cent(self, progress, world):
+        """The model is marked for retrieval; the request itself does not retrieve it."""
+        assert send(progress, 100) is True
         model = world.models.get(MODEL)
 
         assert not model.is_active
@@ -127,64 +127,64 @@ class TestProgress:
         assert world.bucket.files == {}
         assert world.server.asked_for == []
 
-    def test_at_100_again_it_stays_as_it_is(self, progress, world):
-        """Also when the file is home already."""
-        says(progress, 100)
+    def test_complete_model_is_not_due_again(self, progress, world):
+        """A repeated last message does not mark a retrieved model again."""
+        send(progress, 100)
         world.models.retrieved(world.models.get(MODEL), "key", "link")
         before = world.models.get(MODEL)
 
-        assert says(progress, 100) is False
+        assert send(progress, 100) is False
         assert world.models.get(MODEL) == before
 
-    def test_a_withdrawn_model_goes_no_further(self, progress, world):
-        """Its node may not know yet."""
+    def test_withdrawn_model_makes_no_progress(self, progress, world):
+        """A node may report a model that was withdrawn."""
         world.models.withdraw(world.models.get(MODEL), 0.0)
 
-        assert says(progress, 100) is False
+        assert send(progress, 100) is False
         assert not world.models.get(MODEL).retrieval_due
 
-    def test_a_closing_that_was_cut_short_is_finished_by_the_next_word(self, progress, world):
-        """A process died between sealing the counters and writing the history: no cycle is lost."""
+    def test_next_message_finishes_an_interrupted_closing(self, progress, world):
+        """If a process dies between sealing the totals and writing the history, no cycle is lost."""
         sealed = a_sealed_cycle(totals=some_totals(devices=2, loss_sum=1.0))
         world.put(a_model(percent_complete=10, sealed=sealed, totals=some_totals(cycle=1)))
-        again = says(progress, 10, 1)
+        again = send(progress, 10, 1)
         model = world.models.get(MODEL)
 
         assert again is False
         assert model.sealed is None
         assert model.history == (sealed.closed(),)
 
-    def test_contention_is_tried_again(self, world):
-        """Another call was closing the same cycle: read again, decide again."""
+    def test_contention_is_retried(self, world):
+        """If another call closes the same cycle, the model is read again."""
         progress = processes.a_progress_service(world.through(Rivals(world, 4)))
 
-        assert says(progress, 90) is True
+        assert send(progress, 90) is True
         assert [cycle.percent_complete for cycle in world.models.get(MODEL).history] == [1, 2, 3, 4, 90]
 
-    def test_contention_without_an_end_is_said(self, world):
-        """The node's outbox sends it again."""
+    def test_persistent_contention_raises_overtaken(self, world):
+        """After five attempts the call fails, and the node's outbox sends the message again."""
         progress = processes.a_progress_service(world.through(Rivals(world, 100)))
 
         with pytest.raises(Overtaken, match="Try again"):
-            says(progress, 90)
+            send(progress, 90)
         assert world.models.get(MODEL).percent_complete == 5
 
-    def test_a_model_of_another_node_is_out_of_reach(self, progress, world):
-        """A node's credential is good for its own dataset's models."""
+    def test_model_of_another_node_is_refused(self, progress, world):
+        """A node's credential is valid for models of its own dataset only."""
         world.put(a_model(model_id="other", dataset_id="steps"))
 
         with pytest.raises(AccessDenied):
-            says(progress, 100, model_id="other")
+            send(progress, 100, model_id="other")
         assert world.models.get("other").percent_complete == 0
 
-    def test_nobodys_model_is_not_found(self, progress):
-        """Under any spelling."""
+    def test_unknown_model_is_not_found(self, progress):
+        """Progress of a model without an item raises NotFound."""
         with pytest.raises(NotFound):
-            says(progress, 10, model_id="nobody's")
+            send(progress, 10, model_id="unknown")
 
-    def test_many_at_once_close_a_cycle_once(self, progress, world):
-        """The same word from many threads is one cycle."""
-        threads = [threading.Thread(target=says, args=(progress, 10, 1)) for _ in range(16)]
+    def test_concurrent_messages_close_a_cycle_once(self, progress, world):
+        """The same message from many threads closes one cycle."""
+        threads = [threading.Thread(target=send, args=(progress, 10, 1)) for _ in range(16)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -194,8 +194,8 @@ class TestProgress:
 
 
 class TestNode:
-    def test_the_secret_names_the_node(self, progress):
-        """It is kept as a hash."""
+    def test_secret_authenticates_its_node(self, progress):
+        """The record holds only the hash of the secret."""
         assert progress.node(NODE.node_id, SECRET) == NODE
 
     @pytest.mark.parametrize(
@@ -210,8 +210,8 @@ class TestNode:
         ],
         ids=["empty", "wrong", "the hash itself", "another node", "no node", "a long name"],
     )
-    def test_nothing_else_does(self, progress, world, node_id, secret):
-        """Neither another node's secret nor what is kept of it."""
+    def test_wrong_secret_is_rejected(self, progress, world, node_id, secret):
+        """The secret of another node and the stored hash are rejected."""
         world.put(a_node("other", status=NodeStatus.READY, secret_hash=hash_of("its own")))
 
         with pytest.raises(Unauthenticated):
@@ -220,24 +220,24 @@ class TestNode:
     @pytest.mark.parametrize(
         "retired", [{"status": NodeStatus.ABSENT, "secret_hash": hash_of(SECRET)}, {"secret_hash": None}]
     )
-    def test_the_secret_is_void_once_the_node_is_retired(self, progress, world, retired):
-        """Whichever of both writes came first."""
+    def test_secret_is_void_once_the_node_is_retired(self, progress, world, retired):
+        """Either an absent node or a missing hash voids the secret."""
         world.put(a_node(**retired))
 
         with pytest.raises(Unauthenticated):
             progress.node(NODE.node_id, SECRET)
 
-    def test_a_node_that_is_going_down_may_still_report(self, progress, world):
-        """Its last words count."""
+    def test_retiring_node_may_still_report(self, progress, world):
+        """Progress is accepted while the node's stack is being deleted."""
         world.put(a_node(status=NodeStatus.RETIRING, secret_hash=hash_of(SECRET)))
 
         assert progress.node(node_id_of(DATASET), SECRET).status is NodeStatus.RETIRING
 
 
-def a_silent_model(*words, percent=None):
-    """A model whose node has said these words, (cycle, per cent) each."""
-    history = tuple(a_closed_cycle(cycle=cycle, percent_complete=said) for cycle, said in words)
-    closed, last = words[-1] if words else (0, 0)
+def a_silent_model(*reports, percent=None):
+    """Return a model whose node has sent these reports, each `(cycle, per cent)`."""
+    history = tuple(a_closed_cycle(cycle=cycle, percent_complete=share) for cycle, share in reports)
+    closed, last = reports[-1] if reports else (0, 0)
     return a_model(
         history=history,
         totals=some_totals(cycle=closed),
@@ -245,16 +245,16 @@ def a_silent_model(*words, percent=None):
     )
 
 
-@given(cycles=st.integers(1, 2000), said=st.integers(1, 40))
-def test_the_true_length_is_always_among_those_that_fit(cycles, said):
-    """Whatever rounding hides."""
-    words = [(cycle, 100 * cycle // cycles) for cycle in range(1, min(said, cycles) + 1)]
+@given(cycles=st.integers(1, 2000), received=st.integers(1, 40))
+def test_possible_lengths_include_the_true_one(cycles, received):
+    """Rounded percentages never rule out the true number of cycles."""
+    reports = [(cycle, 100 * cycle // cycles) for cycle in range(1, min(received, cycles) + 1)]
 
-    assert cycles in possible_lengths(words)
+    assert cycles in possible_lengths(reports)
 
 
-def test_words_of_which_some_were_counted_wrong_do_not_fit_together():
-    """The first call got lost: 20 % was counted as cycle 1, 30 % as cycle 2."""
+def test_reports_counted_for_wrong_cycles_contradict_each_other():
+    """If the first report is lost, 20 % is counted as cycle 1 and 30 % as cycle 2."""
     assert not possible_lengths([(1, 20), (2, 30)])
 
 
@@ -278,31 +278,31 @@ def test_words_of_which_some_were_counted_wrong_do_not_fit_together():
     ids=[
         "nothing new",
         "only the upload",
-        "one lost word",
-        "the last word lost",
-        "of three",
-        "no word ever",
-        "a single word proves nothing",
-        "words that contradict each other",
+        "one lost report",
+        "the last report lost",
+        "the last of three lost",
+        "no report",
+        "a single report is not enough",
+        "reports that contradict each other",
         "more cycles than there can be",
-        "healed once, and a word since then",
-        "healed at the very beginning",
-        "healed, and no word since then",
+        "resynced, with a report after it",
+        "resynced at the beginning",
+        "resynced, without a report after it",
         "perhaps more cycles than percentages",
     ],
 )
-def test_the_lost_word_is_the_least_that_fits(model, checkpoint, progress):
-    """No model is called complete that may not be."""
+def test_lost_progress_is_the_least_that_fits(model, checkpoint, progress):
+    """A model is never recorded as complete while it may not be."""
     assert lost_progress(model, checkpoint) == progress
 
 
-@given(cycles=st.integers(1, 300), heard=st.integers(2, 300), checkpoint=st.integers(1, 301))
-def test_a_model_is_never_called_complete_too_early(cycles, heard, checkpoint):
-    """Where no word before the silence got lost."""
-    heard = min(heard, cycles)
-    words = [(cycle, 100 * cycle // cycles) for cycle in range(1, heard + 1)]
+@given(cycles=st.integers(1, 300), received=st.integers(2, 300), checkpoint=st.integers(1, 301))
+def test_lost_progress_never_exceeds_the_true_progress(cycles, received, checkpoint):
+    """Holds if no report before the silence was lost."""
+    received = min(received, cycles)
+    reports = [(cycle, 100 * cycle // cycles) for cycle in range(1, received + 1)]
     checkpoint = min(checkpoint, cycles + 1)
-    progress = lost_progress(a_silent_model(*words), checkpoint)
+    progress = lost_progress(a_silent_model(*reports), checkpoint)
 
     if progress is not None:
         assert progress.percent_complete <= 100 * (checkpoint - 1) // cycles

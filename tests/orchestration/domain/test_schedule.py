@@ -6,7 +6,7 @@ from orchestration.domain.schedule import LONGEST_PAUSE, Schedule, pause_after
 
 
 def test_pauses_double_up_to_an_hour():
-    """There is none before the first failure."""
+    """Before the first failure the pause is 0."""
     pauses = [pause_after(failures) for failures in range(30)]
 
     assert pauses[:4] == [0, 30, 60, 120]
@@ -15,12 +15,12 @@ def test_pauses_double_up_to_an_hour():
 
 
 def test_unknown_key_is_due():
-    """A new process, whose schedule is empty, does everything once."""
+    """In a new process the schedule is empty, so every key is due once."""
     assert Schedule().is_due("heart", now=0)
 
 
 def test_key_is_due_from_its_time_on():
-    """Until then it is not, and other keys are not affected."""
+    """Setting the time of one key does not affect other keys."""
     schedule = Schedule()
     schedule.set("heart", 10)
 

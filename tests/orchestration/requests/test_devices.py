@@ -1,4 +1,4 @@
-"""What a phone is told."""
+"""Answers to devices at `/info`, and their loss reports at `/model_loss`."""
 
 import pytest
 
@@ -18,8 +18,8 @@ def work(devices):
     return lambda dataset_id=DATASET: devices.work(dataset_id, api_key=LEGACY_KEY)
 
 
-def test_the_first_contact_marks_the_dataset_once(work, world):
-    """The marketplace shows it only after that."""
+def test_first_contact_marks_the_dataset_once(work, world):
+    """The marketplace shows a dataset only after a device of its app has called."""
     world.put(a_dataset(is_set_up=False))
     first, second = work(), work()
 
@@ -38,10 +38,10 @@ def test_the_first_contact_marks_the_dataset_once(work, world):
         a_node(**UP | {"desired_state": STOPPED}),
         a_node(**UP | {"address": None}),
     ],
-    ids=["none", "deploying", "retiring", "absent", "wished down", "without an address"],
+    ids=["none", "deploying", "retiring", "absent", "to be stopped", "without an address"],
 )
-def test_while_no_node_is_up_a_phone_waits(work, world, node):
-    """Nobody is sent to a node that isn't there or goes away."""
+def test_device_waits_while_no_node_is_ready(work, world, node):
+    """A device gets the address of a node only if the node is ready and should run."""
     world.put(a_model())
     if node:
         world.put(node)
@@ -49,8 +49,8 @@ def test_while_no_node_is_up_a_phone_waits(work, world, node):
     assert work() == Work("no node available yet")
 
 
-def test_models_that_train_are_listed_with_the_node(work, world):
-    """Neither complete nor withdrawn ones, nor what /create never accepted, nor another dataset's."""
+def test_training_models_are_listed_with_the_address(work, world):
+    """Complete, withdrawn and not yet accepted models are left out, and those of other datasets."""
     world.put(a_node(**UP))
     training = [a_model(), a_model(model_id="second", percent_complete=99)]
     others = [
@@ -66,15 +66,15 @@ def test_models_that_train_are_listed_with_the_node(work, world):
     assert work() == Work(address="node.test", models=tuple(training))
 
 
-def test_a_node_without_models_is_still_an_address(work, world):
-    """An empty list is an answer that the pod reads."""
+def test_node_without_models_is_answered_with_its_address(work, world):
+    """The pod accepts an empty list of models."""
     world.put(a_node(**UP))
 
     assert work() == Work(address="node.test", models=())
 
 
-def test_a_key_that_does_not_open_the_dataset_changes_nothing(devices, world):
-    """Not even the first contact."""
+def test_wrong_key_changes_nothing(devices, world):
+    """A request with a wrong key does not count as the first contact."""
     world.put(a_dataset(is_set_up=False))
 
     with pytest.raises(Unauthenticated):
@@ -82,14 +82,14 @@ def test_a_key_that_does_not_open_the_dataset_changes_nothing(devices, world):
     assert not world.datasets.get(DATASET).is_set_up
 
 
-def test_an_unknown_dataset_is_not_found(work):
-    """Whatever the key."""
+def test_unknown_dataset_is_not_found(work):
+    """The key is not checked."""
     with pytest.raises(NotFound):
         work("nowhere")
 
 
-def test_a_phone_causes_no_call_outside_the_tables(world, devices):
-    """One process must not starve while another call waits for CloudFormation or a node."""
+def test_device_request_calls_nothing_but_tables(world, devices):
+    """A request of a device must not wait for CloudFormation or a node."""
     world.stacks.away = True
     world.server.silent = True
     world.put(a_node(**UP))
@@ -117,22 +117,22 @@ def report(world, model):
 
 class TestCounting:
     def test_reports_add_up_to_their_mean(self, report, world):
-        """What the marketplace shows is the mean over the devices of the cycle."""
+        """The marketplace shows the mean loss over the devices of the cycle."""
         counted = [report(loss) for loss in (0.1, 0.2, 0.6)]
 
         assert counted == [True, True, True]
         assert world.models.get(MODEL).totals.loss == pytest.approx(0.3)
 
-    def test_an_unmeasured_accuracy_enters_no_mean(self, report, world):
-        """The pod always sends -1."""
+    def test_unmeasured_accuracy_is_left_out_of_the_mean(self, report, world):
+        """The pod sends -1 for an accuracy that it did not measure."""
         report(0.1, -1)
         report(0.1, 0.8)
 
         assert world.models.get(MODEL).totals.acc == pytest.approx(0.8)
         assert world.models.get(MODEL).totals.devices == 2
 
-    def test_a_liar_moves_the_mean_but_not_the_median(self, report, world):
-        """Beside the mean stands what an outlier can't move."""
+    def test_outlier_moves_the_mean_but_not_the_median(self, report, world):
+        """The median is recorded beside the mean because a single outlier can't move it."""
         for loss in (0.1, 0.2, 0.3, 1e30):
             report(loss)
         totals = world.models.get(MODEL).totals
@@ -140,8 +140,8 @@ class TestCounting:
         assert totals.loss > 1e29
         assert totals.median_loss == pytest.approx(0.25)
 
-    def test_the_sample_is_bounded(self, report, world):
-        """However many report, an item stays small."""
+    def test_sample_is_bounded(self, report, world):
+        """The item stays small, however many devices report."""
         for number in range(100):
             report(float(number))
         totals = world.models.get(MODEL).totals
@@ -150,15 +150,15 @@ class TestCounting:
         assert len(totals.sample) == 31
 
 
-class TestBelief:
-    def test_a_report_for_nobodys_model_is_not_found(self, report):
-        """And no item is made of it."""
+class TestAcceptance:
+    def test_report_for_an_unknown_model_is_not_found(self, report):
+        """The report does not create an item."""
         with pytest.raises(NotFound):
-            report(0.5, model_id="nobody's")
+            report(0.5, model_id="unknown")
 
     @pytest.mark.parametrize("seen", [0.0, 86_401.0])
-    def test_a_dataset_whose_devices_are_silent_gets_no_reports(self, report, world, seen):
-        """A device's valid key vouches for a day: who has no app can't report."""
+    def test_report_is_refused_without_a_recent_valid_key(self, report, world, seen):
+        """A valid key at `/info` authorizes the dataset's reports for a day."""
         world.put(a_node(device_at=world.clock.now - seen if seen else 0.0))
         with pytest.raises(AccessDenied):
             report(0.5)
@@ -166,23 +166,23 @@ class TestBelief:
         assert world.models.get(MODEL).totals.devices == 0
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), 10.5, -10.5])
-    def test_a_loss_must_be_finite_and_within_the_bound(self, report, world, value):
-        """The bound is a setting."""
+    def test_loss_must_be_finite_and_within_the_bound(self, report, world, value):
+        """The bound is configurable."""
         with pytest.raises(InvalidRequest):
             report(value, bound=10.0)
 
         assert world.models.get(MODEL).totals.devices == 0
 
-    def test_the_key_can_be_made_compulsory(self, report, world):
-        """For the day on which the last pod sends it."""
+    def test_key_can_be_required(self, report, world):
+        """An operator can require the API key once every pod sends it."""
         world.put(a_node())
         with pytest.raises(Unauthenticated):
             report(0.5, key_required=True)
 
         assert report(0.5, key_required=True, api_key=LEGACY_KEY) is True
 
-    def test_a_straggler_is_no_offence(self, report, world):
-        """The last report of a model may come after its last cycle; it is not counted."""
+    def test_late_report_is_ignored(self, report, world):
+        """A report shortly after a model's last cycle is neither counted nor rejected."""
         world.models.withdraw(world.models.get(MODEL), world.clock.now)
         world.clock.tick(599)
 
@@ -190,16 +190,16 @@ class TestBelief:
         assert world.models.get(MODEL).totals.devices == 0
         assert "rejected_reports" not in world.item("model_table", MODEL)
 
-    def test_after_that_a_finished_model_takes_no_reports(self, report, world):
-        """Nobody trains it any more."""
+    def test_report_after_the_late_period_is_a_conflict(self, report, world):
+        """No device trains the model any more."""
         world.models.withdraw(world.models.get(MODEL), world.clock.now)
         world.clock.tick(601)
 
         with pytest.raises(Conflict):
             report(0.5)
 
-    def test_what_is_not_believed_is_counted(self, report, world):
-        """Owner and operator see that somebody tries."""
+    def test_rejected_reports_are_counted(self, report, world):
+        """The count shows owner and operator that reports are being refused."""
         world.put(a_node())
         for _ in range(3):
             with pytest.raises(AccessDenied):
@@ -209,34 +209,34 @@ class TestBelief:
 
 
 @pytest.mark.usefixtures("model")
-class TestVouching:
-    def test_a_valid_key_at_info_vouches_for_reports(self, report, world, devices):
-        """What `/info` notes is what `/model_loss` goes by."""
+class TestAuthorization:
+    def test_valid_key_at_info_authorizes_reports(self, report, world, devices):
+        """`/model_loss` accepts reports by the time that `/info` recorded."""
         world.put(a_node())
         devices.work(DATASET, api_key=LEGACY_KEY)
 
         assert report(0.5) is True
 
-    def test_it_is_noted_once_a_minute(self, world, devices):
-        """A write for each phone that asks would cost more than all the rest."""
-        noted = []
+    def test_valid_key_is_recorded_once_a_minute(self, world, devices):
+        """A write for each request would cost more than all reads of the request."""
+        recorded = []
         for _ in range(5):
             devices.work(DATASET, api_key=LEGACY_KEY)
-            noted.append(world.nodes.get(node_id_of(DATASET)).device_at)
+            recorded.append(world.nodes.get(node_id_of(DATASET)).device_at)
             world.clock.tick(25)
 
-        assert len(set(noted)) == 2
+        assert len(set(recorded)) == 2
 
-    def test_a_vouched_dataset_is_not_read_again_for_each_report(self, world):
-        """Every phone reports; what was true for a day needs no asking."""
+    def test_authorization_is_cached(self, world):
+        """The node's record is not read again for each report while the authorization lasts."""
         service = processes.a_device_service(world)
         service.record_loss(MODEL, 0.5, -1.0, api_key="")
         world.remove("node_table")
 
         assert service.record_loss(MODEL, 0.5, -1.0, api_key="") is True
 
-    def test_its_time_runs_out_all_the_same(self, world):
-        """A day after the last call, as it was read."""
+    def test_cached_authorization_expires(self, world):
+        """The authorization ends a day after the last valid key that was read."""
         service = processes.a_device_service(world)
         service.record_loss(MODEL, 0.5, -1.0, api_key="")
         world.clock.tick(86_401)

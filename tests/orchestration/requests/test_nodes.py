@@ -1,4 +1,4 @@
-"""The whole story of /create and /delete."""
+"""`/create` and `/delete`, together with the reconciler that acts on them."""
 
 from contextlib import suppress
 
@@ -45,13 +45,13 @@ OTHER_DATASET = "steps"
 
 @pytest.fixture
 def submitted(world):
-    """The model's item, as artificienlib has just written it."""
+    """Put the model's item as artificienlib writes it before `/create`."""
     world.put(a_submission())
 
 
 @pytest.fixture
 def ready(world, submitted, nodes):
-    """A node that is up, for a model that trains."""
+    """Launch the node for a model that trains, and return the world."""
     request_node(nodes)
     return reconcile(world, passes=5)
 
@@ -59,7 +59,7 @@ def ready(world, submitted, nodes):
 @pytest.mark.usefixtures("submitted")
 class TestRequest:
     def test_request_is_recorded_and_answered(self, nodes, world):
-        """The web process calls nothing but tables; the reconciler is not waited for."""
+        """The web process only writes to tables and does not wait for the reconciler."""
         answer = request_node(nodes)
 
         assert answer.address is None
@@ -69,14 +69,14 @@ class TestRequest:
         assert (world.stacks.launched, world.secrets.made, world.node_databases.logins) == ([], 0, {})
 
     def test_reconciler_launches_the_node_at_once(self, nodes, world):
-        """It does not wait for the next pass."""
+        """A marked node is attended to before the next pass."""
         request_node(nodes)
         attend(world)
 
         assert world.stacks.launched == [(NODE, 1)]
 
     def test_second_request_does_not_launch_again(self, nodes, world):
-        """A node that is deploying is waited for."""
+        """A node that is deploying is not launched a second time."""
         for _ in range(5):
             request_node(nodes)
             attend(world)
@@ -84,7 +84,7 @@ class TestRequest:
         assert world.stacks.launched == [(NODE, 1)]
         assert world.secrets.made == 1
 
-    def test_polling_speeds_a_launch_up(self, nodes, world):
+    def test_polling_speeds_up_a_launch(self, nodes, world):
         """Each request makes the reconciler take a step: absent, creating, ready."""
         answers = []
         for _ in range(4):
@@ -95,8 +95,8 @@ class TestRequest:
         assert answers[2].reason == "The node's stack is being created."
         assert answers[3].address == world.nodes.get(NODE).address
 
-    def test_node_is_not_ready_before_it_answered_itself(self, nodes, world):
-        """A stack is complete long before a client can connect."""
+    def test_node_is_not_ready_before_it_answers(self, nodes, world):
+        """CloudFormation completes a stack before the node in it accepts connections."""
         world.server.silent = True
         request_node(nodes)
         reconcile(world, passes=5)
@@ -110,7 +110,7 @@ class TestRequest:
         assert after.address
 
     def test_features_and_labels_are_recorded(self, nodes, world):
-        """Phones and the marketplace read them from the model's item."""
+        """Devices and the marketplace read features and labels from the model's item."""
         request_node(nodes, features=("x", "y"), labels=("z",))
 
         assert world.models.get(MODEL).features == ("x", "y")
@@ -125,14 +125,14 @@ class TestRequest:
         assert wire.calls.count("dynamodb.update_item model_table") == 1
 
     def test_model_and_dataset_show_the_address_of_a_ready_node(self, ready):
-        """The marketplace reads node_URL, hasNode and nodeURL."""
+        """The marketplace reads `node_URL`, `hasNode` and `nodeURL`."""
         address = ready.nodes.get(NODE).address
 
         assert ready.models.get(MODEL).node_address == address
         assert ready.datasets.get(DATASET).node_address == address
 
     def test_second_model_gets_the_address_of_the_running_node(self, nodes, ready):
-        """It needs no launch, and its item shows the address at once."""
+        """The second model needs no launch, and its item shows the address at once."""
         ready.put(a_submission(model_id="second"))
         answer = request_node(nodes, model_id="second")
 
@@ -141,14 +141,14 @@ class TestRequest:
         assert len(ready.stacks.launched) == 1
 
     def test_id_is_looked_up_as_sent_and_then_in_lower_case(self, nodes, world):
-        """The node knows the model by the name that was sent."""
+        """The node stores the model under the id as it was sent."""
         request_node(nodes, model_id="Net-1-ADA")
 
         assert world.models.get(MODEL).is_accepted
         assert world.models.get(MODEL).name_on_node == "Net-1-ADA"
 
-    def test_id_in_its_own_letter_case_comes_first(self, nodes, world):
-        """The library writes the item in the case it sends."""
+    def test_exact_letter_case_takes_precedence(self, nodes, world):
+        """The library writes the item with the letter case that it sends."""
         world.put(a_submission(model_id="Net-1-ada"))
         request_node(nodes, model_id="Net-1-ada")
 
@@ -156,7 +156,7 @@ class TestRequest:
         assert not world.models.get(MODEL).is_accepted
 
     def test_failure_of_the_last_launch_is_in_every_answer(self, nodes, world):
-        """Beside what is being waited for."""
+        """The answer names the last failure and the current step."""
         world.stacks.failure = "Service: the image can't be pulled."
         answers = []
         for _ in range(11):
@@ -167,7 +167,7 @@ class TestRequest:
         assert all("The last launch failed: Service: the image can't be pulled." in a for a in answers[3:])
 
     def test_launch_after_a_failed_one_can_succeed(self, nodes, world):
-        """The broken stack is deleted, then the next generation starts; the old failure is forgotten."""
+        """The broken stack is deleted, the next generation starts, and the recorded failure is cleared."""
         world.stacks.failure = "Service: no capacity."
         request_node(nodes)
         reconcile(world, passes=3)
@@ -180,7 +180,7 @@ class TestRequest:
         assert world.stacks.most_at_once == 1
 
     def test_refused_launch_is_tried_again_and_explained(self, nodes, world):
-        """No quota, no cluster: the data scientist is told, and a later attempt may succeed."""
+        """The answer gives CloudFormation's reason, and a later attempt may succeed."""
         world.stacks.refusal = "LimitExceeded: 2,000 stacks."
         request_node(nodes)
         attend(world)
@@ -197,7 +197,7 @@ class TestRequest:
         assert world.nodes.get(NODE).attempts == 2
 
     def test_launch_that_exceeds_its_deadline_is_replaced(self, nodes, world):
-        """A stack that never completes is not waited for without end."""
+        """A stack that never completes is deleted after the deadline."""
         world.stacks.hangs = True
         request_node(nodes)
         attend(world)
@@ -211,8 +211,8 @@ class TestRequest:
         assert world.stacks.launched == [(NODE, 1), (NODE, 2)]
         assert [stack.generation for stack in world.stacks.standing(NODE)] == [2]
 
-    def test_request_is_recorded_while_cloudformation_is_away(self, nodes, world):
-        """The caller is not affected, and the reconciler goes on when CloudFormation is back."""
+    def test_request_is_recorded_while_cloudformation_is_unavailable(self, nodes, world):
+        """The caller gets an answer, and the reconciler continues once CloudFormation answers again."""
         world.stacks.away = True
         answer = request_node(nodes)
         attend(world)
@@ -222,22 +222,22 @@ class TestRequest:
         assert answer.reason == "The node is being launched."
         assert world.nodes.get(NODE).status is NodeStatus.READY
 
-    def test_request_while_the_node_goes_down_gets_the_next_generation(self, nodes, ready):
-        """Two stacks of a node never stand at once."""
+    def test_request_during_a_deletion_gets_the_next_generation(self, nodes, ready):
+        """Two stacks of a node never exist at the same time."""
         nodes.retire(DATASET, caller=DEVELOPER, force=True)
         attend(ready)
-        while_going = request_node(nodes)
+        during_deletion = request_node(nodes)
         reconcile(ready, passes=5)
 
-        assert while_going.reason.startswith("The previous stack is going down first.")
+        assert during_deletion.reason.startswith("The previous stack is going down first.")
         assert request_node(nodes).address
         assert ready.stacks.launched == [(NODE, 1), (NODE, 2)]
         assert ready.stacks.most_at_once == 1
 
 
-WHO_MAY_NOT = {
-    "no such model": ({"model_id": "nobody's"}, SCIENTIST, NotFound, "no model"),
-    "somebody else's model": ({}, STRANGER, AccessDenied, "somebody else"),
+REFUSED = {
+    "no such model": ({"model_id": "unknown"}, SCIENTIST, NotFound, "no model"),
+    "model of another owner": ({}, STRANGER, AccessDenied, "somebody else"),
     "a model of another dataset": (
         {"dataset_id": OTHER_DATASET},
         SCIENTIST,
@@ -261,8 +261,8 @@ WHO_MAY_NOT = {
 }
 
 
-@pytest.mark.parametrize(("changes", "caller", "error", "words"), WHO_MAY_NOT.values(), ids=WHO_MAY_NOT)
-def test_who_is_not_entitled_is_told_why_and_nothing_changes(world, nodes, changes, caller, error, words):
+@pytest.mark.parametrize(("changes", "caller", "error", "words"), REFUSED.values(), ids=REFUSED)
+def test_refused_request_changes_nothing(world, nodes, changes, caller, error, words):
     """Owner, dataset and purchase are checked before anything is written or launched."""
     world.put(a_dataset(dataset_id=OTHER_DATASET))
     world.put(a_submission())
@@ -283,7 +283,7 @@ def test_who_is_not_entitled_is_told_why_and_nothing_changes(world, nodes, chang
 
 @pytest.mark.parametrize("position", range(1, 12))
 def test_two_requests_at_once_launch_once(world, position):
-    """Whatever call of the first request the second one interrupts, and its step of the reconciler."""
+    """A second request and its reconciler step may interrupt any call of the first request."""
     world.put(a_submission())
     second = a_node_service(world)
 
@@ -304,7 +304,7 @@ def test_two_requests_at_once_launch_once(world, position):
 
 @pytest.mark.parametrize("position", range(1, 25))
 def test_two_reconcilers_at_once_launch_once(world, nodes, position):
-    """Whatever call of the first one the second one interrupts: one stack, one secret."""
+    """A second reconciler may interrupt any call of the first; one stack and one secret are created."""
     world.put(a_submission())
     request_node(nodes)
     wire = Wire(position, lambda: a_reconciler(world).run_pass())
@@ -317,8 +317,8 @@ def test_two_reconcilers_at_once_launch_once(world, nodes, position):
 
 
 class TestRetire:
-    def test_the_owner_gives_up_a_node_that_nobody_needs(self, nodes, world, ready):
-        """It is wished down; the reconciler takes it down."""
+    def test_owner_retires_an_unneeded_node(self, nodes, world, ready):
+        """Retiring sets the desired state to stopped; the reconciler deletes stack, secret and address."""
         ready.models.withdraw(ready.models.get(MODEL), 0.0)
         is_retiring = nodes.retire(DATASET, caller=DEVELOPER, force=False)
         reconcile(world, passes=4)
@@ -331,16 +331,16 @@ class TestRetire:
     @pytest.mark.parametrize(
         "holding", [a_model(), a_model(is_active=False, percent_complete=100, retrieval_due=True)]
     )
-    def test_unfinished_models_hold_it(self, nodes, ready, holding):
-        """Training, or complete but not yet safe in the bucket: 409, and nothing changes."""
+    def test_unfinished_models_prevent_retirement(self, nodes, ready, holding):
+        """Models that train, or are not yet in the bucket, cause a conflict; nothing changes."""
         ready.put(holding)
 
         with pytest.raises(Conflict, match="Unfinished models are on this node: 'net-1-ada'"):
             nodes.retire(DATASET, caller=DEVELOPER, force=False)
         assert ready.nodes.get(NODE).should_run
 
-    def test_force_takes_it_down_all_the_same(self, nodes, ready):
-        """The owner's word is the last."""
+    def test_force_retires_a_needed_node(self, nodes, ready):
+        """With `force`, the node is retired although a model trains on it."""
         nodes.retire(DATASET, caller=DEVELOPER, force=True)
         reconcile(ready, passes=4)
 
@@ -348,19 +348,19 @@ class TestRetire:
         assert ready.models.get(MODEL).node_address is None
         assert ready.models.get(MODEL).is_training
 
-    def test_only_the_owner_of_the_dataset_may(self, nodes, ready):
-        """Not even the data scientist whose model is on it."""
+    def test_only_the_owner_of_the_dataset_may_retire(self, nodes, ready):
+        """The data scientist whose model trains on the node may not retire it."""
         with pytest.raises(AccessDenied, match="owner"):
             nodes.retire(DATASET, caller=SCIENTIST, force=True)
         assert ready.nodes.get(NODE).should_run
 
-    def test_an_unknown_dataset_is_not_found(self, nodes):
-        """It has no owner either."""
+    def test_unknown_dataset_is_not_found(self, nodes):
+        """Retiring the node of an unknown dataset raises NotFound."""
         with pytest.raises(NotFound):
             nodes.retire("nowhere", caller=DEVELOPER, force=True)
 
-    def test_without_a_node_there_is_nothing_to_do(self, nodes, world):
-        """Never asked for, or gone already: no error."""
+    def test_retiring_a_stopped_node_returns_false(self, nodes, world):
+        """A node that was never requested, or is stopped already, is no error."""
         never = nodes.retire(DATASET, caller=DEVELOPER, force=False)
         world.nodes.request(DATASET, world.clock(), "ada")
         world.nodes.let_go(world.nodes.get(NODE))
@@ -370,8 +370,8 @@ class TestRetire:
         assert not gone
 
     @pytest.mark.usefixtures("ready")
-    def test_a_create_in_between_wins(self, world):
-        """The node that somebody has just been promised isn't taken away."""
+    def test_create_during_a_retirement_takes_precedence(self, world):
+        """A node that has just been requested is not retired."""
         world.models.withdraw(world.models.get(MODEL), 0.0)
         world.put(a_submission(model_id="next"))
         create = a_node_service(world)
@@ -385,8 +385,8 @@ class TestRetire:
 
     @pytest.mark.usefixtures("ready")
     @pytest.mark.parametrize("position", range(1, 6))
-    def test_a_create_at_any_point_of_a_retirement_gets_its_node(self, world, position):
-        """Either the owner hears of it, or the node comes up again: nobody waits for ever."""
+    def test_create_at_any_point_of_a_retirement_gets_its_node(self, world, position):
+        """Either the retirement raises Conflict, or the node is launched again."""
         world.models.withdraw(world.models.get(MODEL), 0.0)
         world.put(a_submission(model_id="next"))
         create = a_node_service(world)
@@ -403,8 +403,8 @@ class TestRetire:
         assert world.stacks.most_at_once == 1
 
 
-def test_a_user_who_bought_it_from_a_second_account_is_somebody_else(world, nodes):
-    """The caller's own row counts, not that of the model's owner."""
+def test_purchase_of_another_account_does_not_count(world, nodes):
+    """A caller can't use the model of another account, even after buying the same dataset."""
     world.put(a_user(user_id="mallory@example.org", username=STRANGER.username))
     world.put(a_submission())
 
@@ -416,14 +416,14 @@ def test_a_user_who_bought_it_from_a_second_account_is_somebody_else(world, node
 class TestQuota:
     @pytest.fixture(autouse=True)
     def _purchases(self, world):
-        """One more dataset than a data scientist may have awake, a model of theirs on each."""
+        """Put one dataset more than a data scientist may have nodes running, with a model on each."""
         self.datasets = [f"dataset {number}" for number in range(QUOTA.per_buyer + 1)]
         world.put(a_user(purchased=frozenset(self.datasets)))
         for dataset in self.datasets:
             world.put(a_dataset(dataset_id=dataset))
             world.put(a_submission(model_id=f"on {dataset}", dataset_id=dataset))
 
-    def ask(self, world, nodes, dataset):
+    def request(self, world, nodes, dataset):
         answer = request_node(
             nodes, dataset_id=dataset, model_id=f"on {dataset}", features=("age",), labels=("y",)
         )
@@ -432,37 +432,37 @@ class TestQuota:
 
     @pytest.fixture
     def refused(self, world, nodes):
-        """As many nodes as are allowed, and the refused request for one more."""
+        """Request as many nodes as are allowed and one more, and return the id of the refused one."""
         for dataset in self.datasets[:-1]:
-            self.ask(world, nodes, dataset)
+            self.request(world, nodes, dataset)
         with pytest.raises(QuotaExceeded, match=f"No more than {QUOTA.per_buyer} nodes may be awake"):
-            self.ask(world, nodes, self.datasets[-1])
+            self.request(world, nodes, self.datasets[-1])
         attend(world)
         return node_id_of(self.datasets[-1])
 
     def test_one_node_too_many_is_refused(self, world, refused):
-        """A stolen token can't spend without bound."""
+        """The quota bounds the cost that a stolen token can cause."""
         assert len(world.stacks.launched) == QUOTA.per_buyer
         assert not world.nodes.get(refused).should_run
 
     def test_refused_request_does_not_start_a_node_later(self, models, world, refused):
-        """Not even when there is room again: its caller waits no longer."""
+        """The node is not launched later when the quota has room again."""
         models.withdraw(f"on {self.datasets[0]}", caller=SCIENTIST)
         reconcile(world, passes=40)
 
         assert refused not in {node for node, _ in world.stacks.launched}
 
     @pytest.mark.usefixtures("refused")
-    def test_stopped_node_makes_room(self, nodes, models, world):
-        """Its model was withdrawn, its idle time-out is over."""
+    def test_stopped_node_frees_its_quota(self, nodes, models, world):
+        """After its model is withdrawn and the idle time-out is over, another node may be launched."""
         models.withdraw(f"on {self.datasets[0]}", caller=SCIENTIST)
         reconcile(world, passes=40)
 
-        assert self.ask(world, nodes, self.datasets[-1]).reason == "The node is being launched."
+        assert self.request(world, nodes, self.datasets[-1]).reason == "The node is being launched."
         assert len(world.stacks.launched) == QUOTA.per_buyer + 1
 
-    def test_quota_that_is_used_up_after_the_check_holds_at_the_launch(self, world, nodes):
-        """The check of the request is not binding; the next request is refused."""
+    def test_launch_checks_the_quota_again(self, world, nodes):
+        """The check of a request is not binding; the launch enforces the quota."""
         for dataset in self.datasets:
             request_node(nodes, dataset_id=dataset, model_id=f"on {dataset}")
         attend(world)
@@ -471,17 +471,17 @@ class TestQuota:
         started = {node for node, _ in world.stacks.launched}
         (late,) = [dataset for dataset in self.datasets if node_id_of(dataset) not in started]
         with pytest.raises(QuotaExceeded):
-            self.ask(world, nodes, late)
+            self.request(world, nodes, late)
         assert world.nodes.get(node_id_of(late)).desired_state is STOPPED
 
-    def test_request_is_not_taken_back_from_a_node_that_was_launched(self, world, nodes):
-        """The last place was free when the reconciler took it, and is taken when the request looks."""
+    def test_request_for_a_launched_node_is_not_taken_back(self, world, nodes):
+        """The reconciler launches the node before the request checks the quota, which is then used up."""
         for dataset in self.datasets[:-2]:
-            self.ask(world, nodes, dataset)
+            self.request(world, nodes, dataset)
         wire = Wire()
         wire.passed = lambda call: attend(world) if call == "dynamodb.update_item node_table" else None
         last = self.datasets[-2]
-        answer = self.ask(world, a_node_service(world.through(wire)), last)
+        answer = self.request(world, a_node_service(world.through(wire)), last)
 
         assert answer.address is None
         assert world.nodes.get(node_id_of(last)).should_run
@@ -490,16 +490,16 @@ class TestQuota:
 @pytest.mark.usefixtures("submitted")
 class TestBudget:
     def fail(self, world, nodes):
-        """Launches fail, until the node is given up."""
+        """Let launches fail until the reconciler stops retrying."""
         world.stacks.failure = "Service: no image of this name."
         request_node(nodes)
         for _ in range(60):
             if reconcile(world, passes=1).nodes.get(NODE).status is NodeStatus.FAILED:
                 return
-        pytest.fail("It was never given up.")
+        pytest.fail("The node never became FAILED.")
 
-    def test_a_node_that_fails_time_and_again_is_given_up_with_its_cause(self, nodes, world):
-        """`error` stops the library; a failed stack was "deploying" for ever once."""
+    def test_repeated_failures_end_in_an_error_with_the_reason(self, nodes, world):
+        """After the allowed attempts the request raises NodeFailed with the reason."""
         self.fail(world, nodes)
 
         with pytest.raises(NodeFailed, match="no image of this name"):
@@ -508,8 +508,8 @@ class TestBudget:
         assert world.nodes.get(NODE).charged_to is None
         assert world.secrets.passwords == {}
 
-    def test_until_the_cool_down_is_over_aws_is_not_even_asked(self, nodes, world):
-        """Whoever asks, and however often the reconciler looks."""
+    def test_failed_node_causes_no_calls_during_the_cool_down(self, nodes, world):
+        """Requests and passes of the reconciler do not call CloudFormation until the cool-down is over."""
         self.fail(world, nodes)
         world.stacks.away = True
         for _ in range(3):
@@ -518,8 +518,8 @@ class TestBudget:
 
         assert world.nodes.get(NODE).status is NodeStatus.FAILED
 
-    def test_asking_after_the_cool_down_opens_a_new_budget(self, nodes, world):
-        """Not the reconciler: nobody may be waiting any more."""
+    def test_request_after_the_cool_down_starts_a_new_budget(self, nodes, world):
+        """The reconciler alone does not retry; a new request does."""
         self.fail(world, nodes)
         world.clock.tick(BUDGET.cool_down)
         reconcile(world, passes=10)
@@ -533,8 +533,8 @@ class TestBudget:
         assert request_node(nodes).address
         assert world.nodes.get(NODE).attempts == 0
 
-    def test_refusals_count_as_well(self, nodes, world):
-        """CloudFormation may not even begin."""
+    def test_refused_launches_count_as_attempts(self, nodes, world):
+        """A launch that CloudFormation refuses uses up the budget like one that fails."""
         world.stacks.refusal = "LimitExceeded: 2,000 stacks."
         request_node(nodes)
         reconcile(world, passes=10)
@@ -542,15 +542,15 @@ class TestBudget:
         with pytest.raises(NodeFailed, match="2,000 stacks"):
             request_node(nodes)
 
-    def test_a_refusal_does_not_forget_a_stack_that_another_process_got(self, nodes, world, monkeypatch):
-        """Two launch at once, one is refused, the other is not: its stack must not be left to nobody."""
+    def test_refused_launch_keeps_the_stack_of_another_process(self, nodes, world, monkeypatch):
+        """If two processes launch at once and one is refused, the other's stack stays in the record."""
         launch = world.stacks.launch
 
-        def other_got_it(node, secret):
+        def launched_by_another(node, secret):
             launch(node, secret)
             raise StackFailed("LimitExceeded: 2,000 stacks.")
 
-        monkeypatch.setattr(world.stacks, "launch", other_got_it)
+        monkeypatch.setattr(world.stacks, "launch", launched_by_another)
         request_node(nodes)
         reconcile(world, passes=10)
 

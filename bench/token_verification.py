@@ -13,9 +13,9 @@ from collections.abc import Callable
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jose import jwk, jwt
-from orchestration.adapters.jwks import KeySet
 
 from orchestration.adapters.cognito import CognitoTokens
+from orchestration.adapters.jws import KeySet
 
 ROUNDS, CALLS = 60, 50
 ISSUER = "https://cognito-idp.us-east-1.amazonaws.com/us-east-1_bench"
@@ -29,9 +29,7 @@ def main() -> None:
     ).decode()
     public = jwk.construct(pem, "RS256").public_key().to_dict() | {"kid": "bench", "use": "sig"}
     token = jwt.encode(claims(time.time()), pem, algorithm="RS256", headers={"kid": "bench"})
-    tokens = CognitoTokens(
-        KeySet(lambda: {"keys": [public]}, local_mode=False), ISSUER, frozenset({"client"}), time.time
-    )
+    tokens = CognitoTokens(KeySet(lambda: {"keys": [public]}), ISSUER, frozenset({"client"}), time.time)
     key, options = jwk.construct(public, "RS256"), {"verify_aud": False}
 
     ours, bare = [], []

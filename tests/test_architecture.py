@@ -2,6 +2,7 @@
 
 import ast
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -143,6 +144,12 @@ def test_nothing_prints_but_the_command_line():
     ]
 
     assert talkers == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "bench").glob("*.py")), ids=lambda path: path.name)
+def test_benchmark_can_be_imported(path):
+    """Benchmarks are run by hand, so a name that moved would go unnoticed."""
+    assert callable(runpy.run_path(str(path), run_name="imported")["main"])
 
 
 def test_import_rules_hold():

@@ -134,7 +134,7 @@ class OrchestrationStack(Stack):
             cpu=512,
             memory=1024,
             role=web_role(self, around),
-            group=self._outgoing("WebGroup", "Web tasks of the orchestration"),
+            group=self._outgoing("WebGroup", "Web tasks of the orchestration", nodes=False),
         )
         reconciler = Process(
             name="Reconciler",
@@ -142,16 +142,17 @@ class OrchestrationStack(Stack):
             cpu=256,
             memory=1024,
             role=reconciler_role(self, around),
-            group=self._outgoing("ReconcilerGroup", "Reconciler of the orchestration"),
+            group=self._outgoing("ReconcilerGroup", "Reconciler of the orchestration", nodes=True),
             command=("python", "-m", "orchestration", "reconcile"),
         )
         return tasks.service(web), tasks.service(reconciler)
 
-    def _outgoing(self, construct_id: str, description: str) -> ec2.SecurityGroup:
+    def _outgoing(self, construct_id: str, description: str, *, nodes: bool) -> ec2.SecurityGroup:
         """Declare a group without ingress. Nodes are called at the public addresses of their balancers."""
         group = self._group(construct_id, description)
         group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(HTTPS_PORT), "AWS, and the image")
-        group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(NODE_PORT), "Nodes")
+        if nodes:
+            group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(NODE_PORT), "Nodes")
         return group
 
     def _environment(self) -> dict[str, str]:

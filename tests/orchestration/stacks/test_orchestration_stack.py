@@ -181,6 +181,17 @@ def test_only_the_load_balancer_can_connect_to_the_web_process():
     assert rules == [("<BalancerGroup.GroupId>", "<WebGroup.GroupId>", 5001)]
 
 
+def test_web_process_connects_to_aws_only():
+    """The reconciler calls nodes; the web process sends devices and data scientists to them."""
+    egress = {
+        short(name): [rule["FromPort"] for rule in resource["Properties"]["SecurityGroupEgress"]]
+        for name, resource in ORCHESTRATION["Resources"].items()
+        if resource["Type"] == "AWS::EC2::SecurityGroup" and short(name) in ("WebGroup", "ReconcilerGroup")
+    }
+
+    assert egress == {"WebGroup": [443], "ReconcilerGroup": [443, 5000]}
+
+
 def test_imported_outputs_are_exported():
     """`cdk deploy --all` deploys the data and the cluster stack first."""
     imports = set(re.findall(r"<(?:Cluster|Data)Stack>-(\w+)", json.dumps(text(ORCHESTRATION["Resources"]))))

@@ -60,7 +60,7 @@ class Census:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing of any node exists."""
+        """Whether no node has left anything."""
         return not any((self.processes, self.stacks, self.secrets, self.ports))
 
 

@@ -14,7 +14,7 @@ from orchestration.pygrid_orchestration import create_app
 from tests.builders import NOON, a_dataset, a_developer, a_node, a_user
 from tests.fakes import World
 from tests.fakes.table import table_definitions
-from tests.secrecy import Listener, listening
+from tests.secrecy import LeakCheck, checking
 from tests.web import settings
 
 REGION = "us-east-1"
@@ -22,7 +22,7 @@ REGION = "us-east-1"
 
 @pytest.fixture(autouse=True, scope="session")
 def _quiet_logs() -> None:
-    """Errors of the service show in a failing test's output; nothing is cached, so tests can listen."""
+    """Log from the level WARNING; loggers aren't cached, so that tests can capture them."""
     structlog.configure(
         processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
@@ -31,23 +31,23 @@ def _quiet_logs() -> None:
 
 
 @pytest.fixture(autouse=True)
-def listener(_quiet_logs: None) -> Iterator[Listener]:
-    """Fails the very test in which the service logs or answers a secret."""
-    with listening() as listener:
-        yield listener
-    listener.check()
+def leak_check(_quiet_logs: None) -> Iterator[LeakCheck]:
+    """Fail the test in which the service logs or returns a secret."""
+    with checking() as leak_check:
+        yield leak_check
+    leak_check.check()
 
 
 @pytest.fixture
 def logs() -> Iterator[list[dict]]:
-    """What the service logs in this test."""
+    """Log entries of the service in this test."""
     with structlog.testing.capture_logs() as entries:
         yield entries
 
 
 @pytest.fixture
 def no_logs() -> Iterator[None]:
-    """For tests that would log a hundred thousand lines, each of which is searched for secrets."""
+    """Disable logs, for tests that would write a hundred thousand lines to be searched for secrets."""
     logs = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield
@@ -58,7 +58,7 @@ def no_logs() -> Iterator[None]:
 def world() -> World:
     """A marketplace with one dataset, its developer, and a data scientist who has bought it.
 
-    A device of the app has just called; nobody has asked for a node yet.
+    A device has called for the dataset; no user has requested a node yet.
     """
     world = World()
     world.put(a_dataset())
@@ -70,7 +70,7 @@ def world() -> World:
 
 @pytest.fixture
 def own_logs() -> Iterator[None]:
-    """For tests that build the app: it sets up the logs of the whole process, which ends with the test."""
+    """Restore the configuration of logs, which building the app changes for the whole process."""
     logs = structlog.get_config()
     yield
     structlog.configure(**logs)
@@ -78,7 +78,7 @@ def own_logs() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_app() -> Flask:
-    """As the composition root builds it; only its logs go where the tests can hear them."""
+    """The app of the composition root, without its configuration of logs."""
     logs = structlog.get_config()
     app = create_app(settings())
     structlog.configure(**logs)
@@ -87,7 +87,7 @@ def shared_app() -> Flask:
 
 @pytest.fixture
 def aws(monkeypatch) -> Iterator[boto3.Session]:
-    """An empty AWS in this process; nothing gets out."""
+    """An empty AWS in this process; no call leaves it."""
     from moto import mock_aws
     from moto.dynamodb.models.dynamo_type import DynamoType
 
@@ -104,13 +104,13 @@ def aws(monkeypatch) -> Iterator[boto3.Session]:
 
 @cache
 def _session() -> boto3.Session:
-    """One for all tests: it reads boto3's large descriptions of the services once."""
+    """One session for all tests, because it reads boto3's large service descriptions."""
     return boto3.Session("testing", "testing", region_name=REGION)
 
 
 @pytest.fixture
 def moto_table_of(aws) -> Callable[[str], Table]:
-    """Make a table of the data stack, with its indexes, and return it."""
+    """Return a function that creates a table of the data stack, with its indexes."""
     client = aws.resource("dynamodb").meta.client
 
     def make(name: str) -> Table:

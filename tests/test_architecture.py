@@ -1,4 +1,4 @@
-"""The architecture has tests; layers that are not tested do not stay."""
+"""Rules of the architecture."""
 
 import ast
 import os
@@ -16,17 +16,17 @@ from tests.orchestration.test_settings import COMPLETE
 ROOT = Path(__file__).parents[1]
 SERVICE = ROOT / "src" / "orchestration"
 CALLERS = {
-    "/": "anybody",
+    "/": "public",
     "/create": "user",
     "/delete": "user",
     "/generate_key": "user",
     "/get_datasets": "user",
     "/info": "device",
-    "/model_loss": "anybody",
+    "/model_loss": "public",
     "/model_progress": "node",
     "/model_upload": "node",
     "/rotate_link": "user",
-    "/download/<free_text:model_id>": "anybody",
+    "/download/<free_text:model_id>": "public",
 }
 READS_ENVIRONMENT = {
     "gunicorn_conf.py",
@@ -46,7 +46,7 @@ HEAVY = [
 
 
 def test_every_route_declares_its_caller(shared_app):
-    """A route that is added without one fails here."""
+    """A new route must declare one."""
     declared = {
         rule.rule: getattr(shared_app.view_functions[rule.endpoint], auth.CALLER, None)
         for rule in shared_app.url_map.iter_rules()
@@ -56,18 +56,18 @@ def test_every_route_declares_its_caller(shared_app):
     assert declared == CALLERS
 
 
-def test_a_view_that_anybody_may_call_says_what_makes_that_safe(shared_app):
-    """In its docstring."""
+def test_public_view_documents_why_it_is_safe(shared_app):
+    """Its docstring contains the reason."""
     views = [
-        view for view in shared_app.view_functions.values() if getattr(view, auth.CALLER, "") == "anybody"
+        view for view in shared_app.view_functions.values() if getattr(view, auth.CALLER, "") == "public"
     ]
 
     assert len(views) == 3
     assert all(len(view.__doc__ or "") > 40 for view in views)
 
 
-def test_a_web_worker_carries_nothing_heavy():
-    """Neither the CDK, which starts Node.js, nor what only the reconciler or the tests need."""
+def test_web_process_loads_no_heavy_module():
+    """It needs neither the CDK, which starts Node.js, nor modules of the reconciler or the tests."""
     script = f"import sys, orchestration.wsgi; print([name for name in {HEAVY} if name in sys.modules])"
     answer = _fresh_interpreter(script)
 
@@ -83,7 +83,7 @@ def test_a_web_worker_carries_nothing_heavy():
         ("local token --directory no-such-directory", {"boto3"}),
     ],
 )
-def test_the_command_line_loads_only_what_a_command_needs(command, allowed):
+def test_command_line_loads_only_needed_modules(command, allowed):
     """Loading scikit-learn takes longer than `--help` may."""
     heavy = {*HEAVY, "boto3", "pydantic", "flask", "rich"} - {"local_platform", *allowed}
     script = f"""
@@ -100,8 +100,8 @@ print(sorted({heavy} & sys.modules.keys()), "local_platform.cli" in sys.modules)
     assert answer.stdout.splitlines()[-1] == "[] True"
 
 
-def test_an_incomplete_environment_stops_the_start():
-    """With the names of all that is missing."""
+def test_incomplete_environment_stops_the_start():
+    """The error names all missing variables."""
     answer = _fresh_interpreter("import orchestration.wsgi", complete=False)
 
     assert answer.returncode != 0
@@ -109,7 +109,7 @@ def test_an_incomplete_environment_stops_the_start():
 
 
 def test_only_settings_read_the_environment():
-    """pydantic does it for settings.py; nobody else looks."""
+    """pydantic reads it for settings.py."""
     readers = {
         str(path.relative_to(SERVICE)) for path in SERVICE.rglob("*.py") if _reads_environment(_tree(path))
     }
@@ -117,8 +117,8 @@ def test_only_settings_read_the_environment():
     assert readers <= READS_ENVIRONMENT
 
 
-def test_the_domain_has_neither_clock_nor_chance_of_its_own():
-    """Plain Python: what it needs is passed in. Exceptions: keys, and which losses a sample keeps."""
+def test_domain_uses_neither_clock_nor_environment():
+    """They are passed in. Exceptions: the generation of keys, and the choice of losses in a sample."""
     allowed = {"credentials.py": {"secrets"}, "cycle.py": {"random"}}
     for path in (SERVICE / "domain").glob("*.py"):
         imported = _imported(_tree(path)) & {
@@ -134,16 +134,16 @@ def test_the_domain_has_neither_clock_nor_chance_of_its_own():
         assert imported <= allowed.get(path.name, set()), path.name
 
 
-def test_nothing_prints_but_the_command_line():
+def test_only_the_command_line_prints():
     """Logs are structured."""
-    talkers = [
+    printing = [
         path.name
         for path in SERVICE.rglob("*.py")
         for node in ast.walk(_tree(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
 
-    assert talkers == []
+    assert printing == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "bench").glob("*.py")), ids=lambda path: path.name)
@@ -153,7 +153,7 @@ def test_benchmark_can_be_imported(path):
 
 
 def test_import_rules_hold():
-    """The contracts of pyproject.toml, where the linter is installed."""
+    """The linter checks the contracts of pyproject.toml, where it is installed."""
     command = shutil.which("lint-imports", path=str(Path(sys.executable).parent))
     if command is None:
         pytest.skip("import-linter is a tool of developers")

@@ -158,24 +158,24 @@ def test_uv_installs_the_locked_versions(command, lock, tmp_path):
 
 
 @pytest.mark.parametrize("lock", [*LOCKS, "requirements-dev.txt"])
-def test_a_lock_has_each_extra_that_is_asked_for(lock):
+def test_lock_has_each_required_extra(lock):
     """pytest-cov depends on `coverage[toml]`, so the lock has `coverage[toml]==`, not `coverage==`.
 
     This reads the metadata of the packages that are installed here, and of the project.
     """
     requirements = locked(lock)
     missing = {
-        f"{name} asks for {wanted}"
+        f"{name} requires {wanted}"
         for name in ("artificien-orchestration", *requirements)
-        for wanted in asked_for(name, requirements)
+        for wanted in requirements_of(name, requirements)
         if wanted.name in requirements and wanted.extras - requirements[wanted.name].extras
     }
 
     assert missing == set()
 
 
-def asked_for(name: str, requirements: dict[str, Requirement]) -> list[Requirement]:
-    """Return what a package depends on with its locked extras, and the project with all of its extras."""
+def requirements_of(name: str, requirements: dict[str, Requirement]) -> list[Requirement]:
+    """Return what a package requires with its locked extras, and the project with all of its extras."""
     try:
         described = metadata.metadata(name)
     except metadata.PackageNotFoundError:

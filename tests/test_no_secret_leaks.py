@@ -1,6 +1,6 @@
-"""The listener to logs and answers hears what it should, so that its silence means something.
+"""The check of `tests/conftest.py` finds a secret in every kind of log and response.
 
-It listens to every test (`tests/conftest.py`), and fails the one in which a secret was said.
+It runs with every test and fails the one in which a secret was logged or returned.
 """
 
 import logging
@@ -14,7 +14,7 @@ from orchestration.domain.credentials import new_key
 from tests.builders import LEGACY_KEY, MODEL, a_node
 from tests.fakes import FakeSecrets
 from tests.processes import LINKS
-from tests.secrecy import Listener
+from tests.secrecy import LeakCheck
 from tests.tokens import signed
 from tests.web import DATABASE_PASSWORD, NODE_SECRET, basic, bearer, settings
 
@@ -29,9 +29,9 @@ SECRETS = {
     "a node's header": lambda: basic("n1")["Authorization"],
     "a key of a sign-up": lambda: LEGACY_KEY,
     "a new key": new_key,
-    "a wrong key": lambda: "a key that opens nothing",
+    "a wrong key": lambda: "an invalid api key",
     "a download link": lambda: LINKS.link(MODEL, "the model's own key"),
-    "a password that was just made": lambda: secrets.token_urlsafe(32),
+    "a generated password": lambda: secrets.token_urlsafe(32),
     "a launched node's secret": lambda: FakeSecrets().ensure(a_node()).database_url,
     "the secret of all links": lambda: settings().download_secret.get_secret_value(),
     "the password of the database": lambda: DATABASE_PASSWORD,
@@ -52,7 +52,7 @@ def bound(secret):
 LINES = {
     "an event": lambda secret: log.error(secret),
     "a value": lambda secret: log.warning("opened", by=secret),
-    "a value deep inside": lambda secret: log.warning("opened", by={"who": [{"key": secret}]}),
+    "a value deep inside": lambda secret: log.warning("opened", by={"users": [{"key": secret}]}),
     "a bound value": bound,
     "a traceback": crash,
     "a line for debugging": lambda secret: log.debug("opened", by=secret),
@@ -66,12 +66,12 @@ VIEWS = {
 
 
 @pytest.fixture
-def presented(client_of):
-    """A caller has shown each of the credentials that are nobody's constant."""
+def credentials_sent(client_of):
+    """Send each credential that is not a constant of the tests."""
     client = client_of(lambda _: {})
     client.get("/", headers=bearer())
     client.get("/", headers=basic("n1"))
-    client.get("/", headers={"api_key": "a key that opens nothing"})
+    client.get("/", headers={"api_key": "an invalid api key"})
     client.get(LINKS.link(MODEL, "the model's own key"))
 
 
@@ -85,63 +85,63 @@ def client_of():
     return client
 
 
-def said_on_purpose(listener: Listener) -> str:
-    """What the listener fails this test for, which it now no longer does."""
+def expected_leak(leak_check: LeakCheck) -> str:
+    """Return the message with which the check fails this test, and clear its records."""
     with pytest.raises(pytest.fail.Exception) as failure:
-        listener.check()
-    listener.forget()
+        leak_check.check()
+    leak_check.clear()
     return str(failure.value)
 
 
-@pytest.mark.usefixtures("presented")
+@pytest.mark.usefixtures("credentials_sent")
 @pytest.mark.parametrize("make", SECRETS.values(), ids=SECRETS)
 @pytest.mark.parametrize("say", LINES.values(), ids=LINES)
-def test_a_log_line_with_a_secret_is_heard(listener, say, make):
-    """At every level, wherever in the line it is, whoever logs."""
+def test_secret_in_a_log_line_is_found(leak_check, say, make):
+    """The level, the place in the line, and the logger don't matter."""
     say(make())
 
-    assert said_on_purpose(listener).startswith("a log line")
+    assert expected_leak(leak_check).startswith("a log line")
 
 
-@pytest.mark.usefixtures("presented")
+@pytest.mark.usefixtures("credentials_sent")
 @pytest.mark.parametrize("make", SECRETS.values(), ids=SECRETS)
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
-def test_an_answer_with_a_secret_is_heard(listener, client_of, view, make):
-    """Be it in the body or in a header."""
+def test_secret_in_a_response_is_found(leak_check, client_of, view, make):
+    """Bodies and headers are searched."""
     secret = make()
     client_of(lambda _: view(secret)).get("/")
 
-    assert said_on_purpose(listener).startswith("the answer to GET /")
+    assert expected_leak(leak_check).startswith("the response to GET /")
 
 
-def test_a_line_is_heard_though_the_test_listens_itself(listener, logs):
-    """The fixture `logs` takes all lines away from everybody else."""
+def test_line_captured_by_the_test_is_checked(leak_check, logs):
+    """The fixture `logs` replaces all other processors."""
     log.warning("opened", by=LEGACY_KEY)
 
-    assert said_on_purpose(listener)
+    assert expected_leak(leak_check)
     assert logs[0]["by"] == LEGACY_KEY
 
 
 @pytest.mark.parametrize("path", ["/generate_key", "/rotate_link"])
-def test_what_is_shown_once_may_be_shown_once(listener, client_of, path):
-    """Where it is made, when it is made; again, or elsewhere, it is a leak."""
+def test_generated_key_may_be_returned_once(leak_check, client_of, path):
+    """It is a leak in a second response or on another route."""
     keys = []
     client_of(lambda _: {"made": keys.append(new_key()) or keys[0]}, path).post(path)
 
-    assert listener.leaks() == []
+    assert leak_check.leaks() == []
 
     client_of(lambda _: {"made": keys[0]}, path).post(path)
 
-    assert said_on_purpose(listener)
+    assert expected_leak(leak_check)
 
     client_of(lambda _: {"made": keys.append(new_key()) or keys[1]}).post("/")
 
-    assert said_on_purpose(listener)
+    assert expected_leak(leak_check)
 
 
-def test_what_is_no_secret_may_be_said(listener, client_of):
-    """Names, hints and hashes; a listener that cries at everything says nothing."""
+def test_other_values_may_be_logged_and_returned(leak_check, client_of):
+    """Names, hints and hashes are no secrets."""
     client_of(lambda _: {"datasets": ["Heart Rate"], "key": "art_01…cafe"}).get("/", headers=bearer())
     log.warning("node.ready", node_id=a_node().node_id, address="node.test")
 
-    assert listener.leaks() == []
+    assert leak_check.leaks() == []

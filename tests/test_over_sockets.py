@@ -1,4 +1,4 @@
-"""The service as it runs: four gunicorn workers on an embedded AWS, called over real sockets."""
+"""The service in four gunicorn workers on an embedded AWS, called over real sockets."""
 
 import io
 import json
@@ -26,34 +26,34 @@ REPORTS = 200
 CREDENTIAL = re.compile(
     r"eyJ[\w-]{10,}\.|art_[\w-]{40,}|(Basic|Bearer) [\w+/=-]{10,}|://[^/\s:@]+:[^/\s:@]+@"
 )
-"""A token, an API key, a header that proves something, an address with a password in it."""
+"""A token, an API key, a header with a credential, or a URL with a password."""
 
 
 @pytest.fixture(scope="module")
-def made() -> Iterator[list[str]]:
-    """What the platform makes up: passwords, the sign-up's API key, the secret of the download links."""
-    made, token_urlsafe = [], secrets.token_urlsafe
+def generated() -> Iterator[list[str]]:
+    """Secrets that the platform generates: passwords, the sign-up's API key, the key of download links."""
+    generated, token_urlsafe = [], secrets.token_urlsafe
 
-    def noted(nbytes: int) -> str:
-        made.append(token_urlsafe(nbytes))
-        return made[-1]
+    def recorded(nbytes: int) -> str:
+        generated.append(token_urlsafe(nbytes))
+        return generated[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(secrets, "token_urlsafe", noted)
-        yield made
+        patch.setattr(secrets, "token_urlsafe", recorded)
+        yield generated
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory, made: list[str]) -> Iterator[Platform]:
+def platform(tmp_path_factory: pytest.TempPathFactory, generated: list[str]) -> Iterator[Platform]:
     directory = tmp_path_factory.mktemp("platform")
     with Platform(Options(directory, port=0, aws_port=0, workers=4)) as platform:
-        # A device vouches for the reports of its dataset.
+        # Reports of a dataset are counted only after a device has called /info.
         assert info(platform, "127.0.0.1").status_code == 200
         yield platform
 
 
 def info(platform: Platform, address: str) -> requests.Response:
-    """What a phone at this address is told."""
+    """Call /info like a phone at this address."""
     body, headers = {"dataset_id": seeds.DATASET_ID}, {"api_key": platform.environment["API_KEY"]}
     return from_address(address).post(f"{platform.url}/info", json=body, headers=headers, timeout=30)
 
@@ -64,7 +64,7 @@ def model(platform: Platform) -> dict:
 
 
 def from_address(address: str) -> requests.Session:
-    """A session whose packets come from another address of this machine."""
+    """Return a session with this source address."""
     session = requests.Session()
     session.trust_env = False
     adapter = requests.adapters.HTTPAdapter()
@@ -73,8 +73,8 @@ def from_address(address: str) -> requests.Session:
     return session
 
 
-def test_two_hundred_reports_at_once_are_two_hundred(platform: Platform):
-    """A report is one atomic ADD; the mean that is shown is that of all of them."""
+def test_two_hundred_concurrent_reports_are_counted(platform: Platform):
+    """A report is one atomic ADD; the stored mean is that of all reports."""
     losses = [0.001 * number + 1 / 3 for number in range(REPORTS)]
     model_id = platform.environment["MODEL_ID"]
 
@@ -91,16 +91,16 @@ def test_two_hundred_reports_at_once_are_two_hundred(platform: Platform):
     assert model(platform)["acc_this_cycle"] == -1
 
 
-def test_the_pods_header_gets_through_from_anywhere(platform: Platform):
-    """gunicorn drops names with an underscore, and trusts loopback's 127.0.0.1 only, unless it is told."""
+def test_header_with_underscore_is_accepted_from_any_address(platform: Platform):
+    """By default, gunicorn drops such a header unless it is sent from 127.0.0.1."""
     answer = info(platform, "127.0.0.9")
 
     assert answer.status_code == 200
     assert len(answer.json()) == 1
 
 
-def test_nobody_can_claim_https_or_a_script_name(platform: Platform):
-    """The header that is let through doesn't open the door for others."""
+def test_other_forwarded_headers_are_ignored(platform: Platform):
+    """Accepting the pod's header doesn't enable these."""
     session = from_address("127.0.0.9")
     headers = {"X-Forwarded-Proto": "https", "script_name": "/evil", "SCRIPT_NAME": "/evil"}
     answer = session.get(platform.url, headers=headers, timeout=30)
@@ -108,16 +108,16 @@ def test_nobody_can_claim_https_or_a_script_name(platform: Platform):
     assert (answer.status_code, answer.text) == (200, "Running")
 
 
-def test_a_megabyte_of_junk_is_refused_as_json(platform: Platform):
-    """Whatever comes over the wire, the answer can be read by the callers."""
+def test_body_of_a_megabyte_is_refused_in_json(platform: Platform):
+    """Callers parse every response as JSON."""
     answer = requests.post(f"{platform.url}/model_loss", data=b"x" * 2**20, timeout=30)
 
     assert answer.status_code == 413
     assert answer.json()["error"]
 
 
-def test_the_loop_ends_well_though_service_and_reconciler_are_killed(tmp_path: Path):
-    """SIGKILL in the middle of the demo: the trained model still comes back, and its node still goes."""
+def test_demo_succeeds_though_service_and_reconciler_are_killed(tmp_path: Path):
+    """The trained model is still retrieved, and its node's stack is deleted."""
     result = CliRunner().invoke(demo, ["--kill", "--directory", str(tmp_path)])
 
     assert result.exit_code == 0, result.output
@@ -125,19 +125,19 @@ def test_the_loop_ends_well_though_service_and_reconciler_are_killed(tmp_path: P
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_no_log_of_any_process_holds_a_secret(platform: Platform, made: list[str], tmp_path: Path):
-    """Neither after a whole training, with all calls of its node, nor after wrong credentials."""
+def test_logs_of_all_processes_contain_no_secret(platform: Platform, generated: list[str], tmp_path: Path):
+    """This includes a whole training, all calls of its node, and wrong credentials."""
     token = platform.token(platform.scientist)
-    wrong = {"Authorization": f"Bearer {token[:-9]}forged-it", "api_key": "opens nothing at all"}
+    wrong = {"Authorization": f"Bearer {token[:-9]}forged-it", "api_key": "an invalid api key"}
     for path in ("get_datasets", "info", "model_progress"):
         requests.post(f"{platform.url}/{path}", json={"dataset_id": "x"}, headers=wrong, timeout=30)
     with ThreadPoolExecutor(1) as pool:
-        kept = pool.submit(passwords_kept, platform)
+        kept = pool.submit(stored_passwords, platform)
         Story(platform, Console(file=io.StringIO()), tmp_path / "loss.png").play()
     logs = {path.stem: path.read_text() for path in platform.home.logs.iterdir()}
-    known = [*made, token, *wrong.values(), platform.environment["API_KEY"], *kept.result()]
+    known = [*generated, token, *wrong.values(), platform.environment["API_KEY"], *kept.result()]
 
-    assert len(made) >= 4
+    assert len(generated) >= 4
     assert len(kept.result()) >= 2
     assert all(len(secret) > 10 for secret in known)
     assert logs.keys() >= {"aws", "service", "reconciler", "agent"}
@@ -147,8 +147,8 @@ def test_no_log_of_any_process_holds_a_secret(platform: Platform, made: list[str
         assert not CREDENTIAL.search(log), name
 
 
-def passwords_kept(platform: Platform) -> list[str]:
-    """Wait for the node's secret, which goes with its node; return the passwords in Secrets Manager."""
+def stored_passwords(platform: Platform) -> list[str]:
+    """Wait for the node's secret, which is deleted with its node; return the passwords in Secrets Manager."""
     client = platform.aws.client("secretsmanager")
     deadline = time.monotonic() + 60
     kept: list[str] = []
@@ -160,7 +160,7 @@ def passwords_kept(platform: Platform) -> list[str]:
 
 
 def password_in(secret: str) -> str:
-    """Of a node, of a database, or plain text."""
+    """Return the password of a node or a database, or a plain-text secret."""
     content = json.loads(secret) if secret.startswith("{") else {"password": secret}
     login, _, _ = content.get("MASTER_NODE_URL", ":" + content.get("password", "")).partition("@")
     return login.partition(":")[2]

@@ -1,4 +1,4 @@
-"""What is built from, and with: pinned, so that nobody else decides what runs here."""
+"""Dependencies and build tools are pinned, so that their owners can't change what runs here."""
 
 import ast
 import re
@@ -49,7 +49,7 @@ def test_packages_are_pinned_with_hashes(requirements):
 
 
 @pytest.mark.parametrize("part", ["requirements-service.txt", "requirements-node.txt", "requirements-uv.txt"])
-def test_an_image_gets_what_the_tests_ran_on(part):
+def test_images_have_the_versions_of_the_tests(part):
     """Each version in the image's list is that of the tests' list, and theirs that of the developers'."""
     versions, tests, developers = (
         _versions(ROOT / name) for name in (part, "requirements.txt", "requirements-dev.txt")
@@ -67,7 +67,7 @@ def test_pip_installs_nothing_but_uv():
         assert re.search(r"--only-binary :all: --require-hashes -r requirements-uv\.txt\b", call)
 
 
-def test_what_may_act_on_aws_runs_no_test():
+def test_jobs_with_aws_credentials_run_no_test():
     """The packages that the tests install must not be able to get AWS credentials."""
     jobs = [job for workflow in WORKFLOWS for job in yaml.safe_load(workflow.read_text())["jobs"].values()]
     trusted = [job for job in jobs if job["permissions"].get("id-token") == "write"]
@@ -91,8 +91,8 @@ def test_pre_commit_runs_what_make_lint_runs():
     ("image", "packages"),
     [("service", ("orchestration", "pygrid_wire")), ("node", ("pygrid_node", "pygrid_wire"))],
 )
-def test_an_image_s_list_has_all_that_its_code_imports(image, packages):
-    """The tests' environment has more: what is missing in a list would be missed in the image only."""
+def test_list_of_an_image_has_all_imported_packages(image, packages):
+    """The tests' environment has more packages, so other tests wouldn't notice a missing one."""
     listed = _versions(ROOT / f"requirements-{image}.txt").keys()
     of_module = packages_distributions()
     missing = {

@@ -1,4 +1,4 @@
-"""A user pool of the tests: really signed Cognito tokens, and forged ones."""
+"""A user pool for tests: signed access tokens like Cognito's, and forged ones."""
 
 import base64
 import json
@@ -17,12 +17,12 @@ KID = "the pool's key"
 
 @cache
 def private_key(name: str = KID) -> rsa.RSAPrivateKey:
-    """One RSA key a name; making one takes a while."""
+    """Return the RSA key of a name; generating one is slow."""
     return rsa.generate_private_key(65537, 1024 if name == "short" else 2048)
 
 
 def jwk_of(name: str = KID, **changes: Any) -> dict[str, Any]:
-    """The public half, as a pool publishes it."""
+    """Return the public key as a user pool publishes it."""
     numbers = private_key(name).public_key().public_numbers()
     return {
         "kty": "RSA",
@@ -35,13 +35,13 @@ def jwk_of(name: str = KID, **changes: Any) -> dict[str, Any]:
 
 
 def public_pem() -> bytes:
-    """What a verifier that mixes up algorithms takes for an HMAC secret."""
+    """Return the public key in PEM, which an HS256 attack uses as the secret."""
     public = private_key().public_key()
     return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def claims(**changes: Any) -> dict[str, Any]:
-    """What Cognito says of a data scientist who has just logged in; None leaves a claim out."""
+    """Return Cognito's claims of a data scientist who has just logged in; None omits a claim."""
     usual = {
         "sub": "0c5a8f0e",
         "iss": ISSUER,
@@ -57,14 +57,14 @@ def claims(**changes: Any) -> dict[str, Any]:
 
 
 def header(**changes: Any) -> dict[str, Any]:
-    """What a token says of its signature; None leaves a field out."""
+    """Return the header of a token; None omits a field."""
     return {
         name: value for name, value in ({"alg": "RS256", "kid": KID} | changes).items() if value is not None
     }
 
 
 def signed(payload: Any = None, head: Any = None, key: str = KID) -> str:
-    """A token whose RS256 signature by `key` is right, whatever it says; text goes in as it is."""
+    """Return a token with a valid RS256 signature by `key`; strings are used unchanged."""
     parts = [encoded(_json(head if head is not None else header())), encoded(_json(payload or claims()))]
     body = ".".join(parts)
     signature = private_key(key).sign(body.encode(), padding.PKCS1v15(), hashes.SHA256())
@@ -72,7 +72,7 @@ def signed(payload: Any = None, head: Any = None, key: str = KID) -> str:
 
 
 def encoded(data: bytes) -> str:
-    """base64url without padding."""
+    """Return base64url without padding."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 

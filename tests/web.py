@@ -1,4 +1,4 @@
-"""The app on fakes, and callers who really prove who they are."""
+"""The app on fakes, and valid credentials of its callers."""
 
 import base64
 
@@ -16,12 +16,12 @@ from tests.fakes import World
 from tests.processes import PUBLIC_URL
 from tests.tokens import CLIENT, ISSUER, claims, jwk_of, signed
 
-NODE_SECRET = "what only the node knows"
+NODE_SECRET = "password-of-the-node"
 DATABASE_PASSWORD = "opens-every-database"
 
 
 def settings(**changes: object) -> Settings:
-    """A complete environment."""
+    """Return complete settings."""
     usual = {
         "aws_default_region": "us-east-1",
         "user_pool_id": "us-east-1_Pool",
@@ -38,10 +38,10 @@ def settings(**changes: object) -> Settings:
 
 
 class Unlimited(RateLimits):
-    """Counts nothing, so that a thousand tests may call as one."""
+    """Rate limits that count nothing, so that a thousand tests can call as one user."""
 
     def __init__(self) -> None:
-        """Needs no rates."""
+        """Take no rates."""
 
     def bind(self, app: Flask) -> None:
         pass
@@ -54,7 +54,7 @@ class Unlimited(RateLimits):
 
 
 def services_on(world: World, limits: RateLimits | None = None) -> Services:
-    """The use cases on fakes, behind the real verifier of tokens."""
+    """Return the use cases on fakes, with the real token verifier."""
     keys = KeySet(lambda: {"keys": [jwk_of()]})
     return Services(
         tokens=CognitoTokens(keys, ISSUER, frozenset({CLIENT}), world.clock),
@@ -69,12 +69,12 @@ def services_on(world: World, limits: RateLimits | None = None) -> Services:
 
 
 def bearer(username: str = "ada") -> dict[str, str]:
-    """A person's header."""
+    """Return the header of a user."""
     return {"Authorization": f"Bearer {signed(claims(username=username))}"}
 
 
 def basic(user: str, password: str = NODE_SECRET) -> dict[str, str]:
-    """A node's header, as its HTTP library makes it of `user:password@host`."""
+    """Return the header of a node, as an HTTP library makes it from `user:password@host`."""
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
 

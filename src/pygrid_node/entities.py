@@ -8,8 +8,7 @@ from typing import Any
 from pygrid_node.server_config import ServerConfig
 from pygrid_wire import Bytes, PlanForms, Tensor
 
-# Seconds that a worker is told to wait if the cycle is late: it ends with the next good diff, whenever that
-# is.
+# Seconds that a worker has to wait if the cycle is late: its end depends on the next valid diff.
 _WAIT_WHEN_LATE = 30
 
 
@@ -120,7 +119,7 @@ class Cycle:
         return True
 
     def wait(self, next_expiry: float | None, now: float) -> int:
-        """Return whole seconds until a worker should ask again: the cycle ends or a lease expires."""
+        """Return whole seconds until a worker should try again: the cycle ends or a lease expires."""
         ahead = [time for time in (self.ends_at, next_expiry) if time is not None and time > now]
         return math.ceil(min(ahead) - now) if ahead else _WAIT_WHEN_LATE
 

@@ -17,12 +17,12 @@ from pygrid_node.storage.cycles import Outbox
 _log = structlog.get_logger()
 
 _FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
-# Answers that refuse a model for good.
+# Answers that refuse a model permanently.
 _REFUSALS = frozenset(
     {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}
 )
 _UPLOAD_TIMEOUT = 5.0  # seconds; an uploader waits up to a minute for its answer
-# Anybody may upload, and each upload is a request to the orchestrator.
+# Any client may upload, and each upload is a request to the orchestrator.
 _UPLOADS_AT_ONCE = 8
 # Seconds; `connect` includes the name's resolution, `total` ends an answer that arrives byte by byte.
 _PROGRESS_TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5, sock_read=10)
@@ -114,7 +114,7 @@ class ProgressSender:
                         self._tasks[progress.model_id] = task
 
     async def _deliver(self, session: aiohttp.ClientSession, progress: Progress) -> None:
-        """Send a message until it is accepted or refused for good, then delete it."""
+        """Send a message until it is accepted or refused permanently, then delete it."""
         failures = 0
         while True:
             try:

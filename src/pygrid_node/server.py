@@ -72,7 +72,7 @@ class Node:
         if self._progress:
             await self._progress.start()
         else:
-            _log.warning("orchestrator.not_set", note="Anybody may upload and retrieve models.")
+            _log.warning("orchestrator.not_set", note="Any client may upload and retrieve models.")
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._settings.bind_host, self._settings.port)
         await site.start()

@@ -20,7 +20,7 @@ from pygrid_node.uploads import check_diff, decode_diff, read_upload
 Answer = dict[str, Any]
 Message = Mapping[str, Any]
 
-# Seconds that a worker is told to wait if its cycle is being averaged.
+# Seconds that a worker has to wait if its cycle is being averaged.
 _AVERAGING_TIME = 1
 # Algorithm by entry of `authentication`. Accepting both for one key would let a public key serve as a secret.
 _ALGORITHMS = {"secret": "HS256", "pub_key": "RS256"}

@@ -71,7 +71,7 @@ def decode_diff(value: Any) -> Bytes:
 def check_diff(body: Bytes, parameters: Sequence[ParameterSpec]) -> None:
     """Raise `InvalidRequest` for a diff that cannot be averaged with the others.
 
-    PyGrid stores a diff unchecked, and one that is garbage then blocks the averaging of its model for good.
+    PyGrid stores a diff unchecked, and an invalid one then blocks the averaging of its model permanently.
     One infinite number or NaN would spoil every later checkpoint. So a diff must be a state with the shapes
     and dtypes of the model and finite numbers.
     """

@@ -1,4 +1,4 @@
-"""Outside systems in memory, as strict as the real ones, with faults that can be switched on."""
+"""Outside systems in memory: as strict as the real ones, with faults that tests switch on."""
 
 from tests.fakes.aws_client import TokenBucket
 from tests.fakes.cfn_census import Census

@@ -1,4 +1,4 @@
-"""What the fakes of boto3's clients share: botocore's own model checks what goes in and what comes out."""
+"""Base of the fakes of boto3's clients. botocore's model validates parameters and responses."""
 
 import random
 import re
@@ -26,7 +26,7 @@ _METADATA = {"HTTPStatusCode": 200, "RetryAttempts": 0}
 
 
 class TokenBucket:
-    """Throttles like AWS: `rates` gives an operation's calls per second, and how many may come at once."""
+    """Throttles like AWS: `rates` maps an operation to its calls per second and its burst."""
 
     def __init__(self, clock: Clock, rates: Mapping[str, tuple[float, float]]) -> None:
         self._clock = clock
@@ -34,7 +34,7 @@ class TokenBucket:
         self._filled = {operation: (clock(), burst) for operation, (_, burst) in rates.items()}
 
     def __call__(self, operation: str) -> bool:
-        """Whether this call is one too many."""
+        """Return whether this call is throttled."""
         if operation not in self._rates:
             return False
         rate, burst = self._rates[operation]
@@ -46,11 +46,11 @@ class TokenBucket:
 
 
 class FakeAwsClient:
-    """A client of boto3 that reaches nobody: counts its calls, throttles some, and knows botocore's model.
+    """A client of boto3 without a server: counts and throttles calls, and validates with botocore's model.
 
-    `throttle` and `unanswered` are probabilities, or say of an operation (`describe_stacks`) whether it
-    befalls this call: that it is refused; that it is carried out, and the answer never comes. `calls` counts
-    all that were sent, `throttled` those that were refused so.
+    `throttle` and `unanswered` are probabilities, or functions of an operation such as `describe_stacks`: the
+    call is refused, or is carried out without a response. `calls` counts all calls, `throttled` those that
+    were refused.
     """
 
     service: ClassVar[str]
@@ -80,29 +80,29 @@ class FakeAwsClient:
         )
 
     def get_paginator(self, operation: str) -> "Paginator[Any]":
-        """Return botocore's own, on this client."""
+        """Return botocore's paginator on this client."""
         name = self.meta.method_to_api_mapping[operation]
         config = _paginators(self.service).get_paginator(name)
         return Paginator(getattr(self, operation), config, self.meta.service_model.operation_model(name))
 
     def error(self, code: str, message: str, operation: str) -> ClientError:
-        """Make what boto3 raises, as its own class where the service's model has one."""
-        told: Any = {
+        """Return boto3's error: of its own class where the service's model has one."""
+        response: Any = {
             "Error": {"Type": "Sender", "Code": code, "Message": message},
             "ResponseMetadata": {"HTTPStatusCode": 400},
         }
         name = self.meta.method_to_api_mapping.get(operation, operation)
         kind = cast(type[ClientError], self.exceptions.from_code(code))
-        return kind(told, name)
+        return kind(response, name)
 
     def received(self, operation: str, params: Answer) -> None:
-        """Take a call: raises what boto3 or the service would before looking at anything."""
+        """Count a call. Raises if its parameters are invalid or if it is throttled."""
         shape = _shape(self.service, operation, "input_shape") if self.validate else None
         if shape is not None:
             params = self.sent(params, shape)
             _check(params, shape)
         self.calls[operation] += 1
-        if self._befalls(self.throttle, operation):
+        if self._occurs(self.throttle, operation):
             self.throttled[operation] += 1
             raise self.error(self.throttling_code, "Rate exceeded", operation)
         violation = _violation(params, shape) if shape is not None else None
@@ -110,8 +110,8 @@ class FakeAwsClient:
             raise self.error(self.refusal_code, f"1 validation error detected: {violation}", operation)
 
     def answered(self, operation: str, answer: Answer) -> Answer:
-        """Hand an answer out, unless it gets lost on its way."""
-        if self._befalls(self.unanswered, operation):
+        """Return a response, or raise the time-out of a lost one."""
+        if self._occurs(self.unanswered, operation):
             raise ReadTimeoutError(endpoint_url=f"https://{self.service}.{REGION}.amazonaws.com/")
         if self.validate:
             shape = _shape(self.service, operation, "output_shape")
@@ -121,17 +121,17 @@ class FakeAwsClient:
         return answer
 
     def sent(self, value: Answer, _shape: Shape) -> Answer:
-        """Return what goes over the wire, for a service whose callers use other values."""
+        """Return the values on the wire, for a service whose callers use other values."""
         return value
 
-    def _befalls(self, chance: Chance, operation: str) -> bool:
+    def _occurs(self, chance: Chance, operation: str) -> bool:
         if callable(chance):
             return chance(operation)
         return chance > 0 and self.rng.random() < chance
 
 
 def operation(method: Callable[..., Answer]) -> Callable[..., Answer]:
-    """Make a method an operation of the service: called by keywords, checked, counted, throttled."""
+    """Make a method an operation of the service: keyword arguments, validated, counted, throttled."""
     name = method.__name__
 
     @wraps(method)
@@ -149,7 +149,7 @@ def _check(value: Answer, shape: Shape) -> None:
 
 
 def _violation(value: Any, shape: Any, name: str = "") -> str | None:
-    """Find what botocore leaves to the service: patterns, greatest lengths, enumerations."""
+    """Return what the service refuses and botocore doesn't: patterns, maximum lengths, enumerations."""
     if shape.type_name == "structure":
         parts = ((value[n], part, n[0].lower() + n[1:]) for n, part in shape.members.items() if n in value)
         return next(filter(None, (_violation(*part) for part in parts)), None)

@@ -1,4 +1,4 @@
-"""The stacks of one AWS account and region, as they truly are and as they could be seen a moment ago."""
+"""The stacks of one AWS account and region: their current state, and their state a moment ago."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -12,15 +12,15 @@ from tests.fakes.cfn_template import Template, resolve
 from tests.fakes.fate import Durations, Fate, all_well
 
 Sight = tuple[Stack, Snapshot]
-"""A stack, and what could be seen of it at some moment."""
+"""A stack, and its state at some moment."""
 
 NODE_TAG = "artificien:node-id"
 _REMEMBERED = 600.0
-"""Seconds for which a deleted stack is kept in the list of all, since that may lag."""
+"""Seconds for which a deleted stack stays in the list of all stacks, because that list may lag."""
 
 
 class Account:
-    """`fate` says what befalls a new stack, by its name; `limit` is how many may stand at once."""
+    """`fate` returns the fate of a new stack by its name; `limit` is the maximum number of stacks."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Account:
         protected: bool | None = None,
         **description: Any,
     ) -> Stack:
-        """Put up a stack that then takes these steps. Raises TemplateError."""
+        """Add a stack that takes these steps. Raises TemplateError."""
         parameters, tags, outputs = parameters or {}, tags or {}, outputs or {}
         now = self.clock()
         fate = self.fate(name)
@@ -90,18 +90,18 @@ class Account:
         return stack
 
     def find(self, name: str) -> Stack | None:
-        """Return a stack as it truly is now: by its ARN, or by its name if it isn't deleted."""
+        """Return a stack's current state: by its ARN, or by its name unless it is deleted."""
         is_arn = name.startswith("arn:")
         named = self._by_name.get(name)
         stack = self.by_arn.get(name) if is_arn else named[-1] if named else None
         if stack is not None:
             stack.reconcile(self.clock())
-            if not (is_arn or stack.stands):
+            if not (is_arn or stack.exists):
                 return None
         return stack
 
     def seen(self, name: str, moment: float) -> Sight | None:
-        """Return a stack as it was at a moment: by its ARN, or by its name if it wasn't deleted."""
+        """Return a stack as it was at a moment: by its ARN, or by its name unless it was deleted."""
         now = self.clock()
         if name.startswith("arn:"):
             stack = self.by_arn.get(name)
@@ -120,7 +120,7 @@ class Account:
     def newest_first(
         self, moment: float, before: int | None = None, *, with_deleted: bool = False
     ) -> Iterator[Sight]:
-        """Return the stacks as they were at a moment: those older than the one with number `before`."""
+        """Yield the stacks as they were at a moment: those older than the one with number `before`."""
         now = self.clock()
         if before is None and not with_deleted:
             self._prune(now)
@@ -134,12 +134,12 @@ class Account:
                 yield stack, snapshot
 
     def standing(self) -> list[Stack]:
-        """Return all that aren't deleted, as they truly are now."""
+        """Return all current stacks that aren't deleted."""
         self._prune(self.clock())
-        return [stack for stack in self._listed if stack.stands]
+        return [stack for stack in self._listed if stack.exists]
 
     def is_full(self) -> bool:
-        """Whether no more stacks are allowed."""
+        """Return whether the account has its maximum number of stacks."""
         return len(self._listed) >= self.limit and len(self.standing()) >= self.limit
 
     def _file(self, stack: Stack) -> None:
@@ -161,7 +161,7 @@ class Account:
         now = self.clock()
         for other in self._by_node[node]:
             other.reconcile(now)
-        others = [other for other in self._by_node[node] if other.stands]
+        others = [other for other in self._by_node[node] if other.exists]
         self.beside[node] += [other.status for other in others]
         self._by_node[node] = [*others, stack]
         self.most_at_once[node] = max(self.most_at_once.get(node, 0), len(self._by_node[node]))
@@ -170,7 +170,7 @@ class Account:
         for stack in self._listed:
             stack.reconcile(now)
         self._listed = [
-            stack for stack in self._listed if stack.stands or now - stack.history[-1].at < _REMEMBERED
+            stack for stack in self._listed if stack.exists or now - stack.history[-1].at < _REMEMBERED
         ]
 
     def _new_arn(self, name: str) -> str:
@@ -195,5 +195,5 @@ def _description(
 
 
 def pairs(values: Mapping[str, str], key: str, value: str) -> list[dict[str, str]]:
-    """Write a mapping as AWS does."""
+    """Return a mapping as AWS's list of keys and values."""
     return [{key: k, value: v} for k, v in values.items()]

@@ -1,14 +1,14 @@
-"""What the fake CloudFormation says of events, resources and stacks, in boto3's shapes."""
+"""Responses of the fake CloudFormation about events, resources and stacks, in boto3's shapes."""
 
 from typing import Any
 
 from tests.fakes.cfn_stack import Event, Resource, Snapshot, Stack, timestamp
 
 
-def event_told(stack: Stack, event: Event) -> dict[str, Any]:
-    """Write an event as DescribeStackEvents does."""
+def described_event(stack: Stack, event: Event) -> dict[str, Any]:
+    """Return an event like DescribeStackEvents."""
     step = event.step
-    told = {
+    described = {
         "StackId": stack.stack_id,
         "EventId": f"{step.resource or stack.name}-{step.status}-{event.number}",
         "StackName": stack.name,
@@ -19,15 +19,15 @@ def event_told(stack: Stack, event: Event) -> dict[str, Any]:
         "ResourceStatus": step.status,
     }
     if step.reason:
-        told["ResourceStatusReason"] = step.reason
+        described["ResourceStatusReason"] = step.reason
     if event.token:
-        told["ClientRequestToken"] = event.token
-    return told
+        described["ClientRequestToken"] = event.token
+    return described
 
 
-def resource_told(resource: Resource, time: str) -> dict[str, Any]:
-    """Write a resource as DescribeStackResources and ListStackResources do, each with its word for `time`."""
-    told = {
+def described_resource(resource: Resource, time: str) -> dict[str, Any]:
+    """Return a resource like DescribeStackResources or ListStackResources; `time` is the key of its time."""
+    described = {
         "LogicalResourceId": resource.logical_id,
         "PhysicalResourceId": resource.physical_id,
         "ResourceType": resource.kind,
@@ -36,12 +36,14 @@ def resource_told(resource: Resource, time: str) -> dict[str, Any]:
         "DriftInformation": {"StackResourceDriftStatus": "NOT_CHECKED"},
     }
     if resource.reason:
-        told["ResourceStatusReason"] = resource.reason
-    return told
+        described["ResourceStatusReason"] = resource.reason
+    return described
 
 
-def summary_told(stack: Stack, snapshot: Snapshot) -> dict[str, Any]:
-    """Write a stack as ListStacks does: without what it was made with."""
-    told = stack.told(snapshot)
+def stack_summary(stack: Stack, snapshot: Snapshot) -> dict[str, Any]:
+    """Return a stack like ListStacks: without its parameters, tags and outputs."""
+    described = stack.described(snapshot)
     kept = ("StackId", "StackName", "CreationTime", "LastUpdatedTime", "DeletionTime", "StackStatus")
-    return {key: told[key] for key in (*kept, "StackStatusReason", "DriftInformation") if key in told}
+    return {
+        key: described[key] for key in (*kept, "StackStatusReason", "DriftInformation") if key in described
+    }

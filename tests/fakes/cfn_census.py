@@ -1,4 +1,4 @@
-"""What truly stands in a fake account, for a test's assertions; no call is made and none is counted."""
+"""Counts what exists in a fake account, for assertions; it makes no call."""
 
 from collections.abc import Mapping
 
@@ -6,17 +6,17 @@ from tests.fakes.cfn_account import NODE_TAG, Account
 from tests.fakes.cfn_stack import Stack
 
 Leak = tuple[str, str]
-"""The name of a deleted stack, and a resource of it that is still there."""
+"""The name of a deleted stack, and one of its resources that still exists."""
 
 
 class Census:
-    """Counts what costs money, now."""
+    """Counts the stacks and resources that cost money now."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
 
     def standing(self, tags: Mapping[str, str] | None = None, *, prefix: str = "") -> list[Stack]:
-        """Return the stacks that aren't deleted, of these tags and with a name that begins so."""
+        """Return the stacks that aren't deleted, with these tags and a name with this prefix."""
         wanted = (tags or {}).items()
         return [
             stack
@@ -29,7 +29,7 @@ class Census:
         return self.standing({NODE_TAG: node_id})
 
     def live_services(self) -> list[str]:
-        """Return the names of the stacks whose ECS service is there, whatever became of the stack."""
+        """Return the names of the stacks whose ECS service exists, in any status of the stack."""
         now = self._account.clock()
         found = []
         for stack in self._account.all:
@@ -39,19 +39,19 @@ class Census:
         return found
 
     def leaks(self) -> list[Leak]:
-        """Return the resources that outlived their stack: retained, or left behind by force."""
+        """Return the resources of deleted stacks that still exist: retained, or skipped by force."""
         now = self._account.clock()
         found: list[Leak] = []
         for stack in self._account.all:
             stack.reconcile(now)
-            if not stack.stands:
+            if not stack.exists:
                 found += [(stack.name, id_) for id_ in stack.made()]
         return found
 
     def most_at_once(self, node_id: str) -> int:
-        """Return how many stacks of a node have ever stood beside each other."""
+        """Return the largest number of stacks that a node has had at the same time."""
         return self._account.most_at_once.get(node_id, 0)
 
     def beside(self, node_id: str) -> list[str]:
-        """Return in which statuses stacks of a node were when another one was put up beside them."""
+        """Return the statuses that a node's stacks had when another one was created."""
         return list(self._account.beside.get(node_id, ()))

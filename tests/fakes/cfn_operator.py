@@ -1,4 +1,4 @@
-"""What an operator does with stacks by hand, and what a test arranges that AWS wouldn't do on request."""
+"""Changes that an operator makes to stacks by hand, and states that AWS wouldn't create on request."""
 
 from collections.abc import Iterator, Mapping
 
@@ -14,7 +14,7 @@ _OF_THE_NODE = {"NodeId", "NodeSecretArn", *NodeShape("").parameters()}
 
 
 class Operator:
-    """Somebody with the console."""
+    """An operator who uses the console."""
 
     def __init__(self, cloudformation: FakeCloudFormation) -> None:
         self._client = cloudformation
@@ -28,49 +28,49 @@ class Operator:
         status: str = "CREATE_COMPLETE",
         tags: Mapping[str, str] | None = None,
     ) -> str:
-        """Have a stack without resources that is there already, and return its ARN."""
+        """Add an existing stack without resources, and return its ARN."""
         now = self._account.clock()
         return self._account.add(name, lambda _: [Step(now, status)], outputs=outputs, tags=tags).stack_id
 
     def put_up_cluster(self, name: str = "artificien-cluster") -> str:
-        """Have the cluster stack, with the outputs that the template of a node asks for."""
+        """Add the cluster stack, with the outputs that a node's template needs."""
         shared = load_template(TemplateName.NODE)["Parameters"].keys() - _OF_THE_NODE
         return self.put_up(name, {key: f"the-{key}" for key in shared} | {"AssignPublicIp": "ENABLED"})
 
     def review(self, name: str, tags: Mapping[str, str] | None = None) -> str:
-        """Begin a stack by a change set, and don't carry it out."""
+        """Begin a stack with a change set that is not executed."""
         return self.put_up(name, status="REVIEW_IN_PROGRESS", tags=tags)
 
     def update(self, name: str, end: Update = Update.COMPLETE, *, failing_rollbacks: int = 1) -> None:
-        """Update a stack. Raises ValidationError where CloudFormation refuses that."""
+        """Update a stack. Raises ValidationError where CloudFormation refuses."""
         stack, now = self._updatable(name), self._account.clock()
         stack.failing_rollbacks = failing_rollbacks if end is Update.ROLLBACK_FAILS else 0
         self._begin(stack, cfn_plans.update(stack, now, self._account.durations, end))
 
     def import_into(self, name: str, end: Import = Import.COMPLETE) -> None:
-        """Import resources into a stack. Raises ValidationError where CloudFormation refuses that."""
+        """Import resources into a stack. Raises ValidationError where CloudFormation refuses."""
         stack, now = self._updatable(name), self._account.clock()
         self._begin(stack, cfn_plans.import_(stack, now, self._account.durations, end))
 
     def protect(self, name: str, *, protected: bool = True) -> None:
-        """Switch termination protection."""
-        self._standing(name).protect(protected, self._account.clock())
+        """Switch termination protection on or off."""
+        self._existing(name).protect(protected, self._account.clock())
 
     def put(self, name: str, status: str, reason: str = "") -> None:
-        """Have a stack be in any status, also one that CloudFormation doesn't know; there it stays."""
-        stack = self._standing(name)
+        """Set a stack to any status, even one that CloudFormation doesn't have; it stays there."""
+        stack = self._existing(name)
         self._begin(stack, _arrival(stack, status, reason, self._account.clock()))
 
     def _begin(self, stack: Stack, steps: Iterator[Step]) -> None:
         stack.begin(list(steps), "", self._account.clock())
 
-    def _standing(self, name: str) -> Stack:
+    def _existing(self, name: str) -> Stack:
         stack = self._account.find(name)
         assert stack is not None, f"there is no stack {name}"
         return stack
 
     def _updatable(self, name: str) -> Stack:
-        stack = self._standing(name)
+        stack = self._existing(name)
         if stack.status not in UPDATABLE:
             message = f"Stack:{stack.stack_id} is in {stack.status} state and can not be updated."
             raise self._client.error("ValidationError", message, "update_stack")
@@ -78,7 +78,7 @@ class Operator:
 
 
 def _arrival(stack: Stack, status: str, reason: str, now: float) -> Iterator[Step]:
-    """Bring the resources where they are in a stack of this status, as far as that can be said."""
+    """Yield the steps that bring the resources into the state that the status implies."""
     if status in ("DELETE_COMPLETE", "ROLLBACK_COMPLETE"):
         yield from (Step(now, "DELETE_COMPLETE", id_, exists=False) for id_ in stack.made())
     elif status in UPDATABLE - {"CREATE_FAILED"}:

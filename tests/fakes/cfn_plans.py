@@ -1,4 +1,4 @@
-"""What CloudFormation does one after the other in each of its operations, if nobody interferes."""
+"""The steps of each of CloudFormation's operations, if no other operation interferes."""
 
 from collections.abc import Collection, Iterator, Sequence
 
@@ -12,7 +12,7 @@ STUCK = 'Resource handler returned message: "The resource is in use" (HandlerErr
 
 
 def creation(stack: Stack, now: float, durations: Durations) -> Iterator[Step]:
-    """Make all resources, stage by stage."""
+    """Create all resources, stage by stage."""
     yield Step(now, "CREATE_IN_PROGRESS", reason=BY_USER)
     stages = stack.template.stages if stack.template else ()
     share = durations.create * stack.fate.slowness / max(len(stages), 1)
@@ -58,7 +58,7 @@ def _creation_fails(
 
 
 def rollback(stack: Stack, made: Sequence[str], now: float, durations: Durations) -> Iterator[Step]:
-    """Delete what a creation that failed had made."""
+    """Delete what a failed creation has created."""
     ends = now + durations.rollback * stack.fate.slowness
     stuck = ""
     if stack.fate.creation is Creation.ROLLBACK_FAILS and made:
@@ -74,7 +74,7 @@ def rollback(stack: Stack, made: Sequence[str], now: float, durations: Durations
 def deletion(
     stack: Stack, now: float, durations: Durations, retain: Collection[str] = (), *, force: bool = False
 ) -> Iterator[Step]:
-    """Delete all resources but those to retain. By force, what can't be deleted stays, and the stack goes."""
+    """Delete all resources except the retained ones. By force, the stuck ones are skipped."""
     yield Step(now, "DELETE_IN_PROGRESS", reason=BY_USER)
     ends = now + durations.delete * stack.fate.slowness
     made = [id_ for id_ in stack.made() if id_ not in retain]
@@ -95,7 +95,7 @@ def deletion(
 
 
 def update(stack: Stack, now: float, durations: Durations, end: Update) -> Iterator[Step]:
-    """Change a resource, as an operator has asked for."""
+    """Change a resource."""
     yield Step(now, "UPDATE_IN_PROGRESS", reason=BY_USER)
     changed = _stuck(stack, stack.made())
     if changed:
@@ -121,7 +121,7 @@ def update(stack: Stack, now: float, durations: Durations, end: Update) -> Itera
 def update_rollback(
     stack: Stack, now: float, durations: Durations, reason: str, *, fails: bool
 ) -> Iterator[Step]:
-    """Take an update back."""
+    """Roll an update back."""
     yield Step(now, "UPDATE_ROLLBACK_IN_PROGRESS", reason=reason)
     at = now + durations.rollback * stack.fate.slowness
     changed = _stuck(stack, stack.made())
@@ -137,7 +137,7 @@ def update_rollback(
 
 
 def import_(stack: Stack, now: float, durations: Durations, end: Import) -> Iterator[Step]:
-    """Take resources in, as an operator has asked for."""
+    """Import resources."""
     yield Step(now, "IMPORT_IN_PROGRESS", reason=BY_USER)
     at = now + durations.import_
     match end:
@@ -145,14 +145,14 @@ def import_(stack: Stack, now: float, durations: Durations, end: Import) -> Iter
             yield Step(at, "IMPORT_COMPLETE")
         case Import.ROLLED_BACK | Import.ROLLBACK_FAILS:
             yield Step(at, "IMPORT_ROLLBACK_IN_PROGRESS", reason=FAILED_TO.format("import", ""))
-            word = "COMPLETE" if end is Import.ROLLED_BACK else "FAILED"
-            yield Step(at + durations.rollback, f"IMPORT_ROLLBACK_{word}")
+            outcome = "COMPLETE" if end is Import.ROLLED_BACK else "FAILED"
+            yield Step(at + durations.rollback, f"IMPORT_ROLLBACK_{outcome}")
 
 
 def _removal(stack: Stack, made: Sequence[str], now: float, took: float, stuck: str = "") -> Iterator[Step]:
-    """Delete resources in the opposite order; those that the stuck one needs are left alone."""
+    """Delete resources in reverse order; those that the stuck one depends on stay."""
     in_order = reversed(stack.template.stages) if stack.template else ()
-    stages = [there for stage in in_order if (there := [id_ for id_ in stage if id_ in made])]
+    stages = [existing for stage in in_order if (existing := [id_ for id_ in stage if id_ in made])]
     share = took * stack.fate.slowness / max(len(stages), 1)
     for stage in stages:
         yield from (Step(now, "DELETE_IN_PROGRESS", id_) for id_ in stage)
@@ -179,7 +179,7 @@ def _sticks(stack: Stack, retain: Collection[str]) -> bool:
 
 
 def _stuck(stack: Stack, made: Sequence[str]) -> str:
-    """Return the resource that trouble is with: as before, or the fate's, or if that is gone, the last."""
+    """Return the resource that fails: the one that failed before, that of the fate, or the last."""
     named = _named(stack, stack.fate.stuck)
     before = [id_ for id_ in made if stack.resources[id_].status == "DELETE_FAILED"]
     return next(iter([*before, *(id_ for id_ in made if id_ == named), *made[-1:]]), "")

@@ -1,4 +1,4 @@
-"""What CloudFormation refuses, and in which words."""
+"""What CloudFormation refuses, with its messages."""
 
 import re
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ _DELETABLE_IN_PROGRESS = frozenset({"CREATE_IN_PROGRESS", "REVIEW_IN_PROGRESS", 
 
 
 def name_refused(name: str) -> str:
-    """Say why a stack can't be named so, or nothing."""
+    """Return why a stack's name is invalid, or an empty string."""
     at = f"1 validation error detected: Value '{name}' at 'stackName' failed to satisfy constraint"
     if not re.fullmatch(_NAME, name):
         return f"{at}: Member must satisfy regular expression pattern: {_NAME}"
@@ -32,7 +32,7 @@ def name_refused(name: str) -> str:
 
 
 def deletion_refused(stack: Stack, retain: Iterable[str], *, force: bool) -> str:
-    """Say why a stack can't be deleted so, or nothing."""
+    """Return why a deletion is refused, or an empty string."""
     status = stack.status
     if stack.protected:
         return f"Stack [{stack.name}] cannot be deleted while TerminationProtection is enabled"

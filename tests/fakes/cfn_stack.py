@@ -1,4 +1,4 @@
-"""One stack of the fake CloudFormation: what has happened to it, and what will if nobody interferes."""
+"""One stack of the fake CloudFormation: its history, and its further steps if nothing interferes."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ STACK = "AWS::CloudFormation::Stack"
 
 
 class Step(NamedTuple):
-    """A change of a resource, or, without one, of the stack itself; `exists` where that changes as well."""
+    """A change of a resource or, without one, of the stack; `exists` is set where existence changes."""
 
     at: float
     status: str
@@ -24,7 +24,7 @@ class Step(NamedTuple):
 
 
 class Event(NamedTuple):
-    """A step that was taken, as DescribeStackEvents tells of it."""
+    """A step that was taken, for DescribeStackEvents."""
 
     number: int
     step: Step
@@ -35,7 +35,7 @@ class Event(NamedTuple):
 
 @dataclass(slots=True)
 class Resource:
-    """A resource as it is now; `times` is when it last came into each status, in seconds."""
+    """A resource's current state; `times` are the seconds at which it last entered each status."""
 
     logical_id: str
     kind: str
@@ -48,7 +48,7 @@ class Resource:
 
 @dataclass(slots=True)
 class Snapshot:
-    """What DescribeStacks says of a stack from a moment on."""
+    """What DescribeStacks returns about a stack from a moment on."""
 
     at: float
     status: str
@@ -57,12 +57,12 @@ class Snapshot:
     deleted_at: float | None = None
     updated_at: float | None = None
     has_outputs: bool = False
-    told: dict[str, Any] | None = None
+    described: dict[str, Any] | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Stack:
-    """`number` counts all stacks; `description` is what DescribeStacks says of it at any time."""
+    """`number` counts all stacks; `description` is the constant part of DescribeStacks's response."""
 
     number: int
     name: str
@@ -85,12 +85,12 @@ class Stack:
 
     @property
     def status(self) -> str:
-        """As it truly is, as far as it was settled."""
+        """Status after the steps that were taken."""
         return self.history[-1].status
 
     @property
-    def stands(self) -> bool:
-        """Whether it isn't deleted."""
+    def exists(self) -> bool:
+        """Whether the stack isn't deleted."""
         return self.history[-1].status != "DELETE_COMPLETE"
 
     @property
@@ -103,11 +103,11 @@ class Stack:
         return [id_ for id_, resource in self.resources.items() if resource.exists]
 
     def begun(self) -> list[Resource]:
-        """Return the resources that something has happened to."""
+        """Return the resources that have changed at least once."""
         return [resource for resource in self.resources.values() if resource.times]
 
     def begin(self, steps: Iterable[Step], token: str, now: float) -> None:
-        """Forget what was planned and take these steps instead, each at its time."""
+        """Replace the planned steps; each is taken at its time."""
         self.plan = deque(steps)
         self.token = token
         self.reconcile(now)
@@ -128,11 +128,11 @@ class Stack:
             resource.exists = resource.exists if step.exists is None else step.exists
             resource.times[step.status] = step.at
         else:
-            self._turn(step)
+            self._change_status(step)
         self.events.append(Event(len(self.events), step, physical_id, kind, self.token))
 
     def protect(self, protected: bool, now: float) -> None:
-        """Switch termination protection; that is no change of status."""
+        """Switch termination protection, without a change of status."""
         self.protected = protected
         last = self.history[-1]
         self.history.append(
@@ -142,30 +142,30 @@ class Stack:
         )
 
     def as_of(self, moment: float) -> Snapshot | None:
-        """Return what could be seen at a moment, or None if it wasn't there yet."""
+        """Return the snapshot at a moment, or None before the stack was created."""
         last = self.history[-1]
         if last.at <= moment:
             return last
         return next((snapshot for snapshot in reversed(self.history) if snapshot.at <= moment), None)
 
-    def told(self, snapshot: Snapshot) -> dict[str, Any]:
-        """Return the answer of DescribeStacks for a moment."""
-        if snapshot.told is None:
-            snapshot.told = self._describe(snapshot)
-        return dict(snapshot.told)
+    def described(self, snapshot: Snapshot) -> dict[str, Any]:
+        """Return DescribeStacks's response for a snapshot."""
+        if snapshot.described is None:
+            snapshot.described = self._describe(snapshot)
+        return dict(snapshot.described)
 
     def serves(self, now: float) -> bool:
-        """Whether the node itself answers."""
+        """Return whether the node answers."""
         service = self.service
         if service is None or service.status == "DELETE_IN_PROGRESS":
             return False
-        life = now - service.times.get("CREATE_COMPLETE", inf)
-        is_silent = self.fate.silent is not None and self.fate.silent[0] <= life < self.fate.silent[1]
-        is_dead = self.fate.dies_after is not None and life >= self.fate.dies_after
+        age = now - service.times.get("CREATE_COMPLETE", inf)
+        is_silent = self.fate.silent is not None and self.fate.silent[0] <= age < self.fate.silent[1]
+        is_dead = self.fate.dies_after is not None and age >= self.fate.dies_after
         is_whole = all(resource.exists for resource in self.resources.values())
-        return self.fate.answers and life >= 0 and is_whole and not is_silent and not is_dead
+        return self.fate.answers and age >= 0 and is_whole and not is_silent and not is_dead
 
-    def _turn(self, step: Step) -> None:
+    def _change_status(self, step: Step) -> None:
         last = self.history[-1] if self.history else Snapshot(step.at, "", "", self.protected)
         status = step.status
         if status == "DELETE_FAILED":
@@ -184,23 +184,23 @@ class Stack:
         self.history.append(snapshot)
 
     def _describe(self, snapshot: Snapshot) -> dict[str, Any]:
-        told = dict(self.description) | {
+        described = dict(self.description) | {
             "StackName": self.name,
             "StackId": self.stack_id,
             "StackStatus": snapshot.status,
             "EnableTerminationProtection": snapshot.protected,
         }
         if snapshot.reason:
-            told["StackStatusReason"] = snapshot.reason
+            described["StackStatusReason"] = snapshot.reason
         if snapshot.deleted_at is not None:
-            told["DeletionTime"] = timestamp(snapshot.deleted_at)
+            described["DeletionTime"] = timestamp(snapshot.deleted_at)
         if snapshot.updated_at is not None:
-            told["LastUpdatedTime"] = timestamp(snapshot.updated_at)
+            described["LastUpdatedTime"] = timestamp(snapshot.updated_at)
         if snapshot.has_outputs and self.outputs:
-            told["Outputs"] = [{"OutputKey": k, "OutputValue": v} for k, v in self.outputs.items()]
-        return told
+            described["Outputs"] = [{"OutputKey": k, "OutputValue": v} for k, v in self.outputs.items()]
+        return described
 
 
 def timestamp(seconds: float) -> datetime:
-    """Write a time as boto3 does."""
+    """Return a time as boto3 does."""
     return datetime.fromtimestamp(seconds, UTC)

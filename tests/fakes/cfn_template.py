@@ -1,4 +1,4 @@
-"""As much of CloudFormation's templates as the stack of a node has."""
+"""The part of CloudFormation's template language that a node's template uses."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from typing import Any
 from tests.fakes.aws_client import ACCOUNT, REGION
 
 LARGEST = 51_200
-"""Bytes of a template that is sent inline."""
+"""Maximum size in bytes of an inline template."""
 
 SERVICE = "AWS::ECS::Service"
 TASK = "AWS::ECS::TaskDefinition"
@@ -19,12 +19,12 @@ _HASH = re.compile(r"[0-9A-F]{8}$")
 
 
 class TemplateError(ValueError):
-    """What CloudFormation says of a template that it doesn't take."""
+    """CloudFormation's message about an invalid template."""
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """`stages` are the resources' logical ids, those that don't wait for each other together."""
+    """`stages` are the resources' logical ids; those of one stage don't depend on each other."""
 
     resources: Mapping[str, Mapping[str, Any]]
     parameters: Mapping[str, Mapping[str, Any]]
@@ -32,15 +32,15 @@ class Template:
     stages: tuple[tuple[str, ...], ...]
 
     def named(self, name: str) -> str:
-        """Return the logical id that is this name, with or without the hash that the CDK adds; or nothing."""
+        """Return the logical id with this name, with or without the CDK's hash, or an empty string."""
         return next((id_ for id_ in self.resources if name in (id_, _HASH.sub("", id_))), "")
 
     def of_type(self, kind: str) -> str:
-        """Return the first resource of a type, or nothing."""
+        """Return the first resource of a type, or an empty string."""
         return next((id_ for id_, resource in self.resources.items() if resource["Type"] == kind), "")
 
     def parameter_values(self, given: Mapping[str, str]) -> dict[str, str]:
-        """Return the parameters with their defaults filled in. Raises TemplateError."""
+        """Return the parameters with their defaults. Raises TemplateError."""
         surplus = [name for name in given if name not in self.parameters]
         if surplus:
             raise TemplateError(f"Parameters: [{', '.join(surplus)}] do not exist in the template")
@@ -60,7 +60,7 @@ class Template:
         return values
 
     def names(self, stack_name: str, stack_id: str, parameters: Mapping[str, str]) -> dict[str, str]:
-        """Return what a reference to each parameter, resource or `<resource>.<attribute>` stands for."""
+        """Return the values of references to each parameter, resource and `<resource>.<attribute>`."""
         unique = stack_id.rpartition("/")[2].partition("-")[0]
         names = dict(parameters) | {"AWS::StackId": stack_id, "AWS::StackName": stack_name}
         for id_, resource in self.resources.items():
@@ -75,25 +75,27 @@ class Template:
 
 @lru_cache(maxsize=32)
 def parse(body: str) -> Template:
-    """Read a template in JSON. Raises TemplateError."""
+    """Parse a template in JSON. Raises TemplateError."""
     if len(body) > LARGEST:
         raise TemplateError(
             "1 validation error detected: Value at 'templateBody' failed to satisfy constraint: "
             f"Member must have length less than or equal to {LARGEST}"
         )
     try:
-        told = json.loads(body)
+        document = json.loads(body)
     except json.JSONDecodeError as error:
-        place = f"(line {error.lineno}, column {error.colno})"
-        raise TemplateError(f"Template format error: JSON not well-formed. {place}") from error
-    resources = told.get("Resources", {})
+        position = f"(line {error.lineno}, column {error.colno})"
+        raise TemplateError(f"Template format error: JSON not well-formed. {position}") from error
+    resources = document.get("Resources", {})
     if not resources:
         raise TemplateError("Template format error: At least one Resources member must be defined.")
-    return Template(resources, told.get("Parameters", {}), told.get("Outputs", {}), _stages(resources))
+    return Template(
+        resources, document.get("Parameters", {}), document.get("Outputs", {}), _stages(resources)
+    )
 
 
 def resolve(value: Any, names: Mapping[str, str]) -> str:
-    """Work out a string of a template. Raises TemplateError for what no output of a node's stack uses."""
+    """Resolve a string of a template. Raises TemplateError for functions that no output uses."""
     match value:
         case str(text):
             return text

@@ -1,10 +1,10 @@
-"""Time under the test's control."""
+"""A clock that tests control."""
 
 from tests.builders import NOON
 
 
 class FakeClock:
-    """A clock under the test's control."""
+    """A clock that tests control."""
 
     def __init__(self, now: float = NOON) -> None:
         self.now = now
@@ -13,5 +13,5 @@ class FakeClock:
         return self.now
 
     def tick(self, seconds: float) -> None:
-        """Let time go by."""
+        """Let time pass."""
         self.now += seconds

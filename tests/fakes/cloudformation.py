@@ -1,7 +1,7 @@
-"""A stand-in for boto3's CloudFormation client, with time, lag, throttling and fate under the test's control.
+"""A stand-in for boto3's CloudFormation client, with time, lag, throttling and fates that tests control.
 
-An operation is planned when it begins and carried out by looking at the clock: nothing sleeps, nothing runs
-beside the test. The real `CfnHelper` and `CloudFormationNodeStacks` run on it unchanged.
+An operation is planned when it begins, and its steps are taken when the clock is read: nothing sleeps, and
+there are no threads. The real `CfnHelper` and `CloudFormationNodeStacks` run on it unchanged.
 """
 
 import random
@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from tests.fakes import cfn_plans
 from tests.fakes.aws_client import Answer, Chance, Clock, FakeAwsClient, operation
 from tests.fakes.cfn_account import Account, Sight
-from tests.fakes.cfn_answers import event_told, resource_told, summary_told
+from tests.fakes.cfn_answers import described_event, described_resource, stack_summary
 from tests.fakes.cfn_rules import deletion_refused, name_refused
 from tests.fakes.cfn_stack import Stack, Step
 from tests.fakes.cfn_template import TemplateError, parse
@@ -24,8 +24,8 @@ from tests.fakes.fate import Durations, Fate, all_well
 class FakeCloudFormation(FakeAwsClient):
     """CloudFormation in memory.
 
-    Answers that only look may be stale: by up to `lag` seconds, drawn from `rng` at each call, or by exactly
-    what `lag` returns. Answers that list come in pages of `page`.
+    Reading operations return a state that is up to `lag` seconds old, drawn from `rng` for each call; or that
+    is as old as the function `lag` returns. Lists have pages of `page` entries.
     """
 
     service = "cloudformation"
@@ -59,9 +59,9 @@ class FakeCloudFormation(FakeAwsClient):
         if known is not None:
             return known
         name = params["StackName"]
-        trouble = name_refused(name)
-        if trouble:
-            raise self._refusal("create_stack", trouble)
+        refusal = name_refused(name)
+        if refusal:
+            raise self._refusal("create_stack", refusal)
         if self.account.find(name) is not None:
             raise self.error("AlreadyExistsException", f"Stack [{name}] already exists", "create_stack")
         if self.account.is_full():
@@ -74,61 +74,66 @@ class FakeCloudFormation(FakeAwsClient):
 
     @operation
     def describe_stacks(self, **params: Any) -> Answer:
-        """Show one stack, or a page of those that aren't deleted."""
+        """Return one stack, or a page of those that aren't deleted."""
         moment = self._moment()
         name = params.get("StackName")
         if name:
             seen = self.account.seen(name, moment)
             if seen is None:
                 raise self._refusal("describe_stacks", f"Stack with id {name} does not exist")
-            return {"Stacks": [seen[0].told(seen[1])]}
+            return {"Stacks": [seen[0].described(seen[1])]}
         stacks, more = self._page_of(self.account.newest_first(moment, _number(params)))
-        return {"Stacks": [stack.told(snapshot) for stack, snapshot in stacks], **more}
+        return {"Stacks": [stack.described(snapshot) for stack, snapshot in stacks], **more}
 
     @operation
     def list_stacks(self, **params: Any) -> Answer:
-        """Show a page of all stacks, also of those that are deleted."""
+        """Return a page of all stacks, including deleted ones."""
         wanted = params.get("StackStatusFilter")
         found = self.account.newest_first(self._moment(), _number(params), with_deleted=True)
         stacks, more = self._page_of(pair for pair in found if not wanted or pair[1].status in wanted)
-        return {"StackSummaries": [summary_told(*pair) for pair in stacks], **more}
+        return {"StackSummaries": [stack_summary(*pair) for pair in stacks], **more}
 
     @operation
     def describe_stack_events(self, **params: Any) -> Answer:
-        """Show what has happened to a stack, the newest first."""
+        """Return a page of a stack's events, the newest first."""
         moment = self._moment()
         stack = self._seen("describe_stack_events", params, moment)
         events = [event for event in stack.events if event.step.at <= moment]
         end = _number(params, len(events))
         start = max(end - self.page, 0)
         more = {"NextToken": str(start)} if start else {}
-        return {"StackEvents": [event_told(stack, event) for event in reversed(events[start:end])], **more}
+        return {
+            "StackEvents": [described_event(stack, event) for event in reversed(events[start:end])],
+            **more,
+        }
 
     @operation
     def describe_stack_resources(self, **params: Any) -> Answer:
-        """Show the resources of a stack that have been begun."""
+        """Return the resources of a stack that have changed at least once."""
         stack = self._seen("describe_stack_resources", params, self._moment())
         of_stack = {"StackName": stack.name, "StackId": stack.stack_id}
-        return {"StackResources": [of_stack | resource_told(r, "Timestamp") for r in stack.begun()]}
+        return {"StackResources": [of_stack | described_resource(r, "Timestamp") for r in stack.begun()]}
 
     @operation
     def list_stack_resources(self, **params: Any) -> Answer:
-        """Show the resources of a stack that have been begun."""
+        """Return the resources of a stack that have changed at least once."""
         stack = self._seen("list_stack_resources", params, self._moment())
-        return {"StackResourceSummaries": [resource_told(r, "LastUpdatedTimestamp") for r in stack.begun()]}
+        return {
+            "StackResourceSummaries": [described_resource(r, "LastUpdatedTimestamp") for r in stack.begun()]
+        }
 
     @operation
     def delete_stack(self, **params: Any) -> Answer:
-        """Begin a deletion; nothing to do is no error."""
+        """Begin a deletion; a missing stack is no error."""
         known = self._known_answer("delete_stack", params)
         stack = self.account.find(params["StackName"])
-        if known is not None or stack is None or not stack.stands:
+        if known is not None or stack is None or not stack.exists:
             return {}
         retain = params.get("RetainResources", [])
         force = params.get("DeletionMode") == "FORCE_DELETE_STACK"
-        trouble = deletion_refused(stack, retain, force=force)
-        if trouble:
-            raise self._refusal("delete_stack", trouble)
+        refusal = deletion_refused(stack, retain, force=force)
+        if refusal:
+            raise self._refusal("delete_stack", refusal)
         if stack.status != "DELETE_IN_PROGRESS":
             now = self.clock()
             steps = cfn_plans.deletion(stack, now, self.account.durations, retain, force=force)
@@ -137,12 +142,12 @@ class FakeCloudFormation(FakeAwsClient):
 
     @operation
     def cancel_update_stack(self, **params: Any) -> Answer:
-        """Take an update back before it is done."""
+        """Roll back an update that is in progress."""
         return self._roll_back("cancel_update_stack", "CancelUpdateStack", {"UPDATE_IN_PROGRESS"}, params, {})
 
     @operation
     def rollback_stack(self, **params: Any) -> Answer:
-        """Take a creation or an update back that failed and wasn't rolled back."""
+        """Roll back a failed creation or update that was not rolled back."""
         stack = self.account.find(params["StackName"])
         answer = {} if stack is None else {"StackId": stack.stack_id}
         return self._roll_back(
@@ -151,20 +156,20 @@ class FakeCloudFormation(FakeAwsClient):
 
     @operation
     def continue_update_rollback(self, **params: Any) -> Answer:
-        """Try again to take an update back, without some resources."""
+        """Retry the rollback of an update, without some resources."""
         return self._roll_back(
             "continue_update_rollback", "ContinueUpdateRollback", {"UPDATE_ROLLBACK_FAILED"}, params, {}
         )
 
     @operation
     def update_termination_protection(self, **params: Any) -> Answer:
-        """Switch it on or off."""
+        """Switch termination protection on or off."""
         stack = self._found("update_termination_protection", params)
         stack.protect(params["EnableTerminationProtection"], self.clock())
         return {"StackId": stack.stack_id}
 
     def serves(self, address: str, node_id: str) -> bool:
-        """Whether the node itself answers under this address: the truth, which no API tells."""
+        """Return whether the node at this address answers, which no API of AWS shows."""
         stack = self.account.by_address.get(address)
         if stack is None or stack.names.get("NodeId") != node_id:
             return False
@@ -215,7 +220,7 @@ class FakeCloudFormation(FakeAwsClient):
         return self._remember(operation, params, answer)
 
     def _known_answer(self, operation: str, params: Answer) -> Answer | None:
-        """Return what this very request was answered before; None if its token is new, or it has none."""
+        """Return the previous response to this request; None if its token is new or missing."""
         token = params.get("ClientRequestToken")
         known = self._answers.get(token) if token else None
         if known is None:
@@ -233,7 +238,7 @@ class FakeCloudFormation(FakeAwsClient):
 
     def _found(self, operation: str, params: Answer) -> Stack:
         stack = self.account.find(params["StackName"])
-        if stack is None or not stack.stands:
+        if stack is None or not stack.exists:
             raise self._refusal(operation, f"Stack [{params['StackName']}] does not exist")
         return stack
 
@@ -252,7 +257,7 @@ class FakeCloudFormation(FakeAwsClient):
         return self.clock() - self.rng.uniform(0, self.lag) if self.lag else self.clock()
 
     def _page_of(self, stacks: Iterable[Sight]) -> tuple[list[Sight], Answer]:
-        """Take a page; there is another one if there is one stack more."""
+        """Return a page, and a token if there are more stacks."""
         page = list(islice(stacks, self.page + 1))
         if len(page) <= self.page:
             return page, {}

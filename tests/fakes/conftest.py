@@ -1,4 +1,4 @@
-"""An account with a cluster stack, and the template of a node."""
+"""Fixtures: an account with a cluster stack, and a node's template."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def template() -> str:
 
 @pytest.fixture
 def account(clock: FakeClock) -> Callable[..., FakeCloudFormation]:
-    """Makes a CloudFormation in which this befalls every stack."""
+    """Return a function that creates a CloudFormation with one fate for all stacks."""
 
     def make(fate: Fate | None = None, **settings: Any) -> FakeCloudFormation:
         client = FakeCloudFormation(clock, fate=lambda _: fate or Fate(), **settings)
@@ -36,7 +36,7 @@ def account(clock: FakeClock) -> Callable[..., FakeCloudFormation]:
 
 @pytest.fixture
 def launch(template: str) -> Callable[..., str]:
-    """Creates the stack of a node and returns its ARN."""
+    """Return a function that creates a node's stack and returns its ARN."""
     rules = json.loads(template)["Parameters"]
     values = {name: rule.get("AllowedValues", [f"the-{name}"])[0] for name, rule in rules.items()}
     values["NodeId"] = "n1"
@@ -44,7 +44,7 @@ def launch(template: str) -> Callable[..., str]:
     def create(client: FakeCloudFormation, name: str = NAME, **more: Any) -> str:
         parameters = [{"ParameterKey": k, "ParameterValue": v} for k, v in values.items()]
         tags = [{"Key": "artificien:node-id", "Value": "n1"}]
-        asked = {"StackName": name, "TemplateBody": template, "Parameters": parameters, "Tags": tags}
-        return str(client.create_stack(**asked | more)["StackId"])
+        request = {"StackName": name, "TemplateBody": template, "Parameters": parameters, "Tags": tags}
+        return str(client.create_stack(**request | more)["StackId"])
 
     return create

@@ -1,4 +1,4 @@
-"""Which tasks ECS has started and stopped for the service of a stack, worked out from the clock."""
+"""The tasks that ECS has started and stopped for a stack's service, computed from the clock."""
 
 from collections.abc import Iterator
 from math import inf
@@ -8,7 +8,7 @@ from tests.fakes.cfn_stack import Resource, Stack
 from tests.fakes.fate import Creation, Durations, Stop
 
 KEPT = 3600.0
-"""Seconds for which a stopped task can be seen."""
+"""Seconds for which a stopped task is visible."""
 
 SCALED_IN = Stop("Scaling activity initiated by deployment ecs-svc/0", "ServiceSchedulerInitiated", "", 143)
 
@@ -23,7 +23,7 @@ class Task(NamedTuple):
 
 
 def tasks_of(stack: Stack, now: float, durations: Durations) -> list[Task]:
-    """Return the tasks that can be seen now, the oldest first."""
+    """Return the tasks that are visible now, the oldest first."""
     service = stack.service
     if service is None or "CREATE_IN_PROGRESS" not in service.times:
         return []
@@ -35,11 +35,11 @@ def tasks_of(stack: Stack, now: float, durations: Durations) -> list[Task]:
 def _started(
     stack: Stack, service: Resource, ends: float, since: float, durations: Durations
 ) -> Iterator[Task]:
-    """Return the tasks that were started, as they would stop by themselves."""
+    """Yield the tasks that were started, as if nothing stopped them."""
     begins, first = service.times["CREATE_IN_PROGRESS"], 0
     if stack.fate.creation is not Creation.NEVER_STABLE:
         if service.status == "CREATE_FAILED" or service.times.get("CREATE_FAILED", -inf) >= begins:
-            return  # ECS didn't take the service, so it started nothing
+            return  # ECS refused the service, so it started no task
         dies_at = service.times.get("CREATE_COMPLETE", inf) + (stack.fate.dies_after or 0.0)
         if stack.fate.dies_after is None:
             dies_at = inf
@@ -48,7 +48,7 @@ def _started(
     if begins >= ends:
         return
     every = durations.task + durations.restart
-    number = max(0, int((since - begins) // every))  # those before are forgotten
+    number = max(0, int((since - begins) // every))  # earlier tasks are no longer visible
     while begins + number * every < ends:
         created = begins + number * every
         yield Task(first + number, created, created + durations.task, stack.fate.stop)
@@ -56,7 +56,7 @@ def _started(
 
 
 def _at(task: Task, now: float, ends: float) -> Task:
-    """Return a task as it is now, where its service ended (or will not have before now) at `ends`."""
+    """Return a task's current state; its service ends at `ends`, or later than now."""
     assert task.stopped_at is not None
     if task.stopped_at <= ends:
         return task
@@ -66,7 +66,7 @@ def _at(task: Task, now: float, ends: float) -> Task:
 
 
 def _end_of(service: Resource) -> float:
-    """Return when ECS stopped starting tasks: its deletion began, or the circuit breaker gave up."""
+    """Return when ECS stopped starting tasks: at the service's deletion or by the circuit breaker."""
     ends = [service.times.get("CREATE_FAILED", inf)]
     if service.status in ("DELETE_IN_PROGRESS", "DELETE_COMPLETE"):
         ends.append(service.times.get("DELETE_IN_PROGRESS", -inf))

@@ -1,4 +1,4 @@
-"""DynamoDB's expressions: parsed once each, evaluated on items of Python values. Unknown ones raise."""
+"""DynamoDB's expressions: parsed once each, and evaluated on items of Python values. Unknown ones raise."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -38,12 +38,12 @@ class Invalid(Exception):
 
 
 def kind_of(value: object) -> str:
-    """Return DynamoDB's letters for the type of a kept value."""
+    """Return DynamoDB's letters for the type of a stored value."""
     return f"{kind_of(next(iter(value)))}S" if isinstance(value, set) else KINDS[type(value)]
 
 
-def kept(value: Any) -> Any:
-    """Return a copy of a value as DynamoDB keeps it. Raises what boto3 does, or Invalid."""
+def stored(value: Any) -> Any:
+    """Return a copy of a value as DynamoDB stores it. Raises boto3's errors, or Invalid."""
     match value:
         case bool() | None:
             return value
@@ -54,11 +54,11 @@ def kept(value: Any) -> Any:
         case bytes():
             return value
         case list() | tuple():
-            return [kept(part) for part in value]
+            return [stored(part) for part in value]
         case dict():
-            return {str(name): kept(part) for name, part in value.items()}
+            return {str(name): stored(part) for name, part in value.items()}
         case set() | frozenset():
-            parts = {kept(part) for part in value}
+            parts = {stored(part) for part in value}
             if not parts:
                 raise Invalid("One or more parameter values were invalid: An set may not be empty")
             if len({kind_of(part) for part in parts}) == 1:
@@ -67,7 +67,7 @@ def kept(value: Any) -> Any:
 
 
 def copied(value: Any) -> Any:
-    """Return a copy of a kept value that shares nothing that can change."""
+    """Return a deep copy of a stored value."""
     kind = type(value)
     if kind is dict:
         return {name: part if type(part) in ATOMS else copied(part) for name, part in value.items()}
@@ -85,7 +85,7 @@ def parse_condition(text: str) -> Tree:
 
 @cache
 def parse_update(text: str) -> tuple[tuple[str, tuple[str, ...], Tree | None], ...]:
-    """Return an update's actions: SET, REMOVE, ADD or DELETE, a path, and what to do with it."""
+    """Return an update's actions: SET, REMOVE, ADD or DELETE, a path, and the operand."""
     parser = _Parser(text)
     return parser.whole(tuple(parser.actions()))
 
@@ -98,14 +98,14 @@ def placeholders(*texts: str) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """An item, and what the placeholders of an expression stand for."""
+    """An item, and the values of an expression's placeholders."""
 
     item: Mapping[str, Any]
     names: Mapping[str, str]
     values: Mapping[str, Any]
 
     def holds(self, condition: Tree) -> bool:
-        """Evaluate a condition. A comparison with what is missing, or of another type, is false."""
+        """Evaluate a condition. A comparison with a missing value, or of two types, is false."""
         match condition:
             case ("AND", one, other):
                 return self.holds(one) and self.holds(other)
@@ -173,7 +173,7 @@ def _compare(operator: str, one: Any, other: Any) -> bool:
 
 
 def update(scope: Scope, text: str) -> Item:
-    """Return the item as an update leaves it. Every action sees it as it was before."""
+    """Return the item after an update. Every action reads the item as it was before."""
     actions = parse_update(text)
     paths = [tuple(scope.names[place] for place in path) for _, path, _ in actions]
     if len({path[0] for path in paths}) < len(paths):
@@ -226,7 +226,7 @@ def _in_range(number: Decimal) -> Decimal:
 
 
 class _Parser:
-    """Only names and values with placeholders: what may be a reserved word is never written out."""
+    """Accepts only placeholders as names and values, because a written-out name may be a reserved word."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -234,7 +234,7 @@ class _Parser:
         self._at = 0
 
     def whole(self, parsed: Any) -> Any:
-        """Pass on what was parsed, provided nothing is left."""
+        """Return the parsed tree if no token is left."""
         return parsed if self._next() == "" else self._unknown()
 
     def disjunction(self) -> Tree:

@@ -1,4 +1,4 @@
-"""What befalls a stack on the fake CloudFormation: decided by the test, carried out as time goes by."""
+"""The fate of a stack on the fake CloudFormation: which faults it has. Tests choose it."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -8,7 +8,7 @@ BREAKER = (
     "'ECS Deployment Circuit Breaker was triggered'.\" "
     "(RequestToken: 5e1e7b1c, HandlerErrorCode: GeneralServiceException)"
 )
-"""What CloudFormation says of a service whose tasks don't start."""
+"""CloudFormation's message about a service whose tasks don't start."""
 INVALID = 'Resource handler returned message: "Model validation failed" (HandlerErrorCode: InvalidRequest)'
 
 
@@ -16,9 +16,9 @@ class Creation(StrEnum):
     """How the creation of a stack ends."""
 
     COMPLETE = "complete"
-    FAILS = "fails"  # and is rolled back
+    FAILS = "fails"  # then is rolled back
     ROLLBACK_FAILS = "rollback fails"
-    NEVER_STABLE = "never stable"  # tasks start and stop until the circuit breaker, if any, gives up
+    NEVER_STABLE = "never stable"  # tasks start and stop until the circuit breaker, if any, stops them
     HANGS = "hangs"
 
 
@@ -26,8 +26,8 @@ class Deletion(StrEnum):
     """How the deletions of a stack end."""
 
     WELL = "well"
-    FAILS = "fails"  # `failing_deletions` times, then goes well
-    NEEDS_RETAIN = "needs retain"  # goes well only without the resource that is stuck, or by force
+    FAILS = "fails"  # `failing_deletions` times, then succeeds
+    NEEDS_RETAIN = "needs retain"  # succeeds only without the stuck resource, or by force
     NEEDS_FORCE = "needs force"
     NEVER = "never"
     HANGS = "hangs"
@@ -54,7 +54,7 @@ class Import(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why ECS says that a task stopped; no `exit_code` where its container never ran."""
+    """Why a task stopped, as ECS reports it; `exit_code` is None if its container never ran."""
 
     reason: str = INVALID
     code: str = "EssentialContainerExited"
@@ -64,43 +64,43 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """By default all goes well. Resources are named without CloudFormation's hash; times are in seconds.
+    """The faults of a stack; none by default. Resources have no CDK hash; times are in seconds.
 
-    How the node serves, once it is up: `answers` or never does; is `silent` from one second of its life until
-    another; `dies_after` so many, for good.
+    The running node `answers` or never does. It is `silent` between two ages in seconds, and stops for good
+    at the age `dies_after`.
     """
 
     creation: Creation = Creation.COMPLETE
     fails_at: str = "Service"
     reason: str = INVALID
     breaker: float | None = 600.0
-    """How long the circuit breaker lets a service that never gets stable try; None for ever."""
+    """Seconds until the circuit breaker stops a service that never becomes stable; None for never."""
     slowness: float = 1.0
-    """By which all durations are multiplied."""
+    """Factor of all durations."""
     deletion: Deletion = Deletion.WELL
     failing_deletions: int = 1
     stuck: str = "Service"
-    """The resource that a deletion, a rollback or an update fails at."""
+    """The resource at which a deletion, a rollback or an update fails."""
     protected: bool = False
-    """Whether somebody has switched termination protection on."""
+    """Whether an operator has switched termination protection on."""
     answers: bool = True
     silent: tuple[float, float] | None = None
     dies_after: float | None = None
     stop: Stop = field(default_factory=Stop)
-    """What ECS says of its tasks that stop by themselves."""
+    """How its tasks stop by themselves, as ECS reports it."""
 
 
 ALL_WELL = Fate()
 
 
 def all_well(stack_name: str) -> Fate:
-    """Let no stack come to harm."""
+    """Return a fate without faults for every stack."""
     return ALL_WELL
 
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """How long operations take, in seconds; the defaults are about AWS's own for the stack of a node."""
+    """Durations of operations in seconds; the defaults are about those of a node's stack on AWS."""
 
     create: float = 150.0
     delete: float = 60.0
@@ -111,4 +111,4 @@ class Durations:
     task: float = 40.0
     """From the start of a task that fails until it stops."""
     restart: float = 60.0
-    """From then until ECS starts the next one."""
+    """From the stop until ECS starts the next task."""

@@ -1,11 +1,11 @@
-"""The nodes that stand behind the fake CloudFormation."""
+"""The nodes of the fake CloudFormation's stacks."""
 
 from tests.fakes.cloudformation import FakeCloudFormation
 from tests.fakes.stacks import FakeServer, FakeStacks
 
 
 class FakeNodeServer(FakeServer):
-    """`FakeServer`, with the truth about who answers taken from the stacks and their fates."""
+    """`FakeServer`, with answers that depend on the stacks and their fates."""
 
     def __init__(self, cloudformation: FakeCloudFormation) -> None:
         super().__init__(FakeStacks())

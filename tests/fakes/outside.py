@@ -1,4 +1,4 @@
-"""What else the service asks: who is calling, secrets, databases, files."""
+"""Fakes of other ports: tokens, secrets, databases, and the bucket."""
 
 from collections.abc import Iterable
 from urllib.parse import quote
@@ -11,7 +11,7 @@ from orchestration.domain.ports import NodeCredential, NodeSecret
 
 
 class FakeTokens:
-    """Takes a token that is a known username."""
+    """Accepts each known username as a token."""
 
     def __init__(self, *usernames: str) -> None:
         self.usernames = set(usernames)
@@ -23,7 +23,7 @@ class FakeTokens:
 
 
 class FakeSecrets:
-    """Secrets Manager: one secret a generation of a node; `passwords` are what the nodes would know."""
+    """Secrets Manager: one secret per generation of a node; `passwords` are those in the secrets."""
 
     def __init__(self) -> None:
         self.passwords: dict[tuple[str, int], str] = {}
@@ -51,7 +51,7 @@ class FakeSecrets:
 
 
 class FakeNodeDatabases:
-    """The nodes' databases: generation and URL that open each. `trouble` is raised as long as it is there."""
+    """The nodes' databases: generation and URL of each login. `trouble` is raised while it is set."""
 
     def __init__(self) -> None:
         self.logins: dict[str, tuple[int, str]] = {}
@@ -76,7 +76,7 @@ class FakeNodeDatabases:
 
 
 class FakeBucket:
-    """The bucket. `away`: it doesn't answer."""
+    """The bucket of trained models. While `away`, it does not answer."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}

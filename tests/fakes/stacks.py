@@ -1,4 +1,4 @@
-"""The port to CloudFormation, and the nodes that stand behind it."""
+"""Fakes of the port to CloudFormation, and of the nodes of its stacks."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,12 +10,12 @@ from orchestration.domain.node import ABSENT_STACK, ListedStack, Node, NodeStack
 from orchestration.domain.ports import Deletion, NodeCredential
 
 Name = tuple[str, int]
-"""Of a stack: a node's id and the generation."""
+"""Name of a stack: a node's id and the generation."""
 
 
 @dataclass
 class FakeStack:
-    """One stack, as CloudFormation would tell of it."""
+    """One stack, as CloudFormation describes it."""
 
     node_id: str
     generation: int
@@ -34,15 +34,15 @@ class FakeStack:
 
     @property
     def address(self) -> str:
-        """Another one for each generation."""
+        """Host name; each generation has another one."""
         return f"node-{self.generation}.{self.node_id}.test"
 
 
 class FakeStacks:
-    """CloudFormation. A stack in motion is one phase further each time after it was looked at.
+    """CloudFormation. Each description of a changing stack moves it one phase further.
 
-    `refusal`: it won't launch or mend; `failure`: launches fail; `hangs`: nothing moves; `undeletable`:
-    deletions fail; `protected`: they are refused; `away`: it doesn't answer.
+    `refusal`: launches and repairs are refused; `failure`: launches fail; `hangs`: no phase changes;
+    `undeletable`: deletions fail; `protected`: deletions are refused; `away`: calls raise Upstream.
     """
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class FakeStacks:
 
     @contextmanager
     def refusing(self, why: str) -> Iterator[None]:
-        """For a while it refuses to launch and to mend."""
+        """Refuse launches and repairs within the context."""
         self.refusal = why
         yield
         self.refusal = ""
@@ -127,7 +127,7 @@ class FakeStacks:
                 yield ListedStack(stack.node_id, stack.generation, stack.created_at, self._shown(stack))
 
     def standing(self, node_id: str) -> list[FakeStack]:
-        """The stacks of a node that cost money."""
+        """Return the stacks of a node that cost money."""
         return [
             stack
             for stack in self.stacks.values()
@@ -147,7 +147,7 @@ class FakeStacks:
                 return stack.phase
 
     def _find(self, node: Node) -> FakeStack | None:
-        if node.stack_id is None:  # under its name, a stack that is gone can't be found any more
+        if node.stack_id is None:  # a deleted stack can't be found by its name
             stack = self.stacks.get((node.node_id, node.generation))
             return None if stack is None or stack.phase is StackPhase.ABSENT else stack
         return next(stack for stack in self.stacks.values() if stack.stack_id == node.stack_id)
@@ -161,9 +161,9 @@ class FakeStacks:
 
 
 class FakeServer:
-    """The nodes themselves: one answers where its stack stands. `silent`: none does.
+    """The nodes: each answers while its stack is usable. If `silent`, none does.
 
-    `troubles` are raised, one each time a trained model is asked for; then comes `state`.
+    Each retrieval of a trained model raises the next of `troubles`; afterwards it returns `state`.
     """
 
     def __init__(self, stacks: FakeStacks) -> None:

@@ -1,4 +1,4 @@
-"""DynamoDB in memory, as the client of boto3's resource: the tables of the data stack, with their indexes."""
+"""DynamoDB in memory, as the client of boto3's resource: the data stack's tables, with their indexes."""
 
 import copy
 import threading
@@ -22,17 +22,17 @@ from tests.fakes.expressions import (
     Scope,
     Tree,
     copied,
-    kept,
     kind_of,
     parse_condition,
     placeholders,
+    stored,
     update,
 )
 
 LARGEST_ITEM = 400 * 1024
 LONGEST_KEY = 2048
 PAGE = 5
-"""Few enough for the tests to see more than one page."""
+"""Small, so that tests read more than one page."""
 
 EXPRESSIONS = (
     "ConditionExpression",
@@ -51,7 +51,7 @@ Key = tuple[Any, ...]
 
 @cache
 def table_definitions() -> dict[str, dict[str, Any]]:
-    """Return the tables as the data stack declares them, by their names."""
+    """Return the tables that the data stack declares, by their names."""
     resources = load_template(TemplateName.DATA)["Resources"].values()
     declared = [found["Properties"] for found in resources if found["Type"] == "AWS::DynamoDB::Table"]
     wanted = ("TableName", "KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes", "BillingMode")
@@ -59,7 +59,7 @@ def table_definitions() -> dict[str, dict[str, Any]]:
 
 
 class _Rows:
-    """The items of a table, or those of an index: of which each has all attributes of its key."""
+    """The items of a table, or of an index: those that have all attributes of its key."""
 
     def __init__(
         self, schema: list[dict[str, str]], table_key: tuple[str, ...] = (), projection: str = "ALL"
@@ -80,13 +80,13 @@ class _Rows:
             self.partitions.setdefault(new[self.key[0]], {})[key] = shown
 
     def ordered(self, partition: Any = None, after: Item | None = None) -> list[Item]:
-        """Return the items of a partition, or all, in the order of their keys, after a key."""
+        """Return the items of a partition, or of all, in the order of their keys, after a key."""
         parts = self.partitions.values() if partition is None else [self.partitions.get(partition, {})]
         items = sorted((item for part in parts for item in part.values()), key=self._position)
         return [item for item in items if after is None or self._position(item) > self._position(after)]
 
     def key_of(self, item: Mapping[str, Any]) -> Item:
-        """Return where to go on after this item."""
+        """Return the key from which a query continues after this item."""
         return {name: item[name] for name in self._order}
 
     def _position(self, item: Mapping[str, Any]) -> Key:
@@ -97,7 +97,7 @@ class _Rows:
 
 
 class _Table:
-    """`stale` is what eventually consistent reads see instead, while it is there."""
+    """`stale` is what eventually consistent reads return, while it is set."""
 
     def __init__(self, definition: Mapping[str, Any]) -> None:
         indexes = definition.get("GlobalSecondaryIndexes", ())
@@ -113,10 +113,10 @@ class _Table:
         self.stale: _Table | None = None
 
     def key(self, values: Mapping[str, Any]) -> Key:
-        """Return a key, provided it is one."""
+        """Return a key's values. Raises Invalid if they are no key of the table."""
         if values.keys() != set(self.rows.key):
             raise Invalid("The provided key element does not match the schema")
-        found = kept(values)
+        found = stored(values)
         self.check(found)
         return tuple(found[name] for name in self.rows.key)
 
@@ -132,7 +132,7 @@ class _Table:
                 raise Invalid(f"{wrong}: Size of key {name} has exceeded the maximum size limit")
 
     def write(self, key: Key, new: Item | None) -> None:
-        """Put an item, or take it away."""
+        """Put or delete an item."""
         old = self.items.get(key)
         if new is None:
             self.items.pop(key, None)
@@ -143,7 +143,7 @@ class _Table:
 
 
 class FakeDynamoDB(FakeAwsClient):
-    """DynamoDB in memory. Answers that list come in pages of `page` items looked at."""
+    """DynamoDB in memory. Queries and scans read pages of `page` items."""
 
     service = "dynamodb"
     refusal_code = "ValidationException"
@@ -161,7 +161,7 @@ class FakeDynamoDB(FakeAwsClient):
 
     @contextmanager
     def lagging(self) -> Iterator[None]:
-        """For a while, indexes and eventually consistent reads show everything as it is now."""
+        """Freeze what indexes and eventually consistent reads return, within the context."""
         for table in self.tables.values():
             table.stale = copy.deepcopy(table)
         yield
@@ -180,20 +180,20 @@ class FakeDynamoDB(FakeAwsClient):
     def put_item(self, **params: Any) -> Answer:
         """Write a whole item."""
         with self._table("put_item", params, {"Item"}) as table:
-            item = self._fit(table, kept(params["Item"]))
+            item = self._fit(table, stored(params["Item"]))
             table.write(tuple(item[name] for name in table.rows.key), item)
             return {}
 
     @operation
     def delete_item(self, **params: Any) -> Answer:
-        """Take an item away."""
+        """Delete an item."""
         with self._table("delete_item", params, {"Key"}) as table:
             table.write(table.key(params["Key"]), None)
             return {}
 
     @operation
     def update_item(self, **params: Any) -> Answer:
-        """Change an item, or make it."""
+        """Change or create an item."""
         with self._table("update_item", params, CHANGE | {"ReturnValues"}) as table:
             key, new = self._changed(table, params)
             if new is None:
@@ -208,7 +208,7 @@ class FakeDynamoDB(FakeAwsClient):
 
     @operation
     def transact_write_items(self, **params: Any) -> Answer:
-        """Make several changes, or none."""
+        """Make all changes, or none."""
         with self._lock:
             changes = [self._part(**part) for part in params["TransactItems"]]
             if len({(id(table), key) for table, key, _ in changes}) < len(changes):
@@ -255,7 +255,7 @@ class FakeDynamoDB(FakeAwsClient):
             return self._paged(rows, found, *_expressions(params))
 
     def sent(self, value: Answer, shape: Shape) -> Answer:
-        """Return what boto3's resource makes of parameters, or DynamoDB's answer to it."""
+        """Return parameters or a response as boto3's resource sends them."""
         wire = copy.deepcopy(value)
         injector = TransformationInjector()
         model = SimpleNamespace(input_shape=shape)
@@ -265,7 +265,7 @@ class FakeDynamoDB(FakeAwsClient):
 
     @contextmanager
     def _table(self, operation: str, params: Answer, known: set[str]) -> Iterator[_Table]:
-        """Hold the table while an operation is carried out."""
+        """Lock the table during an operation."""
         if unknown := params.keys() - known - NAMED:
             raise NotImplementedError(f"{operation}: {unknown}")
         if params["TableName"] not in self.tables:
@@ -284,7 +284,7 @@ class FakeDynamoDB(FakeAwsClient):
             return (table, *self._changed(table, params))
 
     def _changed(self, table: _Table, params: Answer) -> tuple[Key, Item | None]:
-        """Return the item after an update, or None where the condition doesn't hold."""
+        """Return the item after an update, or None if the condition fails."""
         key = table.key(params["Key"])
         old = table.items.get(key)
         texts, names, values = _expressions(params)
@@ -327,17 +327,17 @@ class FakeDynamoDB(FakeAwsClient):
 
 
 def _expressions(params: Answer) -> tuple[dict[str, str], dict[str, str], Item]:
-    """Return all expressions as texts, and what their placeholders stand for; boto3 makes some itself."""
+    """Return all expressions as strings, and the values of their placeholders, including boto3's."""
     texts = {name: params[name] for name in EXPRESSIONS if name in params}
     names = dict(params.get("ExpressionAttributeNames", {}))
-    values = {place: kept(value) for place, value in params.get("ExpressionAttributeValues", {}).items()}
+    values = {place: stored(value) for place, value in params.get("ExpressionAttributeValues", {}).items()}
     builder = ConditionExpressionBuilder()
     for name, condition in texts.items():
         if isinstance(condition, ConditionBase):
             built = builder.build_expression(condition, is_key_condition=name == "KeyConditionExpression")
             texts[name] = built.condition_expression
             names |= built.attribute_name_placeholders
-            values |= kept(built.attribute_value_placeholders)
+            values |= stored(built.attribute_value_placeholders)
     if names.keys() | values.keys() != placeholders(*texts.values()):
         raise Invalid("A placeholder is not defined, or unused in expressions")
     return texts, names, values
@@ -352,7 +352,7 @@ def _terms(condition: Tree) -> Iterator[Tree]:
 
 
 def _size(value: Any) -> int:
-    """By DynamoDB's own count, nearly: names and values, a byte a field and three a list or map."""
+    """Return the size by DynamoDB's count, nearly: names and values, 1 byte per field, 3 per list or map."""
     match value:
         case dict():
             return 3 + sum(1 + len(name.encode()) + _size(part) for name, part in value.items())

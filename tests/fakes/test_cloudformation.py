@@ -50,19 +50,19 @@ SMALL = json.dumps(
     {
         "Parameters": {"Word": {"Type": "String"}},
         "Resources": {"Cluster": {"Type": "AWS::ECS::Cluster"}},
-        "Outputs": {"Said": {"Value": {"Fn::Join": ["-", ["they", {"Ref": "Word"}]]}}},
+        "Outputs": {"Output": {"Value": {"Fn::Join": ["-", ["the", {"Ref": "Word"}]]}}},
     }
 )
-ASKED = {
+REQUEST = {
     "StackName": "a-stack",
     "TemplateBody": SMALL,
-    "Parameters": [{"ParameterKey": "Word", "ParameterValue": "said"}],
-    "Tags": [{"Key": "whose", "Value": "ours"}],
+    "Parameters": [{"ParameterKey": "Word", "ParameterValue": "word"}],
+    "Tags": [{"Key": "app", "Value": "artificien"}],
 }
 
 
 class TestOnBoth:
-    """What moto knows as well is the same on it."""
+    """Operations that moto supports behave the same on the fake and on moto."""
 
     @pytest.fixture(params=["fake", pytest.param("moto", marks=pytest.mark.moto)])
     def client(self, request, clock, monkeypatch):
@@ -74,28 +74,28 @@ class TestOnBoth:
         with mock_aws():
             yield boto3.client("cloudformation", region_name="us-east-1")
 
-    def test_a_stack_that_was_created_is_described(self, client):
-        """With what it was made of, and what came out."""
-        arn = client.create_stack(**ASKED)["StackId"]
+    def test_created_stack_is_described(self, client):
+        """The description has its parameters, tags and outputs."""
+        arn = client.create_stack(**REQUEST)["StackId"]
 
         (by_name,) = client.describe_stacks(StackName="a-stack")["Stacks"]
         (by_arn,) = client.describe_stacks(StackName=arn)["Stacks"]
         assert by_name == by_arn
         assert (by_arn["StackId"], by_arn["StackName"]) == (arn, "a-stack")
         assert by_arn["StackStatus"] == "CREATE_COMPLETE"
-        assert (by_arn["Parameters"], by_arn["Tags"]) == (ASKED["Parameters"], ASKED["Tags"])
-        assert by_arn["Outputs"] == [{"OutputKey": "Said", "OutputValue": "they-said"}]
+        assert (by_arn["Parameters"], by_arn["Tags"]) == (REQUEST["Parameters"], REQUEST["Tags"])
+        assert by_arn["Outputs"] == [{"OutputKey": "Output", "OutputValue": "the-word"}]
 
-    def test_a_name_is_taken_once(self, client):
-        """Its exception is one of the client's own."""
-        client.create_stack(**ASKED)
+    def test_second_stack_of_a_name_is_refused(self, client):
+        """The exception is one of the client's own."""
+        client.create_stack(**REQUEST)
 
         with pytest.raises(client.exceptions.AlreadyExistsException, match=r"\[?a-stack\]? already exists"):
-            client.create_stack(**ASKED)
+            client.create_stack(**REQUEST)
 
-    def test_a_deleted_stack_is_found_by_its_arn_only(self, client):
-        """Its name is free again."""
-        arn = client.create_stack(**ASKED)["StackId"]
+    def test_deleted_stack_is_found_only_by_its_arn(self, client):
+        """Its name can be used again."""
+        arn = client.create_stack(**REQUEST)["StackId"]
         client.delete_stack(StackName="a-stack")
 
         assert refused(client.describe_stacks, StackName="a-stack") == (
@@ -104,28 +104,28 @@ class TestOnBoth:
         )
         assert status_of(client, arn) == "DELETE_COMPLETE"
         assert client.describe_stacks()["Stacks"] == []
-        assert client.create_stack(**ASKED)["StackId"] != arn
+        assert client.create_stack(**REQUEST)["StackId"] != arn
 
-    def test_events_come_with_the_newest_first(self, client):
-        """The stack's own name itself."""
-        arn = client.create_stack(**ASKED)["StackId"]
+    def test_events_are_listed_newest_first(self, client):
+        """They include the stack's own."""
+        arn = client.create_stack(**REQUEST)["StackId"]
 
         pages = client.get_paginator("describe_stack_events").paginate(StackName=arn)
         events = [event for page in pages for event in page["StackEvents"]]
         own = [event["ResourceStatus"] for event in events if event["PhysicalResourceId"] == arn]
         assert own == ["CREATE_COMPLETE", "CREATE_IN_PROGRESS"]
 
-    def test_deleting_what_is_not_there_is_no_error(self, client):
-        """By its name; somebody else may have been faster."""
-        client.delete_stack(StackName="nobody")
+    def test_deletion_of_a_missing_stack_is_no_error(self, client):
+        """Another process may have deleted it."""
+        client.delete_stack(StackName="missing")
 
         assert client.describe_stacks()["Stacks"] == []
 
 
-BEGINS, NOTHING = "begins", "nothing"
+BEGINS, UNCHANGED = "begins", "unchanged"
 DELETIONS = dict.fromkeys(STATUSES, BEGINS) | {
-    "DELETE_COMPLETE": NOTHING,
-    "DELETE_IN_PROGRESS": NOTHING,
+    "DELETE_COMPLETE": UNCHANGED,
+    "DELETE_IN_PROGRESS": UNCHANGED,
     "ROLLBACK_IN_PROGRESS": "refused",
     "UPDATE_IN_PROGRESS": "refused",
     "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS": "refused",
@@ -142,7 +142,7 @@ ROLLBACKS = {
         "UPDATE_FAILED": "UPDATE_ROLLBACK_IN_PROGRESS",
     },
 }
-AT_REST = {
+UPDATABLE = {
     "CREATE_COMPLETE",
     "CREATE_FAILED",
     "UPDATE_COMPLETE",
@@ -156,7 +156,7 @@ EVERY = [*STATUSES, "SOMETHING_NEW"]
 
 @pytest.fixture(params=EVERY)
 def in_status(request, account, launch, clock):
-    """A stack in each status, and its ARN."""
+    """A stack in each status, with its client and ARN."""
     client = account()
     arn = launch(client)
     clock.tick(LONG)
@@ -164,22 +164,22 @@ def in_status(request, account, launch, clock):
     return client, arn, request.param
 
 
-def test_a_stack_can_be_deleted_in_some_statuses(in_status):
-    """Elsewhere CloudFormation refuses, and the status stays."""
+def test_deletion_is_accepted_or_refused_by_status(in_status):
+    """A refusal leaves the status unchanged."""
     client, arn, status = in_status
     outcome = DELETIONS.get(status, BEGINS)
 
     if outcome == "refused":
-        told = refused(client.delete_stack, StackName=arn)
-        assert told == ("ValidationError", f"Stack [{arn}] cannot be deleted while in status {status}")
+        error = refused(client.delete_stack, StackName=arn)
+        assert error == ("ValidationError", f"Stack [{arn}] cannot be deleted while in status {status}")
     else:
         client.delete_stack(StackName=arn)
     assert status_of(client, arn) == ("DELETE_IN_PROGRESS" if outcome == BEGINS else status)
 
 
 @pytest.mark.parametrize("operation", ROLLBACKS)
-def test_an_operation_can_be_taken_back_in_few_statuses(in_status, operation):
-    """Each has its own."""
+def test_rollback_operations_are_accepted_by_status(in_status, operation):
+    """Each operation has its own statuses."""
     client, arn, status = in_status
     becomes = ROLLBACKS[operation].get(status)
 
@@ -192,8 +192,8 @@ def test_an_operation_can_be_taken_back_in_few_statuses(in_status, operation):
     assert status_of(client, arn) == (becomes or status)
 
 
-def test_a_name_is_taken_until_the_stack_is_gone(in_status, launch):
-    """In any status but one."""
+def test_name_is_taken_until_the_stack_is_deleted(in_status, launch):
+    """All statuses but DELETE_COMPLETE take the name."""
     client, arn, status = in_status
 
     if status == "DELETE_COMPLETE":
@@ -204,8 +204,8 @@ def test_a_name_is_taken_until_the_stack_is_gone(in_status, launch):
 
 
 @pytest.mark.parametrize("option", [{"RetainResources": [SERVICE]}, {"DeletionMode": "FORCE_DELETE_STACK"}])
-def test_only_a_failed_deletion_takes_more_than_a_plain_one(in_status, option):
-    """Neither force nor resources to retain before."""
+def test_deletion_options_require_a_failed_deletion(in_status, option):
+    """Force and resources to retain are refused before."""
     client, arn, status = in_status
     if status == "DELETE_FAILED":
         client.delete_stack(StackName=arn, **option)
@@ -216,19 +216,19 @@ def test_only_a_failed_deletion_takes_more_than_a_plain_one(in_status, option):
 
 
 @pytest.mark.parametrize("status", [status for status in EVERY if status != "DELETE_COMPLETE"])
-def test_an_operator_can_update_what_is_at_rest(account, launch, clock, status):
-    """Updates and imports are refused elsewhere, in CloudFormation's words."""
+def test_update_is_accepted_or_refused_by_status(account, launch, clock, status):
+    """CloudFormation refuses it with its own message."""
     client = account()
     arn = launch(client)
     Operator(client).put(NAME, status)
-    rests = status in AT_REST
+    is_updatable = status in UPDATABLE
 
-    if rests:
+    if is_updatable:
         Operator(client).update(NAME)
     else:
-        told = refused(Operator(client).update, name=NAME)
-        assert told == ("ValidationError", f"Stack:{arn} is in {status} state and can not be updated.")
-    assert status_of(client) == ("UPDATE_IN_PROGRESS" if rests else status)
+        error = refused(Operator(client).update, name=NAME)
+        assert error == ("ValidationError", f"Stack:{arn} is in {status} state and can not be updated.")
+    assert status_of(client) == ("UPDATE_IN_PROGRESS" if is_updatable else status)
 
 
 WAYS = [
@@ -243,8 +243,8 @@ WAYS = [
 ]
 
 
-def test_every_status_is_reached_as_on_aws(account, launch, clock):
-    """Without anybody putting a stack there; a status that CloudFormation adds is missed here."""
+def test_every_status_is_reached_by_operations(account, launch, clock):
+    """A status that CloudFormation adds fails here."""
     seen = set()
     for fate, options, steps in WAYS:
         client = account(fate)
@@ -253,15 +253,15 @@ def test_every_status_is_reached_as_on_aws(account, launch, clock):
             clock.tick(LONG)
             step(client)
         clock.tick(LONG)
-        Operator(client).review("begun")
+        Operator(client).review("in-review")
         client.describe_stacks()
         seen |= {snapshot.status for stack in client.account.all for snapshot in stack.history}
 
     assert seen == set(STATUSES)
 
 
-def test_a_creation_takes_its_time(account, launch, clock):
-    """Nothing but the clock moves it."""
+def test_creation_takes_time(account, launch, clock):
+    """Only the clock advances it."""
     client = account()
     launch(client)
 
@@ -273,8 +273,8 @@ def test_a_creation_takes_its_time(account, launch, clock):
     assert seen == [("CREATE_IN_PROGRESS", False)] * 3 + [("CREATE_COMPLETE", True)]
 
 
-def test_the_first_failure_has_a_reason_and_the_others_are_its_consequence(account, launch, clock):
-    """So that whoever reads the events can tell which is which."""
+def test_first_failure_has_a_reason(account, launch, clock):
+    """The other failures are cancelled resources."""
     client = account(Fate(creation=Creation.FAILS, fails_at="LoadBalancer", reason="Quota exceeded"))
     launch(client)
     clock.tick(LONG)
@@ -287,8 +287,8 @@ def test_the_first_failure_has_a_reason_and_the_others_are_its_consequence(accou
     assert Census(client.account).live_services() == []
 
 
-def test_a_service_that_never_gets_stable_waits_for_the_circuit_breaker(account, launch, clock):
-    """It costs money until then, and is rolled back after."""
+def test_unstable_service_is_stopped_by_the_circuit_breaker(account, launch, clock):
+    """It costs money until then; afterwards the stack is rolled back."""
     client = account(Fate(creation=Creation.NEVER_STABLE, breaker=600))
     launch(client)
     clock.tick(600)
@@ -303,7 +303,7 @@ def test_a_service_that_never_gets_stable_waits_for_the_circuit_breaker(account,
 @pytest.mark.parametrize(
     "fate", [Fate(creation=Creation.HANGS), Fate(creation=Creation.NEVER_STABLE, breaker=None)]
 )
-def test_a_creation_that_never_ends_can_be_deleted(account, launch, clock, fate):
+def test_hanging_creation_can_be_deleted(account, launch, clock, fate):
     """A stack can be deleted while it is created."""
     client = account(fate)
     arn = launch(client)
@@ -331,8 +331,8 @@ PLAIN, RETAIN, FORCE = {}, {"RetainResources": [SERVICE]}, {"DeletionMode": "FOR
         (Deletion.HANGS, [PLAIN, PLAIN], ["IN_PROGRESS", "IN_PROGRESS"], []),
     ],
 )
-def test_deletions_end_as_the_fate_says(account, launch, clock, deletion, tries, statuses, leaks):
-    """What is retained or left behind by force is still there, and still costs money."""
+def test_deletions_end_by_the_fate(account, launch, clock, deletion, tries, statuses, leaks):
+    """Resources that are retained, or skipped by force, still exist and cost money."""
     client = account(Fate(deletion=deletion))
     arn = launch(client)
     seen = []
@@ -349,8 +349,8 @@ def test_deletions_end_as_the_fate_says(account, launch, clock, deletion, tries,
     )
 
 
-def test_retaining_one_resource_of_two_that_stick_does_not_help(account, launch, clock):
-    """Only by force does such a stack go."""
+def test_retaining_one_of_two_stuck_resources_fails(account, launch, clock):
+    """Such a stack can only be deleted by force."""
     client = account(Fate(deletion=Deletion.NEEDS_FORCE))
     arn = launch(client)
     clock.tick(LONG)
@@ -362,27 +362,27 @@ def test_retaining_one_resource_of_two_that_stick_does_not_help(account, launch,
     assert status_of(client, arn) == "DELETE_FAILED"
 
 
-@pytest.mark.parametrize("resource", ["Nobody", "Target3191CF44"])
-def test_only_resources_that_are_still_there_are_retained(account, launch, clock, resource):
-    """CloudFormation's own words say so."""
+@pytest.mark.parametrize("resource", ["Missing", "Target3191CF44"])
+def test_only_existing_resources_can_be_retained(account, launch, clock, resource):
+    """CloudFormation refuses others."""
     client = account(Fate(deletion=Deletion.FAILS, stuck="LoadBalancer"))
     arn = launch(client)
     clock.tick(LONG)
     client.delete_stack(StackName=arn)
     clock.tick(LONG)
 
-    told = refused(client.delete_stack, StackName=arn, RetainResources=[resource])
-    assert "must be in a valid state" in told[1]
+    error = refused(client.delete_stack, StackName=arn, RetainResources=[resource])
+    assert "must be in a valid state" in error[1]
 
 
-def test_termination_protection_refuses_without_a_change_of_status(account, launch, clock):
-    """Until somebody switches it off."""
+def test_termination_protection_refuses_a_deletion(account, launch, clock):
+    """The status doesn't change; an operator can switch the protection off."""
     client = account(Fate(protected=True))
     launch(client)
     clock.tick(LONG)
 
-    told = refused(client.delete_stack, StackName=NAME)
-    assert told == (
+    error = refused(client.delete_stack, StackName=NAME)
+    assert error == (
         "ValidationError",
         f"Stack [{NAME}] cannot be deleted while TerminationProtection is enabled",
     )
@@ -393,8 +393,8 @@ def test_termination_protection_refuses_without_a_change_of_status(account, laun
     assert status_of(client) == "DELETE_IN_PROGRESS"
 
 
-def test_the_same_request_again_is_answered_as_before(account, launch, clock):
-    """One stack, whoever asks how often."""
+def test_repeated_request_gets_the_same_response(account, launch, clock):
+    """The token makes the request idempotent."""
     client = account()
     first = launch(client, ClientRequestToken="launch-1")
     clock.tick(LONG)
@@ -404,8 +404,8 @@ def test_the_same_request_again_is_answered_as_before(account, launch, clock):
     assert len(Census(client.account).of_node("n1")) == 1
 
 
-def test_a_token_serves_one_request_only(account, launch):
-    """Another one is refused with an exception of its own."""
+def test_token_is_valid_for_one_request(account, launch):
+    """Another request is refused with an exception of its own."""
     client = account()
     launch(client, ClientRequestToken="launch-1")
 
@@ -415,8 +415,8 @@ def test_a_token_serves_one_request_only(account, launch):
         client.cancel_update_stack(StackName=NAME, ClientRequestToken="launch-1")
 
 
-def test_a_deletion_with_the_token_of_one_that_failed_does_nothing(account, launch, clock):
-    """It counts as a repetition; a new token tries again."""
+def test_repeated_token_does_not_retry_a_failed_deletion(account, launch, clock):
+    """A new token does."""
     client = account(Fate(deletion=Deletion.FAILS))
     arn = launch(client)
     seen = []
@@ -428,8 +428,8 @@ def test_a_deletion_with_the_token_of_one_that_failed_does_nothing(account, laun
     assert seen == ["DELETE_IN_PROGRESS", "DELETE_FAILED", "DELETE_IN_PROGRESS"]
 
 
-def test_a_rollback_that_failed_is_continued(account, launch, clock):
-    """Again in vain, or without the resource that it fails at."""
+def test_failed_rollback_can_be_continued(account, launch, clock):
+    """It fails again unless the stuck resource is skipped."""
     client = account()
     launch(client)
     clock.tick(LONG)
@@ -448,8 +448,8 @@ def test_a_rollback_that_failed_is_continued(account, launch, clock):
     assert seen == [failed, "ValidationError", failed, "UPDATE_ROLLBACK_COMPLETE"]
 
 
-def test_a_cancelled_update_is_rolled_back_once(account, launch, clock):
-    """The old resources serve all the time; the same token again is no second cancelling."""
+def test_cancelled_update_is_rolled_back_once(account, launch, clock):
+    """The old resources keep serving; the repeated token doesn't cancel again."""
     client = account()
     launch(client)
     clock.tick(LONG)
@@ -465,8 +465,8 @@ def test_a_cancelled_update_is_rolled_back_once(account, launch, clock):
     assert status_of(client) == "UPDATE_ROLLBACK_COMPLETE"
 
 
-def test_a_creation_that_was_left_failed_is_rolled_back_on_request(account, launch, clock):
-    """That answers with the stack's ARN."""
+def test_failed_creation_can_be_rolled_back(account, launch, clock):
+    """The response contains the stack's ARN."""
     client = account(Fate(creation=Creation.NEVER_STABLE))
     arn = launch(client, OnFailure="DO_NOTHING")
     clock.tick(LONG)
@@ -479,8 +479,8 @@ def test_a_creation_that_was_left_failed_is_rolled_back_on_request(account, laun
     assert (status_of(client), Census(client.account).live_services()) == ("ROLLBACK_COMPLETE", [])
 
 
-def test_descriptions_lag_behind(account, launch, clock):
-    """Not there yet; the state before; the events as well. Only looking lags."""
+def test_descriptions_lag(account, launch, clock):
+    """Descriptions and events lag behind; changes take effect at once."""
     client = account(lag=lambda: 10.0)
     arn = launch(client)
 
@@ -499,8 +499,8 @@ def test_descriptions_lag_behind(account, launch, clock):
     assert len(client.describe_stacks()["Stacks"]) == 2
 
 
-def test_how_far_a_description_lags_is_drawn_and_repeatable(clock, template, launch):
-    """From the generator that the test passes in."""
+def test_lag_is_random_and_repeatable(clock, template, launch):
+    """It is drawn from the generator that the test passes in."""
     draws = []
     for _ in range(2):
         client = FakeCloudFormation(clock, lag=10.0, rng=random.Random(4))
@@ -513,23 +513,23 @@ def test_how_far_a_description_lags_is_drawn_and_repeatable(clock, template, lau
 
 
 def test_some_calls_are_throttled(account):
-    """With a probability, and both are counted."""
+    """A probability decides; both kinds are counted."""
     client = account(throttle=0.3, rng=random.Random(1))
-    told = []
+    errors = []
     for _ in range(1000):
         try:
             client.describe_stacks()
-        except ClientError as error:
-            told.append(error.response["Error"])
+        except ClientError as refusal:
+            errors.append(refusal.response["Error"])
 
-    assert told[0] == {"Type": "Sender", "Code": "Throttling", "Message": "Rate exceeded"}
-    assert len(told) == client.throttled["describe_stacks"]
-    assert 250 < len(told) < 350
+    assert errors[0] == {"Type": "Sender", "Code": "Throttling", "Message": "Rate exceeded"}
+    assert len(errors) == client.throttled["describe_stacks"]
+    assert 250 < len(errors) < 350
     assert client.calls["describe_stacks"] == 1000
 
 
-def test_an_answer_may_get_lost(account, launch, clock):
-    """The stack is there all the same; the same request again is answered with it."""
+def test_response_may_get_lost(account, launch, clock):
+    """The stack is created; the same request again returns it."""
     client = account(unanswered=lambda operation: operation == "create_stack")
     with pytest.raises(ReadTimeoutError):
         launch(client, ClientRequestToken="launch-1")
@@ -540,8 +540,8 @@ def test_an_answer_may_get_lost(account, launch, clock):
     assert client.calls["create_stack"] == 2
 
 
-def test_a_bucket_throttles_by_rate(account, clock):
-    """Five a second here, ten at once; what has no rate isn't throttled."""
+def test_token_bucket_throttles_by_rate(account, clock):
+    """Five per second with a burst of ten; other operations aren't throttled."""
     client = account(throttle=TokenBucket(clock, {"describe_stacks": (5.0, 10.0)}))
 
     def passed(calls):
@@ -560,8 +560,8 @@ def test_a_bucket_throttles_by_rate(account, clock):
     assert passed(100) == 10
 
 
-def test_all_stacks_come_in_pages(account, launch, clock):
-    """Each once, although some go meanwhile; ListStacks has the deleted ones too."""
+def test_stacks_are_listed_in_pages(account, launch, clock):
+    """Each is listed once even if others are deleted meanwhile; ListStacks includes deleted ones."""
     client = account(page=3)
     for number in range(8):
         launch(client, f"stack-{number}")
@@ -576,8 +576,8 @@ def test_all_stacks_come_in_pages(account, launch, clock):
     assert [s["StackName"] for page in listed for s in page["StackSummaries"]] == ["stack-4"]
 
 
-def test_events_come_in_pages(account, launch, clock):
-    """All of them, whatever the size of a page."""
+def test_events_are_listed_in_pages(account, launch, clock):
+    """Any size of pages gives all events."""
     launch(small := account(page=3))
     launch(large := account())
     clock.tick(LONG)
@@ -589,8 +589,8 @@ def test_events_come_in_pages(account, launch, clock):
     assert ids == [event["EventId"] for event in whole]
 
 
-def test_resources_are_shown_with_their_status(account, launch, clock):
-    """In both ways that CloudFormation has for it."""
+def test_resources_have_their_status(account, launch, clock):
+    """Both operations return it."""
     client = account(Fate(deletion=Deletion.NEVER))
     launch(client)
     clock.tick(LONG)
@@ -604,8 +604,8 @@ def test_resources_are_shown_with_their_status(account, launch, clock):
     assert len(shown) == len(listed) == 5
 
 
-def test_more_stacks_than_allowed_are_refused(account, launch, clock):
-    """One that goes makes room for the next."""
+def test_number_of_stacks_is_limited(account, launch, clock):
+    """Deleting one allows another."""
     client = account(limit=2)
     launch(client)
     with pytest.raises(client.exceptions.LimitExceededException):
@@ -632,14 +632,14 @@ def test_more_stacks_than_allowed_are_refused(account, launch, clock):
         ({"OnFailure": "PANIC"}, "enum value set: [DO_NOTHING, ROLLBACK, DELETE]"),
     ],
 )
-def test_a_creation_that_makes_no_sense_is_refused(account, launch, change, message):
-    """At once and in CloudFormation's words; nothing is made."""
+def test_invalid_creation_is_refused(account, launch, change, message):
+    """CloudFormation's message is raised at once; nothing is created."""
     client = account()
     name = change.pop("StackName", NAME)
-    told = refused(launch, client=client, name=name, **change)
+    error = refused(launch, client=client, name=name, **change)
 
-    assert told[0] == "ValidationError"
-    assert message in told[1]
+    assert error[0] == "ValidationError"
+    assert message in error[1]
     assert Census(client.account).of_node("n1") == []
 
 
@@ -653,13 +653,13 @@ def test_a_creation_that_makes_no_sense_is_refused(account, launch, change, mess
         ({"AllowedValues": ["yes", "no"]}, "Parameter 'Word' must be one of AllowedValues"),
     ],
 )
-def test_a_parameter_must_be_as_the_template_says(account, rule, message):
-    """Each in CloudFormation's words."""
+def test_invalid_parameter_is_refused(account, rule, message):
+    """The message is CloudFormation's."""
     template = json.loads(SMALL) | {"Parameters": {"Word": {"Type": "String"} | rule}}
     given = [{"ParameterKey": "Word", "ParameterValue": "1"}]
-    asked = ASKED | {"TemplateBody": json.dumps(template), "Parameters": given}
+    request = REQUEST | {"TemplateBody": json.dumps(template), "Parameters": given}
 
-    assert refused(account().create_stack, **asked) == ("ValidationError", message)
+    assert refused(account().create_stack, **request) == ("ValidationError", message)
 
 
 @pytest.mark.parametrize(
@@ -671,8 +671,8 @@ def test_a_parameter_must_be_as_the_template_says(account, rule, message):
         ("create_stack", {"StackName": "a", "Tags": [{"Key": "k", "Value": ""}]}),
     ],
 )
-def test_what_boto3_would_not_send_is_not_taken(account, operation, arguments):
-    """It is checked by botocore's own model, and never counts as a call."""
+def test_invalid_arguments_are_refused_before_the_call(account, operation, arguments):
+    """botocore's model checks them, and the call isn't counted."""
     client = account()
     with pytest.raises(ParamValidationError):
         getattr(client, operation)(**arguments)
@@ -680,8 +680,8 @@ def test_what_boto3_would_not_send_is_not_taken(account, operation, arguments):
     assert client.calls[operation] == 0
 
 
-def test_the_census_knows_how_many_stood_beside_each_other(account, launch, clock):
-    """Ever, and now."""
+def test_census_counts_stacks_of_a_node(account, launch, clock):
+    """It has the current number and the largest one."""
     client = account()
     census = Census(client.account)
     for number in (1, 2):

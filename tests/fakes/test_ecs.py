@@ -11,7 +11,7 @@ PULL = Stop("CannotPullContainerError: node:1: not found", "TaskFailedToStart", 
 
 @pytest.fixture
 def ecs(account, launch):
-    """ECS, with the service of one stack of this fate."""
+    """Return a function that creates ECS with the service of one stack of a fate."""
 
     def make(fate, **settings):
         client = account(fate)
@@ -27,8 +27,8 @@ def tasks(ecs, **filters):
     return ecs.describe_tasks(cluster=CLUSTER, tasks=arns)["tasks"] if arns else []
 
 
-def test_a_service_that_is_well_runs_one_task(ecs, clock):
-    """And has no stopped ones."""
+def test_healthy_service_runs_one_task(ecs, clock):
+    """It has no stopped tasks."""
     _, ecs = ecs(Fate())
     clock.tick(10_000)
 
@@ -38,10 +38,10 @@ def test_a_service_that_is_well_runs_one_task(ecs, clock):
     assert tasks(ecs) == tasks(ecs, desiredStatus="PENDING") == []
 
 
-def test_tasks_that_cannot_start_say_why(ecs, clock):
-    """One after the other, until the circuit breaker gives up."""
+def test_failed_task_has_a_reason(ecs, clock):
+    """Tasks are started one after the other until the circuit breaker stops them."""
     _, ecs = ecs(Fate(creation=Creation.NEVER_STABLE, stop=PULL, breaker=300))
-    clock.tick(100 + 90)  # the service comes after two stages of 50 s
+    clock.tick(100 + 90)  # the service is created after two stages of 50 s
     first = tasks(ecs)
     clock.tick(100)
     second = tasks(ecs)
@@ -55,8 +55,8 @@ def test_tasks_that_cannot_start_say_why(ecs, clock):
     assert len(tasks(ecs)) == 3
 
 
-def test_a_node_that_dies_is_started_again_in_vain(ecs, clock):
-    """Its container's exit status is shown."""
+def test_task_of_a_dying_node_is_restarted(ecs, clock):
+    """The stopped task has the exit status of its container."""
     client, ecs = ecs(Fate(dies_after=1_000, stop=Stop(exit_code=137, container="OutOfMemoryError")))
     clock.tick(150)
     (output,) = client.describe_stacks(StackName="artificien-node-n1-1")["Stacks"][0]["Outputs"]
@@ -72,8 +72,8 @@ def test_a_node_that_dies_is_started_again_in_vain(ecs, clock):
     assert len(tasks(ecs)) == 3
 
 
-def test_stopped_tasks_are_forgotten_after_an_hour(ecs, clock):
-    """Also by their ARNs."""
+def test_stopped_tasks_are_visible_for_an_hour(ecs, clock):
+    """Afterwards their ARNs are missing."""
     _, ecs = ecs(Fate(creation=Creation.NEVER_STABLE, breaker=None))
     clock.tick(200)
     (first,) = tasks(ecs)
@@ -87,8 +87,8 @@ def test_stopped_tasks_are_forgotten_after_an_hour(ecs, clock):
     assert len(tasks(ecs)) == 36
 
 
-def test_a_deletion_stops_the_task(ecs, clock):
-    """As the scheduler's doing; until then it runs."""
+def test_deletion_stops_the_task(ecs, clock):
+    """The stop code is that of the scheduler."""
     client, ecs = ecs(Fate())
     clock.tick(1_000)
     client.delete_stack(StackName="artificien-node-n1-1")
@@ -101,16 +101,16 @@ def test_a_deletion_stops_the_task(ecs, clock):
 @pytest.mark.parametrize(
     "fate", [Fate(creation=Creation.FAILS), Fate(creation=Creation.FAILS, fails_at="LoadBalancer")]
 )
-def test_a_service_that_was_never_made_has_no_tasks(ecs, clock, fate):
-    """Whether ECS refused it, or it wasn't its turn yet."""
+def test_service_that_was_not_created_has_no_tasks(ecs, clock, fate):
+    """ECS refused it, or another resource failed before it."""
     _, ecs = ecs(fate)
     clock.tick(1_000)
 
     assert tasks(ecs) == tasks(ecs, desiredStatus="RUNNING") == []
 
 
-def test_a_service_that_cannot_be_deleted_goes_on(ecs, clock):
-    """It costs, and it answers."""
+def test_undeletable_service_keeps_running(ecs, clock):
+    """It costs money, and its node answers."""
     client, ecs = ecs(Fate(deletion=Deletion.NEVER))
     clock.tick(1_000)
     (output,) = client.describe_stacks(StackName="artificien-node-n1-1")["Stacks"][0]["Outputs"]
@@ -129,7 +129,7 @@ def test_tasks_are_listed_by_family_by_service_and_in_pages(ecs, launch, clock):
     resources = client.describe_stack_resources(StackName="another")["StackResources"]
     (service,) = (r["PhysicalResourceId"] for r in resources if r["ResourceType"] == "AWS::ECS::Service")
 
-    assert tasks(ecs, family="nobody") == []
+    assert tasks(ecs, family="missing") == []
     assert len(tasks(ecs, family=FAMILY)) == 2 * len(tasks(ecs, serviceName=service)) == 18
     pages = ecs.get_paginator("list_tasks").paginate(
         cluster=CLUSTER, family=FAMILY, desiredStatus="STOPPED", maxResults=5
@@ -140,31 +140,31 @@ def test_tasks_are_listed_by_family_by_service_and_in_pages(ecs, launch, clock):
 @pytest.mark.parametrize(
     ("operation", "arguments", "error"),
     [
-        ("list_tasks", {"cluster": "nobody"}, "ClusterNotFoundException"),
-        ("list_tasks", {"cluster": CLUSTER, "serviceName": "nobody"}, "ServiceNotFoundException"),
+        ("list_tasks", {"cluster": "missing"}, "ClusterNotFoundException"),
+        ("list_tasks", {"cluster": CLUSTER, "serviceName": "missing"}, "ServiceNotFoundException"),
         ("describe_tasks", {"cluster": CLUSTER, "tasks": []}, "InvalidParameterException"),
         ("describe_tasks", {"cluster": CLUSTER, "tasks": ["a"] * 101}, "InvalidParameterException"),
         ("list_tasks", {"cluster": CLUSTER, "desiredStatus": "ASLEEP"}, "InvalidParameterException"),
     ],
 )
-def test_what_ecs_does_not_know_is_an_error_of_its_own(ecs, operation, arguments, error):
-    """A class of the client's, as on boto3."""
+def test_invalid_call_raises_an_exception_of_the_client(ecs, operation, arguments, error):
+    """boto3 has a class for each error."""
     _, ecs = ecs(Fate())
 
     with pytest.raises(getattr(ecs.exceptions, error)):
         getattr(ecs, operation)(**arguments)
 
 
-def test_a_task_that_never_was_is_missing(ecs):
-    """That is no error."""
+def test_unknown_task_is_missing(ecs):
+    """It is no error."""
     _, ecs = ecs(Fate())
     arn = f"arn:aws:ecs:us-east-1:000000000000:task/{CLUSTER}/{'f' * 32}"
 
     assert ecs.describe_tasks(cluster=CLUSTER, tasks=[arn])["failures"] == [{"arn": arn, "reason": "MISSING"}]
 
 
-def test_ecs_throttles_in_its_own_words(ecs, clock):
-    """Each service of AWS has another code for it."""
+def test_throttling_has_the_code_of_ecs(ecs, clock):
+    """Each service of AWS has another code."""
     _, ecs = ecs(Fate(), throttle=TokenBucket(clock, {"list_tasks": (1.0, 1.0)}))
     ecs.list_tasks(cluster=CLUSTER)
 
@@ -172,15 +172,15 @@ def test_ecs_throttles_in_its_own_words(ecs, clock):
         ecs.list_tasks(cluster=CLUSTER)
 
 
-def test_a_node_may_be_silent_for_a_while(account, launch, clock):
-    """And one may never answer."""
+def test_node_may_be_silent(account, launch, clock):
+    """Either for some time, or always."""
     silent, mute = account(Fate(silent=(100.0, 200.0))), account(replace(Fate(), answers=False))
-    told = []
+    answers = []
     for client in (silent, mute):
         launch(client)
         address = next(iter(client.account.by_address))
         for seconds in (0, 149, 1, 99, 1, 99, 1):  # up after 150 s
             clock.tick(seconds)
-            told.append(client.serves(address, "n1"))
+            answers.append(client.serves(address, "n1"))
 
-    assert told == [False, False, True, True, False, False, True] + [False] * 7
+    assert answers == [False, False, True, True, False, False, True] + [False] * 7

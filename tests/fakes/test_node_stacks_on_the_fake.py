@@ -15,13 +15,13 @@ from tests.builders import a_model
 from tests.fakes import Census, Creation, FakeEcs, FakeNodeServer, Fate, Operator
 
 NODE = Node(node_id_of("heart-rate"), "heart-rate", generation=1)
-CREDENTIAL = NodeCredential("n1", "what the node knows")
+CREDENTIAL = NodeCredential("n1", "the node's password")
 SECRET = "arn:aws:secretsmanager:us-east-1:000000000000:secret:artificien/node/n1-AbCdEf"
 
 
 @pytest.fixture
 def aws(account, clock):
-    """The client, and the port on it."""
+    """Return a function that creates the client and the port on it."""
 
     def make(fate=None, **settings):
         client = account(fate, **settings)
@@ -39,8 +39,8 @@ def aws(account, clock):
     return make
 
 
-def test_a_node_goes_up_answers_and_goes_down(aws, clock):
-    """Absent by name and by ARN in the end, and nothing is left."""
+def test_node_is_launched_answers_and_is_deleted(aws, clock):
+    """Its stack is absent by name and by ARN, and no resource is left."""
     client, stacks = aws()
     server = FakeNodeServer(client)
     before = stacks.describe(NODE)
@@ -64,8 +64,8 @@ def test_a_node_goes_up_answers_and_goes_down(aws, clock):
     assert (Census(client.account).of_node(node.node_id), Census(client.account).leaks()) == ([], [])
 
 
-def test_a_node_hands_its_model_over_while_it_serves(aws, clock):
-    """The server is as on the fake of the port, with the truth from CloudFormation."""
+def test_node_returns_its_model_while_it_answers(aws, clock):
+    """A silent node is unreachable."""
     client, stacks = aws()
     server = FakeNodeServer(client)
     node = Node(node_id_of(a_model().dataset_id), a_model().dataset_id, generation=1)
@@ -80,7 +80,7 @@ def test_a_node_hands_its_model_over_while_it_serves(aws, clock):
 
 
 def test_each_generation_has_another_address(aws, clock):
-    """Who has the old one reaches nobody."""
+    """The former address reaches no node."""
     _, stacks = aws()
     for generation in (1, 2):
         stacks.launch(replace(NODE, generation=generation), SECRET)
@@ -90,8 +90,8 @@ def test_each_generation_has_another_address(aws, clock):
     assert first != second
 
 
-def test_a_launch_is_made_once(aws):
-    """By its token; another wish for the same stack finds it there."""
+def test_launch_is_idempotent(aws):
+    """Its token identifies it; a launch with another secret finds the stack."""
     client, stacks = aws()
     arn = stacks.launch(NODE, SECRET)
 
@@ -100,8 +100,8 @@ def test_a_launch_is_made_once(aws):
     assert Census(client.account).most_at_once(NODE.node_id) == 1
 
 
-def test_a_failed_launch_tells_its_first_failure(aws, clock):
-    """Not what was cancelled because of it."""
+def test_failed_launch_has_its_first_failure(aws, clock):
+    """Cancelled resources are consequences."""
     client, stacks = aws(Fate(creation=Creation.FAILS, fails_at="Target", reason="No more target groups"))
     arn = stacks.launch(NODE, SECRET)
     clock.tick(30)
@@ -113,8 +113,8 @@ def test_a_failed_launch_tells_its_first_failure(aws, clock):
     assert CfnHelper(client).first_failure(arn) == "Target3191CF44: No more target groups"
 
 
-def test_a_lagging_description_is_not_taken_for_absence(aws, clock):
-    """Of a stack that was just launched; ten seconds later it is seen."""
+def test_lagging_description_is_not_absence(aws, clock):
+    """A launched stack may become visible ten seconds later."""
     _, stacks = aws(lag=lambda: 10.0)
     with pytest.raises(StackFailed, match="absent: deploy it first"):  # the cluster isn't seen yet, either
         stacks.launch(NODE, SECRET)
@@ -127,8 +127,8 @@ def test_a_lagging_description_is_not_taken_for_absence(aws, clock):
     assert stacks.describe(deploying).phase is StackPhase.CREATING
 
 
-def test_a_word_that_cloudformation_adds_one_day_is_unknown(aws):
-    """The fake takes any."""
+def test_new_status_is_unknown(aws):
+    """CloudFormation may add statuses."""
     client, stacks = aws()
     stacks.launch(NODE, SECRET)
     Operator(client).put(client.account.all[-1].name, "WHAT_NEXT")
@@ -136,8 +136,8 @@ def test_a_word_that_cloudformation_adds_one_day_is_unknown(aws):
     assert stacks.describe(NODE).phase is StackPhase.UNKNOWN
 
 
-def test_throttling_is_upstream_s_trouble(aws):
-    """It uses up no launch."""
+def test_throttling_is_upstream(aws):
+    """It doesn't count as a failed launch."""
     client, stacks = aws()
     client.throttle = lambda operation: operation == "create_stack"
 
@@ -146,8 +146,8 @@ def test_throttling_is_upstream_s_trouble(aws):
     assert not isinstance(caught.value, StackFailed)
 
 
-def test_the_helper_waits_on_the_fake_s_clock(aws, clock):
-    """`CfnHelper.wait` sleeps by ticking it."""
+def test_helper_waits_on_the_fake_clock(aws, clock):
+    """`CfnHelper.wait` sleeps by advancing the clock."""
     client, stacks = aws()
     arn = stacks.launch(NODE, SECRET)
     began = clock()

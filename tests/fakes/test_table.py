@@ -1,4 +1,4 @@
-"""DynamoDB's expressions and calls on the fake, and on moto where moto does as DynamoDB."""
+"""DynamoDB's expressions and calls on the fake, and on moto where moto behaves like DynamoDB."""
 
 import threading
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def item(client) -> None:
 
 
 def change(client: Any, expression: str, values: dict[str, Any] | None = None, **more: Any) -> Any:
-    """Change the item, with the names of its attributes written out."""
+    """Update the item; the expression has attributes' names as their placeholders."""
     names = {f"#{name}": name for name in (*ITEM, "new", "inner") if f"#{name}" in expression + str(more)}
     arguments: dict[str, Any] = {"UpdateExpression": expression, "ExpressionAttributeNames": names}
     if values:
@@ -54,7 +54,7 @@ def change(client: Any, expression: str, values: dict[str, Any] | None = None, *
 
 
 def refused(call: Callable[[], Any]) -> str:
-    """Return the code of the error that a call ends with."""
+    """Return the code of the error that a call raises."""
     with pytest.raises(ClientError) as error:
         call()
     return str(error.value.response["Error"]["Code"])
@@ -95,8 +95,8 @@ class TestConditions:
             (Attr("null").eq(None), True),
         ],
     )
-    def test_a_condition_holds_or_not(self, client, condition, holds):
-        """By value and type; what is missing equals nothing."""
+    def test_condition_is_evaluated(self, client, condition, holds):
+        """Value and type are compared; a missing value equals none."""
         if holds:
             change(client, "SET #new = :v", {":v": 1}, ConditionExpression=condition)
         else:
@@ -127,12 +127,12 @@ class TestUpdates:
             ("DELETE #set :v SET #new = :one", {":v": {"a", "c"}, ":one": 1}, {"set": {"b"}, "new": 1}),
         ],
     )
-    def test_an_item_is_changed(self, client, expression, values, changed):
-        """Every action sees it as it was."""
+    def test_update_changes_the_item(self, client, expression, values, changed):
+        """Every action reads the item as it was before."""
         assert change(client, expression, values) == ITEM | changed
 
-    def test_a_set_from_which_all_is_taken_is_gone(self, client):
-        """There are no empty sets."""
+    def test_empty_set_is_removed(self, client):
+        """DynamoDB has no empty sets."""
         assert "set" not in change(client, "DELETE #set :v", {":v": {"a", "b"}})
 
     @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ class TestUpdates:
             ("SET #new = :undefined", {":v": 1}),
         ],
     )
-    def test_what_can_not_be_done_is_refused(self, client, expression, values):
-        """And nothing is written."""
+    def test_invalid_update_is_refused(self, client, expression, values):
+        """Nothing is written."""
         assert refused(lambda: change(client, expression, values)) == "ValidationException"
         assert client.get_item(TableName=TABLE, Key=KEY, ConsistentRead=True)["Item"] == ITEM
 
@@ -162,8 +162,8 @@ class TestStricterThanMoto:
         fake.put_item(TableName=TABLE, Item=ITEM)
 
     @pytest.mark.parametrize("condition", [Attr("number").lt("6"), Attr("yes").eq(1), Attr("null").lt(1)])
-    def test_values_of_two_types_are_not_compared(self, fake, condition):
-        """Though Python might."""
+    def test_values_of_two_types_are_not_ordered(self, fake, condition):
+        """Python would order some of them."""
         code = refused(lambda: change(fake, "SET #new = :v", {":v": 1}, ConditionExpression=condition))
 
         assert code == "ConditionalCheckFailedException"
@@ -171,8 +171,8 @@ class TestStricterThanMoto:
     @pytest.mark.parametrize(
         "expression", ["SET #map = :v, #map.#inner = :v", "SET #new = #text + :v", "SET #new = #list - :v"]
     )
-    def test_what_can_not_be_done_is_refused(self, fake, expression):
-        """Paths don't overlap, only numbers are added."""
+    def test_invalid_update_is_refused(self, fake, expression):
+        """Paths must not overlap, and only numbers are added."""
         assert refused(lambda: change(fake, expression, {":v": 1})) == "ValidationException"
 
 
@@ -187,18 +187,18 @@ class TestValues:
             KEY | {"text": "x" * 410_000},
         ],
     )
-    def test_an_item_that_can_not_be_kept_is_refused(self, client, item):
-        """Keys have their type, sets are not empty, items end at 400 kB."""
+    def test_invalid_item_is_refused(self, client, item):
+        """Keys have a type, sets are not empty, and items are at most 400 kB."""
         assert refused(lambda: client.put_item(TableName=TABLE, Item=item)) == "ValidationException"
 
     @pytest.mark.parametrize("value", [0.5, Decimal("Infinity"), object(), {"a", 1}])
-    def test_what_boto3_does_not_take_never_leaves(self, client, value):
-        """It is the caller's error."""
+    def test_value_that_boto3_refuses_is_not_sent(self, client, value):
+        """boto3 raises the error."""
         with pytest.raises(TypeError):
             client.put_item(TableName=TABLE, Item=KEY | {"value": value})
 
-    def test_a_number_has_38_digits(self, client):
-        """More are boto3's error; a sum is rounded."""
+    def test_number_has_38_digits(self, client):
+        """boto3 refuses more; a sum is rounded."""
         client.put_item(TableName=TABLE, Item=KEY | {"number": Decimal("1e30")})
         summed = change(client, "ADD #number :v", {":v": Decimal("1e-30")})
 
@@ -206,14 +206,14 @@ class TestValues:
         with pytest.raises(ArithmeticError):
             client.put_item(TableName=TABLE, Item=KEY | {"number": Decimal("1." + "1" * 38)})
 
-    def test_an_index_keeps_the_types_of_its_key(self, fake):
-        """An item of another type is refused by the table."""
+    def test_key_of_an_index_has_a_type(self, fake):
+        """The table refuses an item with another type."""
         item = model_item(active_status="yes")
 
         assert refused(lambda: fake.put_item(TableName="model_table", Item=item)) == "ValidationException"
 
-    def test_a_number_ends_at_126_digits(self, fake):
-        """A sum too."""
+    def test_number_has_a_maximum(self, fake):
+        """So has a sum."""
         largest = KEY | {"number": Decimal("1e126")}
 
         assert refused(lambda: fake.put_item(TableName=TABLE, Item=largest)) == "ValidationException"
@@ -223,7 +223,7 @@ class TestValues:
             refused(lambda: change(fake, "ADD #number :v", {":v": Decimal("9e125")})) == "ValidationException"
         )
 
-    def test_what_is_read_is_nobody_elses(self, fake):
+    def test_read_item_is_a_copy(self, fake):
         """Changing it changes no item."""
         fake.put_item(TableName=TABLE, Item=ITEM)
         fake.get_item(TableName=TABLE, Key=KEY, ConsistentRead=True)["Item"]["list"].append("b")
@@ -232,8 +232,8 @@ class TestValues:
 
 
 class TestCalls:
-    def test_a_transaction_is_all_or_nothing(self, client):
-        """With the reason of each part."""
+    def test_transaction_is_all_or_nothing(self, client):
+        """The error has a reason for each part."""
         parts = [
             {"TableName": TABLE, "Key": {"node_id": name}, "UpdateExpression": "SET #a = :a"}
             | {"ConditionExpression": condition, "ExpressionAttributeNames": {"#a": "a"}}
@@ -247,8 +247,8 @@ class TestCalls:
         assert [reason["Code"] for reason in reasons] == ["None", "ConditionalCheckFailed"]
         assert client.scan(TableName=TABLE)["Items"] == []
 
-    def test_an_item_is_changed_once_in_a_transaction(self, client):
-        """Twice is refused."""
+    def test_transaction_changes_an_item_once(self, client):
+        """A second change of the item is refused."""
         part = {"TableName": TABLE, "Key": KEY, "UpdateExpression": "SET #a = :a"}
         part |= {"ExpressionAttributeNames": {"#a": "a"}, "ExpressionAttributeValues": {":a": 1}}
         parts: Any = [{"Update": part}, {"Update": part}]
@@ -258,8 +258,8 @@ class TestCalls:
     @pytest.mark.parametrize(
         "condition", [Key("owner_name").eq("ada"), Key("dataset").gt("a"), Key("version").eq("1")]
     )
-    def test_a_query_names_a_partition(self, fake, condition):
-        """And nothing but the key."""
+    def test_query_requires_a_partition(self, fake, condition):
+        """Its condition contains only attributes of the key."""
         query = {"TableName": "model_table", "IndexName": "dataset-active-index"}
 
         assert refused(lambda: fake.query(**query, KeyConditionExpression=condition)) == "ValidationException"
@@ -268,15 +268,15 @@ class TestCalls:
         ("table", "more"),
         [("no_table", {}), (TABLE, {"IndexName": "no-index"}), ("model_table", {"ConsistentRead": True})],
     )
-    def test_what_is_not_there_can_not_be_read(self, fake, table, more):
-        """Nor can an index be read consistently."""
+    def test_missing_table_or_index_is_refused(self, fake, table, more):
+        """So is a consistent read of an index."""
         more = {"IndexName": "owner-active-index"} | more if table == "model_table" else more
         code = "ResourceNotFoundException" if table == "no_table" else "ValidationException"
 
         assert refused(lambda: fake.scan(TableName=table, **more)) == code
 
-    def test_an_answer_ends_after_a_page(self, fake):
-        """The next one goes on from there; a filter leaves less of a page."""
+    def test_query_is_paginated(self, fake):
+        """A filter removes items from each page."""
         for number in range(2 * fake.page + 1):
             item = model_item(model_id=f"m{number:02}", version=str(number % 2))
             fake.put_item(TableName="model_table", Item=item)
@@ -291,8 +291,8 @@ class TestCalls:
             "model_id": "m04",
         }
 
-    def test_an_index_may_lag(self, fake):
-        """And a read that doesn't ask for more; a consistent one sees what was written."""
+    def test_index_may_lag(self, fake):
+        """Eventually consistent reads lag, too; consistent ones don't."""
         with fake.lagging():
             fake.put_item(TableName="model_table", Item=model_item())
             behind = fake.scan(TableName="model_table", IndexName="dataset-active-index")["Count"]
@@ -315,8 +315,8 @@ class TestCalls:
             ("scan", {"FilterExpression": "#a = :a )"}),
         ],
     )
-    def test_what_it_does_not_know_it_says(self, fake, operation, params):
-        """Nothing is taken for something else."""
+    def test_unsupported_call_raises_not_implemented(self, fake, operation, params):
+        """The fake never guesses."""
         fake.put_item(TableName=TABLE, Item=KEY)
         text = str(params)
         params = params | ({"ExpressionAttributeNames": {"#a": "a"}} if "#a" in text else {})
@@ -325,13 +325,13 @@ class TestCalls:
         with pytest.raises(NotImplementedError):
             getattr(fake, operation)(TableName=TABLE, **params)
 
-    def test_botocore_checks_what_is_sent(self, client):
-        """As it goes over the wire."""
+    def test_parameters_are_validated_by_botocore(self, client):
+        """It validates what goes over the wire."""
         with pytest.raises(ParamValidationError):
             client.get_item(TableName=TABLE, Key="n1")
 
-    def test_threads_lose_no_change(self, fake):
-        """Each is one step."""
+    def test_concurrent_updates_are_not_lost(self, fake):
+        """Each update is atomic."""
         work = [threading.Thread(target=_add_often, args=(fake,)) for _ in range(2)]
         for thread in work:
             thread.start()

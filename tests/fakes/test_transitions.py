@@ -1,4 +1,4 @@
-"""Whatever happens to a stack of the fake, it goes only where CloudFormation lets it go."""
+"""A stack of the fake changes its status only as CloudFormation allows."""
 
 import contextlib
 import random
@@ -11,7 +11,7 @@ from tests.fakes import Creation, Deletion, Fate, Import, Operator, Update
 
 DELETED = {"DELETE_IN_PROGRESS"}
 CHANGED = {"UPDATE_IN_PROGRESS", "IMPORT_IN_PROGRESS"} | DELETED
-LEADS_TO = {
+ALLOWED = {
     "": {"CREATE_IN_PROGRESS"},
     "CREATE_IN_PROGRESS": {"CREATE_COMPLETE", "CREATE_FAILED", "ROLLBACK_IN_PROGRESS"} | DELETED,
     "CREATE_COMPLETE": CHANGED,
@@ -45,8 +45,8 @@ LEADS_TO = {
 }
 
 
-def meddle(client, arn, rng):
-    """Do something to the stack, whether CloudFormation allows it or not."""
+def interfere(client, arn, rng):
+    """Call a random operation on the stack, whether CloudFormation allows it or not."""
     operator = Operator(client)
     service = {"RetainResources": ["ServiceD69D759B"]}
     act = rng.choice(
@@ -66,8 +66,8 @@ def meddle(client, arn, rng):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_stack_only_goes_where_cloudformation_lets_it(account, launch, clock, seed):
-    """At any moment somebody may meddle; every answer is checked by botocore's model on the way."""
+def test_status_changes_only_as_cloudformation_allows(account, launch, clock, seed):
+    """Operations interfere at any moment; botocore's model validates every response."""
     rng = random.Random(seed)
     fate = Fate(
         creation=rng.choice(list(Creation)),
@@ -79,17 +79,17 @@ def test_a_stack_only_goes_where_cloudformation_lets_it(account, launch, clock, 
     arn = launch(client, OnFailure=rng.choice(["ROLLBACK", "DO_NOTHING", "DELETE"]))
     for _ in range(30):
         clock.tick(rng.choice([1, 30, 90, 700]))
-        meddle(client, arn, rng)
+        interfere(client, arn, rng)
         client.describe_stacks(StackName=arn)
         client.describe_stack_events(StackName=arn)
 
     stack = client.account.by_arn[arn]
     seen = ["", *(snapshot.status for snapshot in stack.history)]
-    assert [pair for pair in pairwise(seen) if pair[1] not in LEADS_TO[pair[0]]] == []
+    assert [pair for pair in pairwise(seen) if pair[1] not in ALLOWED[pair[0]]] == []
     times = [snapshot.at for snapshot in stack.history]
     assert times == sorted(times)
     events = [event.step.at for event in stack.events]
     assert events == sorted(events)
-    if not stack.stands:
+    if not stack.exists:
         left = {stack.resources[id_].status for id_ in stack.made()}
-        assert left <= {"DELETE_SKIPPED", "DELETE_FAILED"}, "retained, or left behind by force"
+        assert left <= {"DELETE_SKIPPED", "DELETE_FAILED"}, "only retained or skipped resources are left"

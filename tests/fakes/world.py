@@ -1,4 +1,4 @@
-"""Everything outside the service at once, and a process that dies at any call to it."""
+"""All ports of the service, faked, and a process that dies after any call to them."""
 
 from collections.abc import Callable
 from copy import copy, deepcopy
@@ -26,11 +26,11 @@ from tests.fakes.table import PAGE, FakeDynamoDB
 
 
 class Crash(BaseException):
-    """The process dies: nothing may catch this."""
+    """The end of the process: no code may catch this."""
 
 
 class Wire:
-    """Between a process and its ports: notes each call, and does something right after the n-th."""
+    """Records each call of a process to its ports, and calls `then` after the n-th."""
 
     def __init__(self, after: int | None = None, then: Callable[[], None] | None = None) -> None:
         self.calls: list[str] = []
@@ -44,7 +44,7 @@ class Wire:
 
 
 def tapped(port: object, name: str, wire: Wire) -> Any:
-    """Return the same port, or client of AWS, with every call noted."""
+    """Return a port, or a client of AWS, whose calls are recorded."""
     return _Tapped(port, name, wire)
 
 
@@ -67,7 +67,7 @@ class _Tapped:
 
 
 class Rivals(Wire):
-    """So many times another process closes the cycle of a model that has just been read."""
+    """Another process that closes a model's cycle after this process has read the model, `times` times."""
 
     def __init__(self, world: "World", times: int) -> None:
         super().__init__()
@@ -95,10 +95,10 @@ ITEMS: dict[type, tuple[str, Callable[[Any], Item]]] = {
 
 @dataclass
 class World:
-    """Everything outside the service at once: the service's own adapters on tables in memory, and fakes.
+    """All ports of the service: its own adapters on tables in memory, and fakes.
 
-    `validate`: botocore's model checks each call, which takes longer than the call. The adapters' own tests
-    do that for every kind of call they make.
+    `validate`: botocore's model checks each call, which takes longer than the call itself. The
+    adapters' tests do so for every kind of call.
     """
 
     secrets: FakeSecrets = field(default_factory=FakeSecrets)
@@ -124,7 +124,7 @@ class World:
         self.audit = DynamoAuditLog(Table(client, "audit_table"), self.clock, days=1)
 
     def through(self, wire: Wire) -> "World":
-        """The same world, seen by a process whose every call is noted: to DynamoDB itself, to other ports."""
+        """Return this world for a process whose calls to DynamoDB and the other ports are recorded."""
         seen = copy(self)
         for port in ("secrets", "node_databases", "stacks", "bucket", "server"):
             setattr(seen, port, tapped(getattr(self, port), port, wire))
@@ -132,16 +132,16 @@ class World:
         return seen
 
     def put(self, entity: Entity) -> None:
-        """Write an item, whatever is there."""
+        """Write the item of an entity, and replace an existing one."""
         table, item_of = ITEMS[type(entity)]
         self.dynamodb.put_item(TableName=table, Item=item_of(entity))
 
     def item(self, table: str, key: str) -> Item | None:
-        """Return the item with this key, as everybody sees it who reads the table."""
+        """Return the current item with this key."""
         return Table(self.dynamodb, table).get(**{self._key_of(table): key})
 
     def remove(self, table: str, *keys: str) -> None:
-        """Take items away; without keys, all of them."""
+        """Delete items; without keys, all of them."""
         name = self._key_of(table)
         for key in keys or [item[name] for item in self.dynamodb.items(table)]:
             self.dynamodb.delete_item(TableName=table, Key={name: key})
@@ -151,11 +151,11 @@ class World:
         return name
 
     def all_models(self) -> list[Model]:
-        """Return all models, also those that are complete or withdrawn."""
+        """Return all models, including complete and withdrawn ones."""
         return [self.models.get(item["model_id"]) for item in self.dynamodb.items("model_table")]
 
     def snapshot(self) -> dict[str, object]:
-        """Return all that is written down, but for the audit log and the count of rejected reports."""
+        """Return everything stored, except the audit log and the number of rejected reports."""
         models = [item | {"rejected_reports": 0} for item in self.dynamodb.items("model_table")]
         others = ("dataset_table", "user_table", "node_table", "key_table")
         outside = (self.secrets, self.node_databases, self.stacks, self.bucket, self.clock)
@@ -166,6 +166,6 @@ class World:
         }
 
     def told(self) -> list[tuple[str, str, str]]:
-        """Return who did what to what, of what was done, by the audit log."""
+        """Return actor, action and subject of the successful entries of the audit log."""
         entries = self.dynamodb.items("audit_table")
         return [(e["actor"], e["action"], e["subject"]) for e in entries if e["result"] == "ok"]

@@ -35,7 +35,7 @@ def test_command_line_is_loaded_without_heavy_modules():
 
 
 def test_second_platform_in_a_directory_is_refused(tmp_path):
-    """In one line, with exit status 1."""
+    """The message is one line, and the exit status 1."""
     with Home(tmp_path).locked():
         result = run("up", "--directory", tmp_path)
 
@@ -47,7 +47,7 @@ def test_second_platform_in_a_directory_is_refused(tmp_path):
 
 @pytest.mark.parametrize("option", ["--port", "--aws-port"])
 def test_port_in_use_is_refused(tmp_path, option):
-    """In one line, with exit status 1, before any process is started."""
+    """The message is one line, and the exit status 1; no process is started before."""
     other = {"--port": "--aws-port", "--aws-port": "--port"}[option]
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -59,7 +59,7 @@ def test_port_in_use_is_refused(tmp_path, option):
 
 
 def test_token_needs_a_running_platform(tmp_path):
-    """The message says how to start one."""
+    """The message contains the command that starts one."""
     result = run("token", "--directory", tmp_path)
 
     assert result.exit_code == 1

@@ -137,7 +137,7 @@ def test_container_does_not_show_its_secrets():
     ],
 )
 def test_plan(desired, running, refused, expected):
-    """Stops what is not desired, and starts what is not running."""
+    """The agent stops services that are not desired, and starts those that are not running."""
     assert plan(desired, running, refused) == expected
 
 
@@ -259,7 +259,7 @@ def test_service_that_can_not_start_does_not_stop_the_others(agent, ecs, supervi
 
 
 def test_service_that_can_not_start_is_tried_again_later(agent, ecs, supervisor, clock):
-    """Not in every poll."""
+    """The retry is not in the next poll."""
     ecs.address_errors = [UnrunnableError("not yet")]
     agent.poll()
     clock.tick(RETRY_INTERVAL / 2)

@@ -16,7 +16,7 @@ def home(tmp_path):
 
 
 def test_exports_are_read_back(home):
-    """With any characters in their values."""
+    """Values may contain any characters."""
     with home.locked():
         home.write_exports(AWKWARD)
 
@@ -73,7 +73,7 @@ def test_platform_starts_without_files_of_an_earlier_run(home):
 
 
 def test_exports_can_be_removed_twice(home):
-    """The message of a later read says how to start the platform."""
+    """The message of a later read contains the command that starts the platform."""
     with home.locked():
         home.write_exports({"A": "1"})
         home.remove_exports()

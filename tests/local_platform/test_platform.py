@@ -42,7 +42,7 @@ def test_service_accepts_its_environment(settings):
 
 
 def test_nodes_call_the_service_at_its_own_address(settings):
-    """Without a scheme, which the node adds."""
+    """The address has no scheme, because the node adds one."""
     assert settings.callback_address == "127.0.0.1:5001"
     assert settings.public_url == URL
 
@@ -142,7 +142,7 @@ def test_service_accepts_the_data_scientists_token(platform):
 
 @running
 def test_service_accepts_the_devices_key(platform):
-    """In the header with the underscore."""
+    """The header's name has an underscore."""
     key = {"api_key": platform.environment["API_KEY"]}
     answer = post(platform, "/info", {"dataset_id": seeds.DATASET_ID}, **key)
 
@@ -160,7 +160,7 @@ def test_key_of_the_sign_up_is_still_stored(platform):
 
 @running
 def test_node_is_launched_at_its_own_address(platform, node):
-    """By CloudFormation, ECS and the agent."""
+    """CloudFormation, ECS and the agent launch it."""
     assert node.startswith("127.")
     assert not node.startswith("127.0.0.")
     assert is_up(node)

@@ -43,7 +43,7 @@ def test_data_scientist_has_purchased_the_dataset():
 
 
 def test_model_is_as_artificienlib_writes_it():
-    """Without features and labels, which `/create` adds."""
+    """It has no features and labels, which `/create` adds."""
     item = seeds.model_item("ada")
 
     assert item["model_id"] == "first-look-1.0-ada"

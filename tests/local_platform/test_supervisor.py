@@ -112,7 +112,7 @@ def test_delay_is_reset_after_a_long_run(python_program, logs):
 
 @processes
 def test_program_is_restarted_once_its_log_can_be_written(supervisor, python_program, tmp_path, logs):
-    """The user may have removed the directory. The supervisor goes on meanwhile."""
+    """The user may have removed the directory; the supervisor keeps running."""
     (tmp_path / "logs").mkdir()
     program = replace(python_program(), log=tmp_path / "logs" / "sleeper.log")
     supervisor.start(program)
@@ -163,7 +163,7 @@ def test_stopped_program_is_forgotten(supervisor, python_program):
 
 @processes
 def test_program_that_ignores_sigterm_is_killed(supervisor, python_program):
-    """After its time-out."""
+    """The kill follows after a time-out."""
     program = python_program(code=IGNORES_SIGTERM, stop_timeout=0.3)
     supervisor.start(program)
     until(lambda: text_of(program))
@@ -234,7 +234,7 @@ def test_waiting_ends_when_the_program_is_up(supervisor, python_program):
 
 @processes
 def test_program_that_ends_early_shows_the_end_of_its_log(supervisor, python_program):
-    """The log tells the cause."""
+    """The log contains the cause."""
     supervisor.start(python_program(code="raise SystemExit('the cause')"))
 
     with pytest.raises(LocalPlatformError, match=r"(?s)ended before it was up.*the cause") as caught:

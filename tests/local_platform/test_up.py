@@ -61,7 +61,7 @@ def test_bodies_are_json_after_the_shell_has_read_them():
 
 
 def test_device_sends_its_key_in_the_header_with_the_underscore():
-    """As the iOS pod does."""
+    """The iOS pod sends this header."""
     (info,) = (curl for curl in curls("token") if curl.route == "POST /info")
 
     assert '-H "api_key: $API_KEY"' in info.command

@@ -27,7 +27,7 @@ SPEEDS = {"ping": 8.5, "download": 46751.25, "upload": 12345.5}
 
 
 class FakeOrchestrator:
-    """Accepts progress; `statuses` are the answers to the next messages, 200 once they are used up.
+    """Accepts progress; `statuses` are the answers to the next messages, then 200.
 
     `allowed` returns the status for a question about an upload.
     """

@@ -55,14 +55,14 @@ class Killer:
             process.start()
 
     async def _some_requests(self):
-        while not await asyncio.to_thread(self._anybody_answers):
+        while not await asyncio.to_thread(self._any_process_answers):
             await asyncio.sleep(0.02)
-        # What was sent to a node that was away is not counted.
+        # Messages to a stopped node are not counted.
         self._sent, self._next = 0, self._later()
         self._reached.clear()
         await self._reached.wait()
 
-    def _anybody_answers(self):
+    def _any_process_answers(self):
         return any(process.answers() for process in self.processes)
 
     def _later(self):
@@ -141,7 +141,7 @@ def expected(frame):
     [("sqlite", 1, 0), ("sqlite", 1, 6 * SCALE), ("postgresql", 2, 4 * SCALE)],
     indirect=["database_url"],
 )
-def test_a_node_that_is_killed_again_and_again_trains_the_same_model(
+def test_node_that_is_killed_again_and_again_trains_the_same_model(
     database_url, node_id, tmp_path, orchestrator, frame, count, kills
 ):
     """Every checkpoint is the same to the last bit: no accepted diff was lost, and none averaged twice.

@@ -25,13 +25,13 @@ def cycle(counted=0, *, needed=1, wanted=3, number=1, is_closed=False):
         (3, 3, BEFORE, True),
     ],
 )
-def test_a_cycle_is_due_by_count_or_by_time_with_enough_diffs(counted, needed, now, due):
+def test_cycle_is_due_by_count_or_by_time_with_enough_diffs(counted, needed, now, due):
     """The cycle wants three diffs."""
     assert cycle(counted, needed=needed).is_due(now) is due
 
 
-def test_a_closed_cycle_is_not_due():
-    """Even if it has all its diffs."""
+def test_closed_cycle_is_not_due():
+    """It may have all its diffs."""
     assert not cycle(3, is_closed=True).is_due(AFTER)
 
 
@@ -55,8 +55,8 @@ COUNTED, LEASED, EXPIRED = (True, 0.0), (False, 300.0), (False, 99.0)
         (2, 9, [(1, *EXPIRED)], True),
     ],
 )
-def test_a_worker_is_admitted_once_per_cycle_and_again_after_a_rest(number, reuse_after, leases, admitted):
-    """At second 100; a lease is the cycle's number, whether its diff was counted, and when it expires."""
+def test_worker_is_admitted_once_per_cycle_and_again_after_a_rest(number, reuse_after, leases, admitted):
+    """The time is 100; a lease has the cycle's number, whether its diff was counted, and when it expires."""
     own = [Lease(*lease) for lease in leases]
 
     assert cycle(number=number).admits(own, reuse_after, 100.0) is admitted
@@ -73,6 +73,6 @@ def test_a_worker_is_admitted_once_per_cycle_and_again_after_a_rest(number, reus
         (None, 600.0, 30),  # the next good diff ends the cycle, at an unknown time
     ],
 )
-def test_a_rejected_worker_is_told_when_to_ask_again(next_expiry, now, seconds):
-    """In whole seconds, because SwiftSyft decodes an integer only."""
+def test_rejected_worker_gets_the_seconds_to_wait(next_expiry, now, seconds):
+    """The number is whole, because SwiftSyft decodes only an integer."""
     assert cycle().wait(next_expiry, now) == seconds

@@ -38,7 +38,7 @@ def large(recorded):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_large_model_takes_a_small_multiple_of_its_size(process, client_of, large):
+def test_large_model_takes_a_small_multiple_of_its_size(process, client_of, large):
     """Upload, download, two reports and their average take less than seven times the model."""
     node = client_of(process.address)
     at_rest = memory(process, "VmRSS")
@@ -56,7 +56,7 @@ def test_a_large_model_takes_a_small_multiple_of_its_size(process, client_of, la
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_large_model_is_sent_with_its_length(node, large, method):
+def test_large_model_is_sent_with_its_length(node, large, method):
     """HEAD sends no body."""
     node.upload(large)
     query = {"name": NAME, "checkpoint": 1}
@@ -68,7 +68,7 @@ def test_a_large_model_is_sent_with_its_length(node, large, method):
     assert answer.content == (BODY if method == "GET" else b"")
 
 
-def test_a_worker_may_disconnect_during_a_download(node, large):
+def test_worker_may_disconnect_during_a_download(node, large):
     """Other downloads are complete."""
     node.upload(large)
     query = {"name": NAME, "checkpoint": 1}

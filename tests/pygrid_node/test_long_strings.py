@@ -29,13 +29,13 @@ def frame(value, **options):
     ids=["short", "long", "escaped", "not ASCII", "many quotes"],
 )
 def test_strings_that_are_not_encoded_bytes_are_parsed_as_usual(value):
-    """Of any length, under any key."""
+    """They may have any length and any key."""
     for options in ({}, {"ensure_ascii": False}):
         assert parse_json(frame(value, **options)) == value
     assert parse_json(bytes(frame(value))) == value
 
 
-def test_a_model_stays_in_the_frame_until_it_is_decoded():
+def test_model_stays_in_the_frame_until_it_is_decoded():
     """The frame is freed with the last long string."""
     data = {"model": HEX, "plans": {"training_plan": HEX}, "averaging_plan": HEX, "name": "n" * 70_000}
     message = frame({"type": "t", "data": data})
@@ -52,7 +52,7 @@ def test_a_model_stays_in_the_frame_until_it_is_decoded():
 @pytest.mark.parametrize(
     "text", [BASE64, BASE64.replace("/", "\\/")], ids=["plain", "as Foundation writes it"]
 )
-def test_a_diff_is_decoded(text):
+def test_diff_is_decoded(text):
     """SwiftSyft's JSON has backslashes before slashes."""
     message = bytearray(f'{{"diff": "{text}"}}'.encode() + BLANK.encode())
 
@@ -72,8 +72,8 @@ def test_a_diff_is_decoded(text):
         ("from_base64", "A" * 786_428 + "AA==" * 400),
     ],
 )
-def test_a_badly_encoded_string_is_refused(method, text):
-    """As strictly as a short one: no padding in the middle, no character skipped."""
+def test_badly_encoded_string_is_refused(method, text):
+    """Long strings are decoded as strictly as short ones: no padding in the middle, no character skipped."""
     parsed = parse_json(frame({"diff": text}))["diff"]
     assert isinstance(parsed, LongString)
     with pytest.raises(ValueError):  # noqa: PT011 - any, for a caller that has a sentence of its own
@@ -81,14 +81,14 @@ def test_a_badly_encoded_string_is_refused(method, text):
 
 
 @pytest.mark.parametrize("ending", ['"', '"}', '\\"}', ""])
-def test_a_long_frame_that_is_not_an_object_is_refused(ending):
-    """With the text of Python's parser, or a sentence."""
+def test_long_frame_that_is_not_an_object_is_refused(ending):
+    """The error has the text of Python's parser, or a sentence."""
     start = '"' if ending == '"' else '{"model": "'
     with pytest.raises(InvalidRequest):
         parse_json(bytearray((start + HEX + (ending if ending != '"}' else '"')).encode()))
 
 
-def test_a_deeply_nested_long_message_is_refused():
+def test_deeply_nested_long_message_is_refused():
     """It is not a fault of the node."""
     with pytest.raises(InvalidRequest):
         parse_json(bytearray(b"[" * 2**20 + b'"' + b"a" * 70_000))

@@ -39,7 +39,7 @@ def small(recorded, name, cycles=2):
 @pytest.mark.moto
 @pytest.mark.parametrize("status", [500, 503, 401, 403, 404, 408, 429, 302, 307])
 def test_progress_is_sent_again_until_it_is_accepted(node, orchestrator, recorded, status):
-    """After every answer that may pass; a redirect is not followed, because the request has a credential."""
+    """Temporary errors are retried; a redirect is not followed, because the request has a credential."""
     node.upload(small(recorded, "a"))
     orchestrator.statuses = [status, status]
     end_cycle(node, "a")
@@ -64,7 +64,7 @@ def test_progress_carries_the_credential_and_the_path(node, orchestrator, record
 
 
 @pytest.mark.moto
-def test_progress_that_is_refused_for_good_is_dropped(node, orchestrator, recorded):
+def test_progress_that_is_permanently_refused_is_dropped(node, orchestrator, recorded):
     """A 400 stays a 400, and the progress of the next cycle must not wait for it forever."""
     node.upload(small(recorded, "a"))
     orchestrator.statuses = [400]
@@ -149,7 +149,7 @@ def test_progress_is_sent_when_the_database_is_back(orchestrator, failing):
 
 
 @pytest.mark.moto
-def test_a_message_stays_while_the_orchestrator_refuses_connections(orchestrator):
+def test_message_stays_while_the_orchestrator_refuses_connections(orchestrator):
     """It is sent again until the node stops, and then stays in the outbox."""
     location = orchestrator.location
     orchestrator.close()
@@ -185,14 +185,14 @@ def test_progress_is_sent_again_if_it_could_not_be_deleted(orchestrator):
 
 
 @pytest.mark.moto
-def test_an_upload_needs_the_permission_of_the_orchestrator(node, orchestrator, recorded):
-    """The node asks with its credential, before it stores the model."""
+def test_upload_needs_the_permission_of_the_orchestrator(node, orchestrator, recorded):
+    """The node requests it with its credential, before it stores the model."""
     answer = node.upload(recorded())
-    [(question, asked)] = orchestrator.questions
+    [(question, request)] = orchestrator.questions
 
     assert answer == {"status": "success"}
     assert question == {"model_id": "fixture-linear", "version": "0.1"}
-    assert (asked["Authorization"], asked["path"]) == (BASIC, "/hooks/model_upload")
+    assert (request["Authorization"], request["path"]) == (BASIC, "/hooks/model_upload")
     assert orchestrator.calls == []
 
 
@@ -202,8 +202,8 @@ def test_an_upload_needs_the_permission_of_the_orchestrator(node, orchestrator, 
     [(status, NOT_ALLOWED) for status in (400, 403, 404, 409)]
     + [(status, UNREACHABLE) for status in (302, 401, 408, 429, 500, 502, 503)],
 )
-def test_an_upload_that_is_not_allowed_leaves_nothing(node, orchestrator, recorded, status, sentence):
-    """If the answer says nothing about the model, the uploader may try again."""
+def test_upload_that_is_not_allowed_leaves_nothing(node, orchestrator, recorded, status, sentence):
+    """If the answer is not about the model, the uploader may try again."""
     orchestrator.allowed = lambda _question: status
     refused = node.upload(recorded())
     kept = node.checkpoint("fixture-linear").ok
@@ -215,15 +215,15 @@ def test_an_upload_that_is_not_allowed_leaves_nothing(node, orchestrator, record
 
 
 @pytest.mark.moto
-def test_an_upload_is_refused_while_the_orchestrator_is_unreachable(node, orchestrator, recorded):
-    """The sentence says what to do; artificienlib tries once more by itself."""
+def test_upload_is_refused_while_the_orchestrator_is_unreachable(node, orchestrator, recorded):
+    """The sentence recommends another try; artificienlib makes one automatically."""
     orchestrator.close()
 
     assert node.upload(recorded()) == {"error": UNREACHABLE}
 
 
 @pytest.mark.moto
-def test_the_wait_for_an_answer_is_limited(orchestrator):
+def test_wait_for_an_answer_is_limited(orchestrator):
     """The uploader waits for its own answer."""
     over = threading.Event()
     orchestrator.allowed = lambda _question: over.wait(20) and 200
@@ -238,14 +238,14 @@ def test_the_wait_for_an_answer_is_limited(orchestrator):
 
 
 @pytest.mark.moto
-def test_a_question_delays_no_other_client(node, orchestrator, recorded):
+def test_question_delays_no_other_client(node, orchestrator, recorded):
     """Only its own upload waits."""
-    asked, over = threading.Event(), threading.Event()
-    orchestrator.allowed = lambda _question: asked.set() or (over.wait(20) and 200)
+    received, over = threading.Event(), threading.Event()
+    orchestrator.allowed = lambda _question: received.set() or (over.wait(20) and 200)
     answers = []
     uploading = threading.Thread(target=lambda: answers.append(node.upload(recorded())))
     uploading.start()
-    asked.wait(20)
+    received.wait(20)
     alive = node.frames({"type": "socket-ping"})
     early = list(answers)
     over.set()
@@ -256,7 +256,7 @@ def test_a_question_delays_no_other_client(node, orchestrator, recorded):
 
 
 @pytest.mark.moto
-def test_an_upload_without_a_name_is_refused_without_a_question(node, orchestrator, recorded):
+def test_upload_without_a_name_is_refused_without_a_question(node, orchestrator, recorded):
     """The orchestrator could not answer."""
     answer = node.upload(recorded(client_config__name=""))
 
@@ -265,16 +265,16 @@ def test_an_upload_without_a_name_is_refused_without_a_question(node, orchestrat
 
 
 @pytest.mark.moto
-def test_a_node_without_an_orchestrator_trains_and_keeps_its_progress(start_node, orchestrator, recorded):
+def test_node_without_an_orchestrator_trains_and_keeps_its_progress(start_node, orchestrator, recorded):
     """It sends nothing until it is started with an orchestrator."""
     alone = start_node(master_node_url=None)
     alone.upload(recorded(server_config__max_diffs=1))
     alone.worker("fixture-linear").report(DIFF)
     wait_for(lambda: alone.checkpoint("fixture-linear", 2).ok)
     alone.close()
-    told = list(orchestrator.calls)
+    received = list(orchestrator.calls)
     start_node()
     wait_for(lambda: orchestrator.calls)
 
-    assert (told, orchestrator.questions) == ([], [])
+    assert (received, orchestrator.questions) == ([], [])
     assert orchestrator.calls == [{"percent_complete": 50, "model_id": "fixture-linear", "cycle": 1}]

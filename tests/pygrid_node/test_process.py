@@ -39,8 +39,8 @@ def start_process(process, client_of):
     return start
 
 
-def test_a_node_that_was_killed_resumes(process, start_process, orchestrator, recorded):
-    """SIGKILL after two of three diffs, then with progress in the outbox: nothing is lost or repeated."""
+def test_node_that_was_killed_resumes(process, start_process, orchestrator, recorded):
+    """SIGKILL after two of three diffs, then with progress in the outbox, loses and repeats nothing."""
     _, node = start_process()
     node.upload(recorded())
     workers = [node.worker("fixture-linear") for _ in range(3)]
@@ -62,8 +62,8 @@ def test_a_node_that_was_killed_resumes(process, start_process, orchestrator, re
     assert not node.checkpoint("fixture-linear", 3).ok
 
 
-def test_a_node_ends_soon_on_sigterm(process, start_process, recorded):
-    """With exit status 0, though a worker is connected, and no secret in its log."""
+def test_node_ends_soon_on_sigterm(process, start_process, recorded):
+    """The exit status is 0 though a worker is connected, and the log contains no secret."""
     popen, node = start_process()
     node.upload(recorded())
     idle = socket.create_connection(node.address.split(":"))
@@ -80,8 +80,8 @@ def test_a_node_ends_soon_on_sigterm(process, start_process, recorded):
     assert "p%2Fw" not in output
 
 
-def test_a_node_serves_until_it_is_stopped(monkeypatch, tmp_path, orchestrator):
-    """The entry point, in this process: SIGTERM ends it with status 0."""
+def test_node_serves_until_it_is_stopped(monkeypatch, tmp_path, orchestrator):
+    """SIGTERM ends the entry point with status 0; it runs in this process here."""
     port = free_port()
     environment = {"NODE_ID": "n", "DATABASE_URL": f"sqlite:///{tmp_path}/", "BIND_HOST": "127.0.0.1"}
     for name, value in (environment | {"MASTER_NODE_URL": orchestrator.location, "PORT": str(port)}).items():
@@ -102,8 +102,8 @@ def test_a_node_serves_until_it_is_stopped(monkeypatch, tmp_path, orchestrator):
     assert (status, statuses) == (0, [200])
 
 
-def test_the_entry_point_names_all_settings_that_are_missing(monkeypatch, capsys):
-    """On standard error, with status 2."""
+def test_entry_point_names_all_settings_that_are_missing(monkeypatch, capsys):
+    """It writes them to standard error and exits with status 2."""
     for name in ("NODE_ID", "DATABASE_URL", "MASTER_NODE_URL"):
         monkeypatch.delenv(name, raising=False)
     status = main()
@@ -113,7 +113,7 @@ def test_the_entry_point_names_all_settings_that_are_missing(monkeypatch, capsys
     assert "NODE_ID: Field required\nDATABASE_URL: Field required\n" in capsys.readouterr().err
 
 
-def test_a_node_without_settings_does_not_start(start_process):
+def test_node_without_settings_does_not_start(start_process):
     """It ends with status 2."""
     popen, _ = start_process(NODE_ID="", PORT="nope")
 

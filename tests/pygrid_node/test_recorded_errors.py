@@ -132,7 +132,7 @@ def perform(node, request, recorded):
     if "websocket_frame" in request:
         return None, node.frames(request["websocket_frame"])[0]
     body = request.get("raw_body", json.dumps(request.get("body")))
-    # As the orchestration node does, whose credential the original does not ask for.
+    # Like the orchestration service. The original node requires no credential.
     options = {"params": request.get("query"), "data": body, "auth": CREDENTIAL}
     answer = node.http(request["method"], request["path"], **options)
     assert answer.headers["Content-Type"] == "application/json"
@@ -141,7 +141,7 @@ def perform(node, request, recorded):
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry["what"])
-def test_an_error_is_answered_as_recorded_or_better(scene, recorded, entry):
+def test_error_is_answered_as_recorded_or_better(scene, recorded, entry):
     """Status, keys and text are the recorded ones, without tracebacks; exceptions are in the table."""
     node, values = scene
     request = filled(entry["request"], values)

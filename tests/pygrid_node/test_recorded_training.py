@@ -25,7 +25,7 @@ def train(node, process, workers, over):
 
 
 @pytest.mark.parametrize("process", RECORDED)
-def test_a_recorded_process_ends_in_the_recorded_checkpoints(node, orchestrator, process):
+def test_recorded_process_ends_in_the_recorded_checkpoints(node, orchestrator, process):
     """`new = old - mean(diffs)`, to 1e-6 of what PyGrid calculated; 50 and 100 % are sent."""
     expected = json.loads((DATA / process / "expected.json").read_text())
     frame = (DATA / process / "upload.request.json").read_text()
@@ -68,8 +68,8 @@ def test_answers_have_the_recorded_keys_and_types(node, recorded, over):
     assert [*map(type, worker.accepted["plans"].values())] == [int]
 
 
-def test_a_rejected_worker_is_told_whole_seconds(node, recorded):
-    """With the recorded keys; the time is a number, because SwiftSyft cannot decode the recorded text."""
+def test_rejected_worker_gets_whole_seconds(node, recorded):
+    """The keys are as recorded; the time is a number, because SwiftSyft cannot decode the recorded text."""
     node.upload(recorded())
     rejection = node.worker("fixture-linear").ask_again()
     record = json.loads((DATA / "linear" / "rejected.json").read_text())["response"]["body"]
@@ -79,7 +79,7 @@ def test_a_rejected_worker_is_told_whole_seconds(node, recorded):
     assert 590 < rejection["timeout"] <= 600
 
 
-def test_a_worker_gets_the_uploaded_model_and_each_form_of_the_plan(node, recorded):
+def test_worker_gets_the_uploaded_model_and_each_form_of_the_plan(node, recorded):
     """The model byte for byte; no proxy may cache it, because the next cycle has another one."""
     node.upload(recorded())
     worker = node.worker("fixture-linear")
@@ -99,10 +99,10 @@ def test_a_worker_gets_the_uploaded_model_and_each_form_of_the_plan(node, record
     assert plans["list"].content == plans["else"].content
 
 
-def test_a_worker_of_a_former_cycle_gets_nothing_of_the_next(node, recorded, orchestrator):
+def test_worker_of_a_former_cycle_gets_nothing_of_the_next(node, recorded, orchestrator):
     """Its key is for a cycle that is over, so its report is refused with an error.
 
-    Over HTTP the status is 200 all the same: clients know no other for a report.
+    The status over HTTP is 200, because clients accept no other for a report.
     """
     node.upload(recorded(server_config__max_diffs=1))
     late, early = node.worker("fixture-linear"), node.worker("fixture-linear")
@@ -117,8 +117,8 @@ def test_a_worker_of_a_former_cycle_gets_nothing_of_the_next(node, recorded, orc
     assert node.checkpoint("fixture-linear", 3).status_code == 404
 
 
-def test_a_worker_that_asks_while_a_cycle_is_averaged_enters_the_next(node, recorded):
-    """It need not ask again: the answer waits for the averaging."""
+def test_worker_that_asks_while_a_cycle_is_averaged_enters_the_next(node, recorded):
+    """One request is enough: the answer waits for the averaging."""
     node.upload(recorded(server_config__max_diffs=1, server_config__num_cycles=5))
     for _ in range(5):
         worker = node.worker("fixture-linear")

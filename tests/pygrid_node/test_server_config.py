@@ -5,7 +5,7 @@ import pytest
 from pygrid_node.server_config import ServerConfig
 
 
-def test_a_whole_number_may_be_a_float():
+def test_whole_number_may_be_a_float():
     """JavaScript has no integers."""
     config = ServerConfig.parse({"max_diffs": 3.0, "num_cycles": 2, "cycle_length": 600})
 
@@ -37,7 +37,7 @@ def test_limits_determine_how_many_diffs_a_cycle_wants_and_needs(limits, wanted,
     assert (config.wanted, config.needed, config.max_workers) == (wanted, needed, limits[1])
 
 
-def test_a_plan_for_all_diffs_is_never_run_with_fewer():
+def test_plan_for_all_diffs_is_never_run_with_fewer():
     """It has inputs for `max_diffs` diffs, so time alone ends no cycle."""
     given = {"num_cycles": 1, "cycle_length": 1, "max_diffs": 3}
     config = ServerConfig.parse(given).with_all_diffs()

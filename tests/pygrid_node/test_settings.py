@@ -19,8 +19,8 @@ def environment(monkeypatch):
     return lambda **values: [monkeypatch.setenv(name, value) for name, value in values.items()]
 
 
-def test_the_database_is_named_after_the_node(environment):
-    """In lower case, without hyphens, with the suffix `db`, like that of PyGrid."""
+def test_database_is_named_after_the_node(environment):
+    """PyGrid's name is in lower case, without hyphens, with the suffix `db`."""
     environment(**GOOD)
     settings = read_settings()
 
@@ -30,7 +30,7 @@ def test_the_database_is_named_after_the_node(environment):
 
 
 def test_everything_that_is_missing_or_wrong_is_reported_together(environment):
-    """By the first start, and without values, because some are secret."""
+    """The report of the first start has no values, because some are secret."""
     environment(DATABASE_URL="postgresql://u:top-secret@h", MASTER_NODE_URL="http://u:top-secret@h", PORT="x")
     with pytest.raises(SettingsError) as refusal:
         read_settings()
@@ -63,7 +63,7 @@ def test_no_secret_is_shown_by_a_settings_object(environment):
         ("h/p?token=abc&x=", "http://h/p?token=abc&x=", None),
     ],
 )
-def test_the_location_of_the_orchestrator_is_parsed_as_pygrid_parses_it(location, url, authorization):
+def test_location_of_the_orchestrator_is_parsed_as_pygrid_parses_it(location, url, authorization):
     """A prefix to which a path is appended; a percent-encoded credential becomes a header."""
     parsed = OrchestratorLocation.parse(location)
 
@@ -72,7 +72,7 @@ def test_the_location_of_the_orchestrator_is_parsed_as_pygrid_parses_it(location
 
 @examples(max_examples=30)
 @given(st.from_regex(r"[a-zA-Z][a-zA-Z0-9-]{0,40}", fullmatch=True))
-def test_the_service_creates_the_database_that_the_node_uses(node_id):
+def test_service_creates_the_database_that_the_node_uses(node_id):
     """Both derive its name from the node's id."""
     settings = Settings(node_id=node_id, database_url="sqlite:///x/")
 

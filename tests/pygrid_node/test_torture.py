@@ -119,7 +119,7 @@ def process(tmp_path, orchestrator):
 
 
 def test_every_cycle_ends_with_the_mean_of_the_valid_diffs(process, orchestrator, recorded):
-    """With garbage, wrong shapes, NaN, repeated and late reports, and devices that disappear."""
+    """Devices send garbage, wrong shapes, NaN, repeated and late reports, or disappear."""
     uploads = []
     for model, (recorded_process, rules) in MODELS.items():
         changes = {f"server_config__{key}": value for key, value in rules.items()}
@@ -139,5 +139,5 @@ def test_every_cycle_ends_with_the_mean_of_the_valid_diffs(process, orchestrator
                 mean = np.mean([diff[index] for diff in diffs], axis=0, dtype=np.float64)
                 assert np.abs(old - mean - new).max() <= 1e-5
     assert not book.counted
-    told = [(call["model_id"], call["cycle"]) for call in orchestrator.calls]
-    assert sorted(told) == sorted((model, number + 1) for model in MODELS for number in range(CYCLES))
+    progress = [(call["model_id"], call["cycle"]) for call in orchestrator.calls]
+    assert sorted(progress) == sorted((model, number + 1) for model in MODELS for number in range(CYCLES))

@@ -78,8 +78,8 @@ def scene(tmp_path, recorded):
         each.database.close()
 
 
-def test_a_cycle_has_at_most_max_workers(scene):
-    """The next worker is told when the first lease expires."""
+def test_cycle_has_at_most_max_workers(scene):
+    """The next worker gets the time at which the first lease expires."""
     scene = scene(max_workers=3)
     for scene.now in (0.0, 10.0, 20.0):
         scene.enter()
@@ -88,7 +88,7 @@ def test_a_cycle_has_at_most_max_workers(scene):
     assert (rejection["status"], rejection["timeout"]) == ("rejected", 80)
 
 
-def test_the_assignment_of_a_worker_that_has_reported_does_not_expire(scene):
+def test_assignment_of_a_worker_that_has_reported_does_not_expire(scene):
     """Its diff is counted, so no other worker may take it over."""
     scene = scene(max_workers=2, max_diffs=2)
     scene.report(scene.enter())
@@ -102,8 +102,8 @@ def test_the_assignment_of_a_worker_that_has_reported_does_not_expire(scene):
     assert (waits, given) == ([100, 100], "accepted")
 
 
-def test_an_expired_assignment_goes_to_another_worker_and_the_first_may_still_report(scene):
-    """As long as the cycle wants diffs; no valid diff is wasted."""
+def test_expired_assignment_goes_to_another_worker_and_the_first_may_still_report(scene):
+    """While the cycle wants diffs, every valid one is counted."""
     scene = scene(max_workers=2, max_diffs=2)
     slow, gone = scene.enter(), scene.enter()
     scene.now = 100.0
@@ -115,8 +115,8 @@ def test_an_expired_assignment_goes_to_another_worker_and_the_first_may_still_re
         scene.report(gone)
 
 
-def test_a_worker_that_returns_gets_its_expired_assignment_back(scene):
-    """With the same key, so that neither of its reports is refused; they count once."""
+def test_worker_that_returns_gets_its_expired_assignment_back(scene):
+    """The key stays the same, so that neither of its reports is refused; they count once."""
     scene = scene(max_workers=1)
     worker_id = scene.authenticated()
     before = scene.enter(worker_id)
@@ -132,7 +132,7 @@ def test_a_worker_that_returns_gets_its_expired_assignment_back(scene):
 
 
 def test_without_max_workers_every_worker_is_assigned(scene):
-    """Even more than the cycle will count."""
+    """There may be more workers than diffs that the cycle will count."""
     scene = scene(max_workers=None, max_diffs=1)
     proofs = [scene.enter() for _ in range(20)]
 
@@ -140,8 +140,8 @@ def test_without_max_workers_every_worker_is_assigned(scene):
     assert scene.request(scene.authenticated()).averaging == 1
 
 
-def test_a_worker_rests_after_a_cycle_that_counted_its_diff(scene):
-    """For `do_not_reuse_workers_until_cycle` cycles; a worker without a counted diff does not rest."""
+def test_worker_rests_after_a_cycle_that_counted_its_diff(scene):
+    """It rests for `do_not_reuse_workers_until_cycle` cycles, but only if its diff was counted."""
     scene = scene(max_diffs=1, num_cycles=4, do_not_reuse_workers_until_cycle=2)
     trained, idle = scene.authenticated(), scene.authenticated()
     proof = scene.enter(trained)
@@ -159,14 +159,14 @@ def test_a_worker_rests_after_a_cycle_that_counted_its_diff(scene):
 
 @pytest.mark.parametrize("selection", ["random", "iterate", None])
 def test_workers_are_assigned_in_the_order_of_their_requests(scene, selection):
-    """For every `pool_selection`: there is no pool to choose from."""
+    """`pool_selection` has no effect, because there is no pool to choose from."""
     scene = scene(pool_selection=selection, max_workers=3)
     answers = [scene.ask(scene.authenticated())["status"] for _ in range(5)]
 
     assert answers == ["accepted"] * 3 + ["rejected"] * 2
 
 
-def test_a_repeated_report_is_always_a_success(scene):
+def test_repeated_report_is_always_a_success(scene):
     """Its first answer may have been lost, even if the cycle is closed; a late report stays an error."""
     scene = scene(max_diffs=1)
     counted, late = scene.enter(), scene.enter()
@@ -181,7 +181,7 @@ def test_a_repeated_report_is_always_a_success(scene):
     assert scene.cycles.cycle(2).counted == 0
 
 
-def test_the_report_that_was_missing_makes_a_late_cycle_due(scene):
+def test_report_that_was_missing_makes_a_late_cycle_due(scene):
     """`on_opened` is called at the upload, so that the timer of the first cycle is set."""
     scene = scene(max_diffs=5, min_diffs=2)
     proofs = [scene.enter() for _ in range(2)]
@@ -195,7 +195,7 @@ def test_the_report_that_was_missing_makes_a_late_cycle_due(scene):
     assert scene.cycles.open_cycle(1).number == 2
 
 
-def test_a_request_for_a_due_cycle_has_it_averaged(scene):
+def test_request_for_a_due_cycle_has_it_averaged(scene):
     """The replica that received the last report may have died since."""
     scene = scene(max_diffs=5)
     scene.report(scene.enter())
@@ -222,7 +222,7 @@ def pair():
     )
 
 
-def test_a_token_signed_with_the_private_key_is_accepted(pair):
+def test_token_signed_with_the_private_key_is_accepted(pair):
     """The upload holds the public key; with a secret beside it, a token of either kind is accepted."""
     private, public = pair
     by_key = jwt.encode({"sub": "phone-1", "aud": "any"}, private, algorithm="RS256")
@@ -234,8 +234,8 @@ def test_a_token_signed_with_the_private_key_is_accepted(pair):
 
 
 @pytest.mark.parametrize("algorithm", ["RS512", "HS256"])
-def test_a_public_key_verifies_tokens_of_one_algorithm_only(pair, algorithm):
-    """With HS256, the public key would serve as a secret that everybody knows."""
+def test_public_key_verifies_tokens_of_one_algorithm_only(pair, algorithm):
+    """With HS256, the public key would be a secret that everyone knows."""
     private, public = pair
     token = jwt.encode({}, private if algorithm == "RS512" else "s3cret", algorithm=algorithm)
     with pytest.raises(AuthenticationFailed, match="The 'auth_token' you sent is invalid"):
@@ -243,7 +243,7 @@ def test_a_public_key_verifies_tokens_of_one_algorithm_only(pair, algorithm):
 
 
 @pytest.mark.parametrize("key", ["no key", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"])
-def test_a_malformed_key_accepts_no_token(pair, key):
+def test_malformed_key_accepts_no_token(pair, key):
     """The answer is that of a wrong token: the fault is the uploader's."""
     token = jwt.encode({}, pair[0], algorithm="RS256")
     with pytest.raises(AuthenticationFailed, match="invalid"):
@@ -273,8 +273,8 @@ def token(key=SECRET, **claims):
     ("auth_token", "ok"),
     [(token(), True), (token("other"), False), (token(exp=1), False), ("junk", False), (7, False)],
 )
-def test_a_model_may_require_a_token(node, recorded, auth_token, ok):
-    """Signed with the secret of the upload, and not expired."""
+def test_model_may_require_a_token(node, recorded, auth_token, ok):
+    """The token must be signed with the secret of the upload, and not expired."""
     node.upload(recorded(server_config__authentication={"secret": SECRET}))
     answer = node.ask("authenticate", {"model_name": "fixture-linear", "auth_token": auth_token})
 
@@ -283,7 +283,7 @@ def test_a_model_may_require_a_token(node, recorded, auth_token, ok):
 
 
 @pytest.mark.moto
-def test_a_worker_of_an_open_model_gets_no_assignment_in_one_with_tokens(node, recorded):
+def test_worker_of_an_open_model_gets_no_assignment_in_one_with_tokens(node, recorded):
     """A worker id is valid for all open models; a model with tokens needs its own."""
     node.upload(recorded())
     node.upload(recorded(client_config__name="open"))

@@ -83,7 +83,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("changes", "sentence"), WRONG.values(), ids=WRONG.keys())
-def test_a_wrong_upload_is_refused_with_a_sentence(recorded, changes, sentence):
+def test_wrong_upload_is_refused_with_a_sentence(recorded, changes, sentence):
     """The sentence names the field."""
     with pytest.raises(InvalidRequest) as refusal:
         read_upload(recorded(**changes)["data"])
@@ -92,8 +92,8 @@ def test_a_wrong_upload_is_refused_with_a_sentence(recorded, changes, sentence):
 
 
 @pytest.mark.moto
-def test_a_refused_upload_leaves_the_name_free(node, recorded):
-    """artificienlib tries once more by itself; the name is taken only after a success."""
+def test_refused_upload_leaves_the_name_free(node, recorded):
+    """artificienlib tries once more automatically; only a success takes the name."""
     answers = [
         node.upload(recorded(model="ffff")),
         node.upload(recorded(averaging_plan=None)),
@@ -145,7 +145,7 @@ def worker(node, recorded):
 
 
 @pytest.mark.moto
-def test_an_invalid_diff_is_refused_and_the_cycle_ends_with_a_valid_one(node, worker, orchestrator):
+def test_invalid_diff_is_refused_and_the_cycle_ends_with_a_valid_one(node, worker, orchestrator):
     """The worker may report again, and the checkpoint contains the valid diff only."""
     for what, (diff, complaint) in BAD.items():
         answer = worker.report(diff)
@@ -161,7 +161,7 @@ def test_an_invalid_diff_is_refused_and_the_cycle_ends_with_a_valid_one(node, wo
 
 
 @pytest.mark.moto
-def test_a_worker_that_reports_twice_counts_once(node, recorded):
+def test_worker_that_reports_twice_counts_once(node, recorded):
     """Its later reports are answered with success and change nothing."""
     node.upload(recorded())
     worker = node.worker("fixture-linear")
@@ -173,7 +173,7 @@ def test_a_worker_that_reports_twice_counts_once(node, recorded):
 
 
 @pytest.mark.moto
-def test_a_sum_that_overflows_leaves_the_model_unchanged(node, recorded):
+def test_sum_that_overflows_leaves_the_model_unchanged(node, recorded):
     """Finite diffs can overflow float32; the cycle ends and the model stays usable."""
     node.upload(recorded(server_config__max_diffs=1, server_config__num_cycles=2))
     huge = np.full((1, 3), -3e38, np.float32)

@@ -58,7 +58,7 @@ def test_forms_of_a_plan_have_the_recorded_content(name, form):
         assert role_content(mine.roles[key]) == role_content(theirs.roles[key])
 
 
-def test_a_plan_without_torchscript_is_served_without_it():
+def test_plan_without_torchscript_is_served_without_it():
     """PyGrid accepts it; workers that request TorchScript receive none."""
     plan = parse_plan(uploaded("linear"))
     plan.ClearField("torchscript")
@@ -66,7 +66,7 @@ def test_a_plan_without_torchscript_is_served_without_it():
     assert pb.Plan.FromString(plan_forms(plan).torchscript).torchscript == b""
 
 
-def test_a_plan_without_translation_is_refused():
+def test_plan_without_translation_is_refused():
     """syft.js cannot train on it; the sentence is that of PyGrid."""
     plan = parse_plan(uploaded("linear"))
     del plan.roles["tfjs"]
@@ -76,7 +76,7 @@ def test_a_plan_without_translation_is_refused():
 
 
 @pytest.mark.parametrize("body", [b"\xff\xff", b""], ids=["garbage", "empty"])
-def test_what_is_no_plan_is_refused(body):
+def test_other_bytes_than_a_plan_are_refused(body):
     """Any bytes give a plan or `MalformedPlan`."""
     with pytest.raises(MalformedPlan, match=r"^Plan is not valid$"):
         parse_plan(body)

@@ -55,7 +55,7 @@ def test_recorded_diffs_survive_being_written_again(name, worker):
         assert np.array_equal(array, np.float32(want))
 
 
-def test_a_state_is_written_in_the_form_that_clients_read():
+def test_state_is_written_in_the_form_that_clients_read():
     """Contents as data, not pickle, marked for every framework; a placeholder with the shape for each."""
     message = pb.State.FromString(encode_state([np.ones((2, 3), np.float32), np.float32(1).reshape(())]))
 
@@ -91,7 +91,7 @@ def test_whole_numbers_are_rounded_when_they_change():
     assert Tensor("int32", np.array([1])).with_values(np.array([1.6])).values.tolist() == [2]
 
 
-def test_a_parameter_is_read_like_a_tensor():
+def test_parameter_is_read_like_a_tensor():
     """A state may hold `torch_param` instead of `torch_tensor`."""
     message = pb.State()
     message.tensors.add().torch_param.tensor.CopyFrom(floats(1, dims=[1]).tensors[0].torch_tensor)
@@ -99,7 +99,7 @@ def test_a_parameter_is_read_like_a_tensor():
     assert decode_state(message.SerializeToString())[0].tolist() == [1]
 
 
-def test_a_packed_field_may_come_in_pieces():
+def test_packed_field_may_come_in_pieces():
     """Protobuf allows a packed field to be split anywhere between two numbers."""
     pieces = [np.array([number], "<f4").tobytes() for number in (1, 2)]
     message = state(dtype="float32", contents_float32=pieces, shape=pb.Shape(dims=[2]))
@@ -146,7 +146,7 @@ def with_placeholders(count):
         pytest.param(with_placeholders(2).SerializeToString(), id="placeholders-without-tensors"),
     ],
 )
-def test_what_is_no_usable_state_is_refused(body):
+def test_unusable_state_is_refused(body):
     """Any bytes give a state or `MalformedState`."""
     with pytest.raises(MalformedState):
         decode_state(body)
@@ -163,13 +163,13 @@ def test_floats_that_are_not_packed_are_refused():
         decode_state(message.SerializeToString())
 
 
-def test_an_array_without_a_field_is_not_written():
+def test_array_without_a_field_is_not_written():
     """The format has no field for complex numbers."""
     with pytest.raises(MalformedState, match="complex64"):
         encode_state([np.ones(1, np.complex64)])
 
 
-def test_the_names_of_syft_stay_free():
+def test_names_of_syft_stay_free():
     """syft's own generated classes may be loaded in the same process: no name of theirs is registered."""
     assert pb.DESCRIPTOR.package == "pygrid_wire"
 
@@ -208,8 +208,8 @@ def test_large_tensors_are_views_of_the_body(kind):
     assert np.array_equal(small.values, LARGE[0, :3])
 
 
-def test_a_large_parameter_is_a_view_of_the_body():
-    """Also in the other form of torch's parameters."""
+def test_large_parameter_is_a_view_of_the_body():
+    """torch's parameters have another form than its tensors."""
     state = pb.State.FromString(encode_state([LARGE]))
     tensor = pb.TorchTensor()
     tensor.CopyFrom(state.tensors[0].torch_tensor)
@@ -235,7 +235,7 @@ def test_numbers_in_two_pieces_are_put_together():
 
 
 def test_numbers_of_another_dtype_are_none():
-    """A state that says float64 and holds float32."""
+    """The state declares float64 and holds float32."""
     state = pb.State.FromString(encode_state([LARGE]))
     state.tensors[0].torch_tensor.contents_data.dtype = "float64"
 
@@ -243,7 +243,7 @@ def test_numbers_of_another_dtype_are_none():
         decode_tensors(state.SerializeToString())
 
 
-def test_a_pickle_beside_numbers_is_refused():
+def test_pickle_beside_numbers_is_refused():
     """The last of two alternatives counts, as it does for protobuf."""
     body = pb.State.FromString(encode_state([LARGE])).tensors[0].torch_tensor.SerializeToString()
     tensor = body + pb.TorchTensor(contents_bin=b"pickle").SerializeToString()
@@ -267,7 +267,7 @@ def test_a_pickle_beside_numbers_is_refused():
     ],
     ids=["cut by one", "half", "endless number", "groups", "length beyond the end", "half a 64", "half a 32"],
 )
-def test_what_is_no_state_is_refused(spoil):
+def test_other_bytes_than_a_state_are_refused(spoil):
     """Protobuf decides."""
     with pytest.raises(MalformedState):
         decode_tensors(spoil(encode_state([LARGE])))
@@ -280,7 +280,7 @@ def test_fixed_size_fields_are_stepped_over_and_refused_as_unknown():
         decode_tensors(body + b"\x79" + b"8" * 8 + b"\x7d" + b"4" * 4)
 
 
-def test_a_body_of_very_many_fields_is_left_to_protobuf():
+def test_body_of_very_many_fields_is_left_to_protobuf():
     """Parsing each field in Python would take minutes."""
     body = encode_state([LARGE, *[np.float32(0)] * 10_000])
     first, *rest = decode_tensors(body)

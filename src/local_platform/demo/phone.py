@@ -1,4 +1,4 @@
-"""A simulated phone: asks which model to train, trains it on its own records, and reports loss and diff.
+"""A simulated phone: requests a model to train, trains it on its own records, and reports loss and diff.
 
 It sends the same requests as the iOS pod: the API key and the dataset to `/info`, the loss without a
 credential, everything else to the node. It executes the data scientist's training plan as syft.js does in a
@@ -51,7 +51,7 @@ class Phone:
 
     @retry_on_failure
     def info(self) -> dict[str, Any]:
-        """Ask the service which models to train, and on which node."""
+        """Request the models to train, and their node, from the service."""
         answer = self.session.post(
             f"{self.service}/info",
             json={"dataset_id": self.dataset_id},

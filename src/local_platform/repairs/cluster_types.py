@@ -31,7 +31,7 @@ class _Resource:
 
 
 class Secret(_Resource):
-    """A secret, with a generated password if the template asks for one."""
+    """A secret, with a generated password if the template requests one."""
 
     @classmethod
     def create_from_cloudformation_json(

@@ -42,7 +42,7 @@ class CognitoTokens:
         not_before = claims.get("nbf", 0)
         _require(_is_time(not_before) and not_before <= now + _LEEWAY, "The token is not valid yet.")
         username = claims.get("username")
-        _require(isinstance(username, str) and username != "", "The token names nobody.")
+        _require(isinstance(username, str) and username != "", "The token has no username.")
 
 
 def _is_time(value: object) -> bool:

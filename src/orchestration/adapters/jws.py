@@ -189,7 +189,7 @@ def fetcher(url: str, timeout: tuple[float, float] = _TIMEOUT) -> Callable[[], J
 
 
 def is_verification_key(key: object) -> bool:
-    """Whether this JWK is an RSA key of at least 2048 bits that may verify RS256 (RFC 7517, section 4)."""
+    """Return whether a JWK is an RSA key of at least 2048 bits that may verify RS256 (RFC 7517)."""
     return (
         isinstance(key, dict)
         and key.get("kty") == "RSA"

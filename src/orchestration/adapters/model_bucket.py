@@ -85,7 +85,7 @@ class DownloadLinks:
         return f"{self._public_url}/download/{quote(model_id, safe='')}?key={signed}"
 
     def verify(self, model_id: str, signed_key: str) -> str:
-        """Return the key inside `signed_key`. Raises NotFound, so a forged link does not tell what exists."""
+        """Return the key inside `signed_key`. Raises NotFound for a forged link, as for a missing model."""
         try:
             return self._signer(model_id).unsign(signed_key).decode()
         except BadSignature as error:

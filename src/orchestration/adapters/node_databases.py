@@ -26,7 +26,7 @@ ADMINISTRATION_DATABASE = "postgres"
 
 _RESUMING_CODES = frozenset({"DatabaseResumingException", "StatementTimeoutException"})
 _RESUMING_MESSAGES = ("Communications link failure", "resuming")
-"""What the older Data API's `BadRequestException` says while a cluster resumes."""
+"""Messages of the older Data API's `BadRequestException` while a cluster resumes."""
 
 Row = tuple[object, ...]
 """Strings, numbers and None, in the order of the statement's columns."""

@@ -91,7 +91,7 @@ ORDER BY 1"""  # noqa: S608 - our own pattern
 def create_database(names: DatabaseNames) -> str:
     """Create the database, without connections until `open_database`; fails if it exists.
 
-    Its template is template0, which nobody can change or be connected to.
+    Its template is template0, which no role can change or connect to.
     """
     return (
         f'CREATE DATABASE "{names.database}" OWNER "{names.role}" TEMPLATE template0'

@@ -53,7 +53,7 @@ class PygridServer:
     port: int = NODE_PORT
 
     def answers(self, address: str, node_id: str) -> bool:
-        """Whether the server at this address says that it is this node; AWS reuses addresses."""
+        """Return whether the server at this address identifies itself as this node; AWS reuses addresses."""
         try:
             with self._get(address, "/data-centric/identity/", self.probe_timeout) as answer:
                 body = _body(answer, seconds=self.probe_timeout, largest=_LARGEST_IDENTITY)
@@ -167,7 +167,7 @@ def resolved(host: str, port: int, *, local_mode: bool) -> str:
 
 
 def _is_allowed(address: ipaddress.IPv4Address | ipaddress.IPv6Address, *, local_mode: bool) -> bool:
-    """Whether a node may have this address: any public or private one; loopback in local mode only."""
+    """Return whether a node may have this address: any public or private one; loopback in local mode only."""
     address = getattr(address, "ipv4_mapped", None) or address
     if str(address) in _METADATA or address.is_link_local or address.is_multicast:
         return False

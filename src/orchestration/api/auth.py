@@ -54,9 +54,9 @@ def node_required(view: View) -> View:
     return _declared(checked, "node")
 
 
-def anybody(view: View) -> View:
+def public(view: View) -> View:
     """No credential: say in the view's docstring what makes that safe."""
-    return _declared(view, "anybody")
+    return _declared(view, "public")
 
 
 def _bearer_token() -> str:

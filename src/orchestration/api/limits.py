@@ -1,4 +1,4 @@
-"""How often anybody may call: by address before anything else, by caller and model once those are known."""
+"""Rate limits: per address on every route, then per caller and per model."""
 
 import time
 
@@ -8,7 +8,7 @@ from flask_limiter import Limiter, RequestLimit
 from flask_limiter.util import get_remote_address
 
 LONGEST = 60
-"""Seconds to wait where nothing better is known."""
+"""Seconds to wait if the limit is unknown."""
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,7 @@ class RateLimits:
         )
 
     def bind(self, app: Flask) -> None:
-        """Limit every route of this app by address, but the one that the load balancer asks."""
+        """Limit every route of this app by address, except the load balancer's health check."""
         self._limiter.init_app(app)
         self._limiter.exempt(app.view_functions["routes.running"])
 
@@ -46,7 +46,7 @@ class RateLimits:
         self._count(self._losses_per_model, f"losses:{model_id}")
 
     def retry_after(self) -> int:
-        """Return in how many seconds the limit that this request has broken begins anew."""
+        """Return the seconds until the exceeded limit is reset."""
         broken = self._limiter.current_limit
         return max(1, int(broken.reset_at - time.time())) if broken else LONGEST
 

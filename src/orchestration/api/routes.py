@@ -7,7 +7,7 @@ from flask import Blueprint, g, jsonify, redirect, request
 from flask.typing import ResponseReturnValue
 from werkzeug.routing import PathConverter
 
-from orchestration.api.auth import API_KEY_HEADER, anybody, device_required, node_required, user_required
+from orchestration.api.auth import API_KEY_HEADER, device_required, node_required, public, user_required
 from orchestration.api.context import audited, services
 from orchestration.api.payloads import (
     CreatePayload,
@@ -37,7 +37,7 @@ class FreeText(PathConverter):
 
 
 @bp.get("/")
-@anybody
+@public
 def running() -> ResponseReturnValue:
     """Answer the load balancer's health check. Reads no data."""
     return "Running", {"Content-Type": "text/plain; charset=utf-8"}
@@ -97,7 +97,7 @@ def _row(model: Model) -> list[Any]:
 
 
 @bp.post("/model_loss")
-@anybody
+@public
 def record_loss() -> ResponseReturnValue:
     """Count a device's loss. The pod sends no credential: `requests/devices.py` decides what is counted."""
     body = parsed(request, LossPayload)
@@ -113,7 +113,7 @@ def record_loss() -> ResponseReturnValue:
 def record_progress() -> ResponseReturnValue:
     """Close a cycle of a model that the calling node hosts.
 
-    0 per cent closes none: older node images send it to ask what `/model_upload` answers.
+    0 per cent closes none: older node images send it instead of calling `/model_upload`.
     """
     body = parsed(request, ProgressPayload)
     progress = Progress(body.percent_complete, body.cycle, body.version)
@@ -125,7 +125,7 @@ def record_progress() -> ResponseReturnValue:
 @bp.post("/model_upload")
 @node_required
 def check_upload() -> ResponseReturnValue:
-    """Answer whether the calling node may host a model. A node asks before it keeps an upload."""
+    """Answer whether the calling node may host a model, before the node stores the upload."""
     body = parsed(request, UploadPayload)
     services().progress.check_upload(body.model_id, body.version, node=g.node)
     return jsonify(status=f"Model {body.model_id} may be uploaded to this node.")
@@ -161,7 +161,7 @@ def rotate_link() -> ResponseReturnValue:
 
 
 @bp.get("/download/<free_text:model_id>")
-@anybody
+@public
 def download(model_id: str) -> ResponseReturnValue:
     """Redirect to the trained model. A browser opens the link without a token: its signature authorizes."""
     response = redirect(services().models.download_url(model_id, request.args.get("key", "")))

@@ -67,7 +67,7 @@ class Model:
     def must_belong_to(self, caller: Caller) -> None:
         """Raise AccessDenied unless the caller owns the model."""
         if self.owner != caller.username:
-            raise AccessDenied("This model belongs to somebody else.")
+            raise AccessDenied("This model belongs to another user.")
 
     @property
     def is_accepted(self) -> bool:

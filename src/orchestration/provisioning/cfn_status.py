@@ -52,15 +52,15 @@ def phase_of(status: str) -> StackPhase:
 
 
 def is_stable(phase: StackPhase) -> bool:
-    """Whether CloudFormation has finished: the stack stays in this phase until somebody acts."""
+    """Return whether CloudFormation has finished: the phase changes only with another operation."""
     return phase not in _MOVING
 
 
 def is_failure(status: str) -> bool:
-    """Whether this status of a resource or a stack reports a failure."""
+    """Return whether this status of a resource or a stack is a failure."""
     return status.endswith("_FAILED")
 
 
 def starts_operation(status: str) -> bool:
-    """Whether a stack's event with this status is the first of an operation that a caller requested."""
+    """Return whether a stack's event with this status is the first of a requested operation."""
     return status in _OPERATION_STARTS

@@ -23,7 +23,7 @@ class EcsTasks:
         Tasks created before `since`, in seconds since the epoch, belong to another launch. At most two calls.
         Raises Upstream.
         """
-        with upstream_errors("ECS", f"tell of {family}"):
+        with upstream_errors("ECS", f"describe tasks of {family}"):
             tasks = self._stopped(cluster, family)
         recent = [task for task in tasks if _created_at(task) >= since]
         return _sentence(max(recent, key=_created_at)) if recent else ""

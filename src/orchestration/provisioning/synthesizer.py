@@ -20,7 +20,7 @@ from orchestration.domain.errors import StackFailed
 
 SNAPSHOTS = Path(__file__).parent / "templates"
 CDK_APP = (sys.executable, "-m", "orchestration.stacks.cdk_app")
-"""The command of the child process; the only place of the service that names the package `stacks`."""
+"""The command of the child process; nothing else in the service names the package `stacks`."""
 
 _SOURCES = Path(__file__).parents[2]
 _DEADLINE = 300.0  # seconds; the slowest first synthesis seen on a busy machine took 14
@@ -70,7 +70,7 @@ def load_template(
     folder: Path = SNAPSHOTS,
     synthesize: Synthesize = synthesize,
 ) -> Mapping[str, Any]:
-    """Return the snapshot; synthesize if there is none, or if `context` asks for another template.
+    """Return the snapshot; synthesize if there is none, or if `context` changes the template.
 
     Raises StackFailed if it must synthesize and can't.
     """

@@ -61,7 +61,7 @@ class AccountService:
         except NotFound:
             raise AccessDenied("There is no account for this login on the marketplace.") from None
         if user_id not in (user.user_id, user.username):
-            raise AccessDenied("This account is somebody else's.")
+            raise AccessDenied("This account belongs to another user.")
         return user
 
     def _is_legacy(self, key: str, owner: str) -> bool:

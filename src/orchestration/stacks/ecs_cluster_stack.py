@@ -55,7 +55,7 @@ class EcsClusterStack(Stack):
             name="Public",
             subnet_type=ec2.SubnetType.PUBLIC,
             cidr_mask=20,
-            # A task without NAT asks for its public address itself; nothing else should get one by accident.
+            # A task without NAT requests its public address itself; nothing else should get one by accident.
             map_public_ip_on_launch=False,
         )
         node = ec2.SubnetConfiguration(
@@ -156,7 +156,7 @@ class EcsClusterStack(Stack):
         )
 
     def _boundary(self) -> iam.ManagedPolicy:
-        """Limit the roles of nodes to what starts a task, whatever else is attached to them later."""
+        """Limit the roles of nodes to what starts a task, even if policies are attached to them later."""
         secrets = [arn(self, "secretsmanager", f"secret:{NODE_SECRETS}")]
         boundary = iam.ManagedPolicy(
             self,
@@ -205,7 +205,7 @@ class EcsClusterStack(Stack):
 
 
 def _masked_credentials() -> logs.DataProtectionPolicy:
-    """Mask passwords in URLs, `:<password>@`, for everybody without the permission `logs:Unmask`.
+    """Mask passwords in URLs, `:<password>@`, for users without the permission `logs:Unmask`.
 
     The original node logs the URL of its callback, including its credential, at INFO. The passwords of nodes
     and databases have at least 32 characters of base64url.

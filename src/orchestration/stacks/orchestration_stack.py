@@ -231,7 +231,7 @@ class OrchestrationStack(Stack):
             from_port=HTTPS_PORT,
             to_port=HTTPS_PORT,
             cidr_ip="0.0.0.0/0",
-            description="Browsers and whoever else speaks https",
+            description="Browsers and other clients that use https",
         )
         acknowledge(way_in, {"EC23": "Browsers follow download links from anywhere."})
         has_certificate = self._is_given("CertificateArn")

@@ -34,7 +34,7 @@ class CycleCloser:
         that stops early has changed nothing. Nothing happens if the cycle is not due.
 
         The cycle is sealed first: from then on it accepts no diff. Otherwise a worker whose report arrives
-        during the averaging would be told "success" for a diff that no checkpoint ever contains.
+        during the averaging would get "success" for a diff that no checkpoint ever contains.
 
         Replicas do not lock a cycle, since a replica that died would keep the lock. Several may average the
         same cycle; the first transaction closes it and deletes its diffs, and the others find that and stop.

@@ -1,6 +1,6 @@
 """How diffs are averaged: the built-in mean, or the averaging plan of the upload.
 
-A plan is a program that anybody may upload, so it is interpreted: element-wise arithmetic in float64, only
+A plan is a program that any client may upload, so it is interpreted: element-wise arithmetic in float64, only
 the operations listed here, no pickle and no TorchScript. All checks are made at the upload; a plan that
 failed in the middle of a training would block its model.
 """
@@ -65,7 +65,7 @@ def averaging_rule(
 
 
 class Mean:
-    """The mean of each number. Holds one sum, whatever the number of diffs."""
+    """The mean of each number. Holds one sum for any number of diffs."""
 
     def __init__(self) -> None:
         """Start without a diff."""

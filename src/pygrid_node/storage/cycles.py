@@ -23,8 +23,8 @@ _FULL = cycles.c.counted >= cycles.c.wanted
 class CycleStore:
     """Stores workers, cycles and diffs.
 
-    Replicas share the database, so whatever must not happen twice is a condition of the statement that does
-    it.
+    Replicas share the database, so anything that must not happen twice is a condition of the
+    statement that does it.
     """
 
     def __init__(self, database: Database) -> None:
@@ -155,7 +155,7 @@ class CycleStore:
     def diffs(self, cycle: Cycle) -> Iterator[Bytes]:
         """Read the diffs of a sealed cycle one by one, in the order of their arrival.
 
-        Raises `Deleted` if another replica closed the cycle meanwhile.
+        Raises `Deleted` if another replica has closed the cycle.
         """
         query = select(diffs.c.id).where(diffs.c.cycle_id == cycle.id).order_by(diffs.c.id)
         with self._database.reading() as connection:
@@ -174,7 +174,7 @@ class CycleStore:
 
         It is one transaction. The orchestrator downloads the checkpoint as soon as it has the progress
         message, so that message must not exist before the checkpoint; and if the node ends after the
-        transaction, the message must exist, since nothing else tells the orchestrator about the cycle.
+        transaction, the message must exist, since nothing else reports the cycle to the orchestrator.
 
         Returns False and changes nothing if another replica closed the cycle first.
         """
@@ -218,7 +218,7 @@ class Outbox:
         return [Progress(row.id, row.process_id, row.body) for row in rows]
 
     def delete(self, progress: Progress) -> None:
-        """Delete a message that the orchestrator accepted, or refused for good."""
+        """Delete a message that the orchestrator accepted, or refused permanently."""
         with self._database.writing() as connection:
             connection.execute(delete(outbox).where(outbox.c.id == progress.id))
 

@@ -185,7 +185,7 @@ def _begin_on_sqlite(connection: Connection) -> None:
     options = connection.get_execution_options()
     if options.get("writes", False):
         # FULL: the commit is on the disk before the answer is sent. After NORMAL, a power cut may revert the
-        # last commits; a diff whose worker was told "success" must not be among them.
+        # last commits; a diff whose worker got "success" must not be among them.
         connection.exec_driver_sql(f"PRAGMA synchronous={'NORMAL' if options.get('unsynced') else 'FULL'}")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:

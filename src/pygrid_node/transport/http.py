@@ -110,7 +110,7 @@ class HttpApi:
 
     def _message(self, kind: str) -> Handler:
         async def handle(request: web.Request) -> web.Response:
-            # The body is JSON whatever its content type is: clients send several.
+            # The body is JSON with any content type: clients send several.
             data = await parse(await self._body(request))
             try:
                 return json_answer(await self._messages.answer(kind, data))
@@ -206,8 +206,8 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
 def _preflight(request: web.Request) -> web.Response:
     """Allow a browser to send any header: no answer depends on the origin of a page."""
     headers = {"Access-Control-Allow-Methods": _METHODS}
-    if asked := request.headers.get("Access-Control-Request-Headers"):
-        headers["Access-Control-Allow-Headers"] = asked
+    if requested := request.headers.get("Access-Control-Request-Headers"):
+        headers["Access-Control-Allow-Headers"] = requested
     return web.Response(headers=headers)
 
 

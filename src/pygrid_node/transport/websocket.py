@@ -43,7 +43,7 @@ class WebSocketApi:
             async for frame in socket:
                 if frame.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                     answer = json.dumps(await self._answer(frame.data))
-                    # A client that has disconnected meanwhile sends its message again.
+                    # A client that has disconnected sends its message again.
                     with contextlib.suppress(ConnectionResetError):
                         await socket.send_str(answer)
         finally:

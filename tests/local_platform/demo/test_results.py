@@ -23,7 +23,7 @@ def tensors(records):
 
 @pytest.fixture
 def history(records):
-    """What the service shows of a training without any fault."""
+    """Results of a training without any fault."""
     descent = [study.pooled_descent(records, steps=done) for done in range(study.CYCLES)]
     losses = [study.mean_squared_error(records, *parameters) for parameters in descent]
     return [{"devices": study.PHONES, "loss": loss} for loss in losses]

@@ -15,7 +15,7 @@ def test_cluster_has_all_its_outputs(cluster):
 
 @pytest.mark.moto
 def test_password_of_the_cluster_is_generated(aws, cluster):
-    """As the template asks."""
+    """The template requests it."""
     secret = aws.client("secretsmanager").get_secret_value(SecretId=cluster["DatabaseSecretArn"])
 
     assert json.loads(secret["SecretString"]).keys() == {"username", "password"}

@@ -219,7 +219,7 @@ def test_right_password_is_accepted_with_any_random_numbers(srp_client):
 
 @pytest.mark.parametrize("salt", [1, 0x7F, 0x80, 0xFFF, 2**127, 2**127 - 1], ids=hex)
 def test_any_salt_is_hashed_as_clients_do(srp_client, salt):
-    """As signed big-endian bytes."""
+    """A salt is hashed as signed big-endian bytes."""
     assert is_accepted(srp_client, "s3cret", "s3cret", salt)
 
 

@@ -15,7 +15,7 @@ from local_platform.repairs.dynamodb_numbers import added
     ],
 )
 def test_any_two_numbers_are_added(number, other, total):
-    """To 38 digits, with a point or an exponent."""
+    """Sums have up to 38 digits; numbers may have a point or an exponent."""
     sum_ = added(DynamoType({"N": number}), DynamoType({"N": other}))
 
     assert float(sum_.value) == float(total)

@@ -1,4 +1,4 @@
-"""Outside systems on this machine: a tiny HTTP server, and AWS clients that reach nobody."""
+"""Fixtures for the adapters' tests: a small HTTP server, and AWS clients without a server."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ class Request(BaseHTTPRequestHandler):
         try:
             self.server.handle_one(self)  # type: ignore[attr-defined]
         except OSError:
-            self.close_connection = True  # the client has had enough
+            self.close_connection = True  # the client has closed the connection
 
     def answer(self, status: int, body: bytes, **headers: str) -> None:
         self.begin(status, **{"Content-Length": str(len(body))} | headers)
@@ -54,5 +54,5 @@ def serve() -> Iterator[Callable[[Callable[[Request], None]], str]]:
 
 @pytest.fixture(scope="session")
 def session() -> boto3.Session:
-    """A session whose clients need a Stubber: they reach no server."""
+    """A session whose clients need a Stubber, because no server answers them."""
     return boto3.Session("testing", "testing", region_name=REGION)

@@ -95,15 +95,15 @@ def test_key_for_encryption_is_not_usable(group):
 
 
 class Cognito:
-    """Publishes keys; with `away` it can't be reached."""
+    """Publishes keys, unless it is `away`; counts the calls."""
 
     def __init__(self, *names):
         self.keys = [jwk_of(name) for name in names or (KID,)]
         self.away = False
-        self.asked = 0
+        self.calls = 0
 
     def __call__(self):
-        self.asked += 1
+        self.calls += 1
         if self.away:
             raise Upstream("The user pool's key set can't be fetched.")
         return {"keys": self.keys}
@@ -134,7 +134,7 @@ def test_key_set_is_fetched_once(key_set, cognito):
     keys = [key_set.key(KID) for _ in range(5)]
 
     assert set(map(modulus, keys)) == {jwk_of()["n"]}
-    assert cognito.asked == 1
+    assert cognito.calls == 1
 
 
 def test_unknown_kid_causes_one_fetch_in_ten_seconds(key_set, cognito, clock):
@@ -145,7 +145,7 @@ def test_unknown_kid_causes_one_fetch_in_ten_seconds(key_set, cognito, clock):
         with pytest.raises(Unauthenticated):
             key_set.key("unknown")
 
-    assert cognito.asked == 2
+    assert cognito.calls == 2
 
 
 def test_new_key_is_found_after_ten_seconds(key_set, cognito, clock):
@@ -186,11 +186,11 @@ def test_without_keys_fetch_is_retried_every_second(key_set, cognito, clock):
     for _ in range(10):
         with pytest.raises(Upstream):
             key_set.key(KID)
-    asked_at_once = cognito.asked
+    calls_at_once = cognito.calls
     cognito.away = False
     clock.tick(1)
 
-    assert asked_at_once == 1
+    assert calls_at_once == 1
     assert modulus(key_set.key(KID)) == jwk_of()["n"]
 
 
@@ -210,7 +210,7 @@ def test_concurrent_threads_fetch_once(cognito, clock):
         thread.join()
 
     assert len(keys) == 16
-    assert cognito.asked == 1
+    assert cognito.calls == 1
 
 
 @pytest.mark.parametrize("key_set_", [{}, {"keys": None}, {"keys": {}}, {"keys": "x"}])
@@ -267,7 +267,7 @@ def test_optional_members_may_be_absent(changes):
 
 @pytest.mark.parametrize("untrusted", [(), {fingerprint(jwk_of("published"))}], ids=["none", "published"])
 def test_untrusted_key_is_left_out(cognito, clock, untrusted):
-    """Everybody can sign with a key whose private half is published."""
+    """Anyone can sign with a key whose private half is published."""
     cognito.keys = [jwk_of("published"), jwk_of()]
     key_set = KeySet(cognito, untrusted=untrusted, clock=clock)
 
@@ -318,7 +318,7 @@ class TestFetcher:
 
         assert fetcher(url)() == {}
 
-    def test_a_redirect_is_not_followed(self, serve):
+    def test_redirect_is_not_followed(self, serve):
         """A redirect could lead to another issuer's keys."""
         evil = serve(lambda request: request.answer(200, b'{"keys": [1]}'))
         url = serve(lambda request: request.answer(302, b"", Location=evil))

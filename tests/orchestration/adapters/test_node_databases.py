@@ -60,7 +60,7 @@ class Login:
         given = urlsplit(self.url)
         return self.server.connect(given.username, given.password, database or self.database)
 
-    def ask(self, statement, *values):
+    def query(self, statement, *values):
         with self.connect() as connection:
             return postgresql.rows(connection, statement, *values)
 
@@ -129,7 +129,7 @@ class TestNames:
         assert urlsplit(settings.database).path == f"/{DatabaseNames.of('My-Node-1').database}"
 
     @pytest.mark.parametrize(
-        "node_id", ["", "9lives", "my_data.set", 'n"; DROP ROLE x; --', "n'", "ñ", "n 1", "n" * 42, "n1\n"]
+        "node_id", ["", "9nodes", "my_data.set", 'n"; DROP ROLE x; --', "n'", "ñ", "n 1", "n" * 42, "n1\n"]
     )
     def test_ids_that_sql_must_quote_are_refused(self, node_id):
         """The original node writes its id into SQL without quotes."""
@@ -165,25 +165,27 @@ class TestOneNode:
     def test_node_can_create_tables_in_its_database(self, admitted, fresh):
         """It owns the database."""
         login = admitted(fresh())
-        login.ask("CREATE TABLE model (body bytea)")
+        login.query("CREATE TABLE model (body bytea)")
 
-        assert login.ask("SELECT current_user, current_database()") == [(login.node.node_id, login.database)]
+        assert login.query("SELECT current_user, current_database()") == [
+            (login.node.node_id, login.database)
+        ]
 
     def test_ensure_is_idempotent(self, admitted, cluster, fresh):
         """Models and password stay."""
         login = admitted(fresh())
-        login.ask("CREATE TABLE model (body bytea)")
+        login.query("CREATE TABLE model (body bytea)")
         cluster.ensure(login.node, login.url)
 
-        assert login.ask("SELECT count(*) FROM model") == [(0,)]
+        assert login.query("SELECT count(*) FROM model") == [(0,)]
 
     def test_next_generation_has_the_models_and_a_new_password(self, admitted, fresh):
         """The former password is invalid."""
         first = admitted(fresh())
-        first.ask("CREATE TABLE model AS SELECT 'trained' AS state")
+        first.query("CREATE TABLE model AS SELECT 'trained' AS state")
         second = admitted(replace(first.node, generation=2))
 
-        assert second.ask("SELECT state FROM model") == [("trained",)]
+        assert second.query("SELECT state FROM model") == [("trained",)]
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
             first.connect()
 
@@ -193,7 +195,7 @@ class TestOneNode:
         second = admitted(replace(first.node, generation=2))
         cluster.ensure(first.node, first.url)
 
-        assert second.ask("SELECT 1") == [(1,)]
+        assert second.query("SELECT 1") == [(1,)]
         with pytest.raises(psycopg.OperationalError):
             first.connect()
 
@@ -211,7 +213,7 @@ class TestOneNode:
             with ThreadPoolExecutor(4) as threads:
                 list(threads.map(ensure, range(4)))
 
-            assert Login(server, node, url).ask("SELECT 1") == [(1,)]
+            assert Login(server, node, url).query("SELECT 1") == [(1,)]
 
     def test_secret_decides_between_two_passwords(self, aws, server, cluster, fresh):
         """Each process creates a password; both use the one of the secret that was created first."""
@@ -223,18 +225,18 @@ class TestOneNode:
         )
         cluster.ensure(node, second.database_url)
         cluster.ensure(node, first.database_url)
-        told = json.loads(client.get_secret_value(SecretId=first.reference)["SecretString"])
+        content = json.loads(client.get_secret_value(SecretId=first.reference)["SecretString"])
 
-        assert Login(server, node, told["DATABASE_URL"]).ask("SELECT 1") == [(1,)]
+        assert Login(server, node, content["DATABASE_URL"]).query("SELECT 1") == [(1,)]
         assert first == second
-        assert urlsplit(told["DATABASE_URL"]).password not in repr(first)
+        assert urlsplit(content["DATABASE_URL"]).password not in repr(first)
 
     def test_concurrent_launches_of_several_nodes_work(self, admitted, fresh):
         """Two changes of a shared catalogue at the same time would fail."""
         with ThreadPoolExecutor(4) as threads:
             logins = list(threads.map(admitted, [fresh() for _ in range(8)]))
 
-        assert [login.ask("SELECT 1") for login in logins] == [[(1,)]] * 8
+        assert [login.query("SELECT 1") for login in logins] == [[(1,)]] * 8
 
     def test_interrupted_ensure_is_completed_by_the_next(self, server, cluster, fresh):
         """After any statement; only the last one allows connections."""
@@ -242,18 +244,18 @@ class TestOneNode:
             node = fresh()
             url = cluster.new_url(node)
             with pytest.raises(Upstream):
-                replace(cluster, executor=Dying(cluster.executor, survived)).ensure(node, url)
+                replace(cluster, executor=Interrupted(cluster.executor, survived)).ensure(node, url)
             with pytest.raises(psycopg.OperationalError):
                 Login(server, node, url).connect()
             cluster.ensure(node, url)
 
-            assert Login(server, node, url).ask("SELECT 1") == [(1,)]
+            assert Login(server, node, url).query("SELECT 1") == [(1,)]
 
     def test_additional_privileges_are_revoked(self, server, admitted, fresh):
         """The next generation has exactly the privileges of a new role."""
         login = admitted(fresh())
-        server.ask(f"ALTER ROLE {login.node.node_id} CREATEDB CREATEROLE")
-        server.ask(f"GRANT CONNECT ON DATABASE {login.database} TO PUBLIC")
+        server.query(f"ALTER ROLE {login.node.node_id} CREATEDB CREATEROLE")
+        server.query(f"GRANT CONNECT ON DATABASE {login.database} TO PUBLIC")
         admitted(replace(login.node, generation=2))
         other = admitted(fresh())
 
@@ -269,7 +271,7 @@ class TestOneNode:
 
 
 def rights_of(server, login):
-    return server.ask(
+    return server.query(
         "SELECT rolcanlogin, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls, rolconnlimit"
         " FROM pg_roles WHERE rolname = %s",
         login.node.node_id,
@@ -286,7 +288,7 @@ def two(server):
         url = cluster.new_url(node)
         cluster.ensure(node, url)
         logins.append(Login(server, node, url))
-    logins[1].ask("CREATE TABLE model AS SELECT 'private' AS state")
+    logins[1].query("CREATE TABLE model AS SELECT 'private' AS state")
     return logins
 
 
@@ -294,7 +296,7 @@ def two(server):
 class TestBetweenNodes:
     def test_role_has_no_privilege_but_login(self, server, two):
         """It is a member of no other role."""
-        memberships = server.ask(
+        memberships = server.query(
             "SELECT 1 FROM pg_auth_members WHERE member = CAST(%s AS regrole)", two[0].node.node_id
         )
 
@@ -347,13 +349,13 @@ class TestBetweenNodes:
         own, other = (login.node.node_id for login in two)
         refusals = (psycopg.errors.InsufficientPrivilege, psycopg.errors.FeatureNotSupported)
         with two[1].connect(), pytest.raises(refusals):
-            two[0].ask(attempt.format(own=own, other=other))
+            two[0].query(attempt.format(own=own, other=other))
 
     def test_node_cannot_see_statements_of_another(self, two):
         """The statistics hide them."""
         with two[1].connect() as busy:
             busy.execute("SELECT 'private'")
-            seen = two[0].ask("SELECT query FROM pg_stat_activity WHERE usename = %s", two[1].node.node_id)
+            seen = two[0].query("SELECT query FROM pg_stat_activity WHERE usename = %s", two[1].node.node_id)
 
         assert {query for (query,) in seen} == {"<insufficient privilege>"}
 
@@ -363,7 +365,7 @@ class TestBetweenNodes:
         try:
             with pytest.raises(psycopg.OperationalError, match="too many connections for role"):
                 held.extend(two[0].connect() for _ in range(sql.CONNECTION_LIMIT + 1))
-            assert two[1].ask("SELECT 1") == [(1,)]
+            assert two[1].query("SELECT 1") == [(1,)]
         finally:
             for connection in held:
                 connection.close()
@@ -380,8 +382,8 @@ class TestDiscard:
             with pytest.raises(psycopg.OperationalError):
                 connected.execute("SELECT 1")
 
-        assert server.ask("SELECT 1 FROM pg_database WHERE datname = %s", login.database) == []
-        assert server.ask("SELECT 1 FROM pg_roles WHERE rolname = %s", login.node.node_id) == []
+        assert server.query("SELECT 1 FROM pg_database WHERE datname = %s", login.database) == []
+        assert server.query("SELECT 1 FROM pg_roles WHERE rolname = %s", login.node.node_id) == []
         with pytest.raises(psycopg.OperationalError):
             login.connect()
 
@@ -396,29 +398,29 @@ class TestDiscard:
     def test_discard_completes_a_drop_that_was_interrupted(self, server, cluster, admitted, fresh):
         """PostgreSQL then marks the database as invalid, and it can only be dropped."""
         login = admitted(fresh())
-        server.ask("UPDATE pg_database SET datconnlimit = -2 WHERE datname = %s", login.database)
+        server.query("UPDATE pg_database SET datconnlimit = -2 WHERE datname = %s", login.database)
         cluster.discard(login.node)
 
-        assert server.ask("SELECT 1 FROM pg_database WHERE datname = %s", login.database) == []
+        assert server.query("SELECT 1 FROM pg_database WHERE datname = %s", login.database) == []
 
     def test_interrupted_discard_is_completed_by_the_next(self, server, cluster, admitted, fresh):
         """After any statement."""
         for survived in range(4):
             login = admitted(fresh())
             with pytest.raises(Upstream):
-                replace(cluster, executor=Dying(cluster.executor, survived)).discard(login.node)
+                replace(cluster, executor=Interrupted(cluster.executor, survived)).discard(login.node)
             cluster.discard(login.node)
 
-            assert server.ask("SELECT 1 FROM pg_roles WHERE rolname = %s", login.node.node_id) == []
+            assert server.query("SELECT 1 FROM pg_roles WHERE rolname = %s", login.node.node_id) == []
 
     def test_database_is_empty_after_discard(self, cluster, admitted, fresh):
         """Also if generations count from one again."""
         login = admitted(fresh(generation=7))
-        login.ask("CREATE TABLE model (body bytea)")
+        login.query("CREATE TABLE model (body bytea)")
         cluster.discard(login.node)
         again = admitted(replace(login.node, generation=1))
 
-        assert again.ask("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
+        assert again.query("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
 
     def test_database_that_cannot_be_dropped_is_an_error(self, cluster, admitted, fresh):
         """It must not be reported as gone."""
@@ -444,8 +446,8 @@ class TestAll:
     def test_role_or_database_alone_is_listed(self, server, cluster, fresh):
         """An interrupted change leaves one of them."""
         login_only, database_only = fresh().node_id, fresh().node_id
-        server.ask(f"CREATE ROLE {login_only}")
-        server.ask(f"CREATE DATABASE {database_only}db OWNER administrator")
+        server.query(f"CREATE ROLE {login_only}")
+        server.query(f"CREATE DATABASE {database_only}db OWNER administrator")
         found = cluster.all()
 
         assert {login_only, database_only} <= set(found)
@@ -455,9 +457,9 @@ class TestAll:
         before = cluster.all()
         almost = node_id_of("almost")
         for name in (f"{almost}0", f"x{almost[1:]}", almost[:-1], f"{almost[:-1]}g", f'"{almost.upper()}"'):
-            server.ask(f"CREATE ROLE {name}")
+            server.query(f"CREATE ROLE {name}")
         for name in (almost, f"{almost}0db", f"x{almost}db", f"{almost}dbs", f'"{almost.upper()}db"'):
-            server.ask(f"CREATE DATABASE {name}")
+            server.query(f"CREATE DATABASE {name}")
 
         assert cluster.all() == before
 
@@ -483,7 +485,7 @@ def test_verifier_is_that_of_postgresql():
 
 
 @dataclass
-class Dying:
+class Interrupted:
     """An executor that fails after a number of statements."""
 
     executor: Administrator
@@ -491,7 +493,7 @@ class Dying:
 
     def run(self, statement: str) -> list[tuple]:
         if not self.left:
-            raise Upstream("dead")
+            raise Upstream("interrupted")
         self.left -= 1
         return self.executor.run(statement)
 

@@ -76,7 +76,7 @@ class TestMoto:
         assert hash_of(credential.password) == made.secret_hash
 
     def test_credential_of_an_absent_secret_is_upstream(self, secrets):
-        """Its node is gone, too."""
+        """Its node is retired."""
         with pytest.raises(Upstream, match="ResourceNotFoundException"):
             secrets.credential(NODE)
 
@@ -142,7 +142,7 @@ class TestAll:
 
     @pytest.mark.parametrize("rest", ["n0a", "n0a/", "n0a/x", "n0a/007", "n0a/1/2", "N0A/1", "/1", "n0a/٣"])
     def test_secret_with_another_name_is_skipped_and_logged(self, session, rest):
-        """It may be somebody else's."""
+        """It may belong to another application."""
         client = session.client("secretsmanager")
         with Stubber(client) as stubber, structlog.testing.capture_logs() as logs:
             listed(stubber, [f"artificien/node/{rest}", "artificien/node/n0a/3"])

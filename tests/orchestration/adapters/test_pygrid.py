@@ -95,7 +95,7 @@ class TestAnswers:
 
         assert not server.answers(HOST, NODE_ID)
 
-    def test_a_redirect_is_not_followed(self, node, serve):
+    def test_redirect_is_not_followed(self, node, serve):
         """It could lead to any server of the network."""
         elsewhere = serve(lambda request: request.answer(200, IDENTITY))
         server = node(lambda request: request.answer(302, IDENTITY, Location=elsewhere))
@@ -158,12 +158,12 @@ class TestTrainedModel:
         """The first checkpoint is retrieved for its shapes."""
         server, queries = hosting(TRAINED)
         state = server.trained_model(HOST, a_model(hosted_as="Net-1-Ada", version="2"), CREDENTIAL)
-        asked = {"name": "Net-1-Ada", "version": "2"}
+        query = {"name": "Net-1-Ada", "version": "2"}
 
         assert state == TRAINED
         assert queries == [
-            ("/model-centric/retrieve-model", asked | {"checkpoint": "latest"}),
-            ("/model-centric/retrieve-model", asked | {"checkpoint": "1"}),
+            ("/model-centric/retrieve-model", query | {"checkpoint": "latest"}),
+            ("/model-centric/retrieve-model", query | {"checkpoint": "1"}),
         ]
 
     def test_credential_is_sent_with_both_requests(self, node):
@@ -247,15 +247,15 @@ class TestTrainedModel:
         with pytest.raises(UnusableModel, match=str(status)):
             server.trained_model(HOST, a_model(), CREDENTIAL)
 
-    def test_a_redirect_is_not_followed(self, hosting, serve):
+    def test_redirect_is_not_followed(self, hosting, serve):
         """It could lead to another host, with the credential."""
-        asked = []
-        elsewhere = serve(lambda request: (asked.append(request.path), request.answer(200, TRAINED)))
+        requests = []
+        elsewhere = serve(lambda request: (requests.append(request.path), request.answer(200, TRAINED)))
         server, _ = hosting(lambda request: request.answer(302, b"", Location=elsewhere))
 
         with pytest.raises(UnusableModel, match="302"):
             server.trained_model(HOST, a_model(), CREDENTIAL)
-        assert asked == []
+        assert requests == []
 
     def test_too_large_model_is_refused(self, hosting):
         """Reading stops at the limit, so that memory is bounded."""
@@ -331,14 +331,14 @@ class TestNewestCheckpoint:
         """Serve a node with this many checkpoints; returns an adapter and the list of requested numbers."""
 
         def have(newest):
-            asked = []
+            requests = []
 
             def answer(request):
                 number = int(parse_qs(urlsplit(request.path).query)["checkpoint"][0])
-                asked.append(number)
+                requests.append(number)
                 request.answer(200 if number <= newest else 404, TRAINED)
 
-            return node(answer), asked
+            return node(answer), requests
 
         return have
 
@@ -346,18 +346,18 @@ class TestNewestCheckpoint:
     @pytest.mark.parametrize("beyond", [1, 2])
     def test_search_takes_logarithmic_steps(self, having, newest, beyond):
         """The node may read a whole model from its database for each request."""
-        server, asked = having(newest)
+        server, requests = having(newest)
 
         assert server.newest_checkpoint(HOST, a_model(), CREDENTIAL, beyond) == max(newest, beyond)
-        assert len(asked) <= 2 * math.log2(max(newest, 2)) + 2
+        assert len(requests) <= 2 * math.log2(max(newest, 2)) + 2
 
     def test_node_with_too_many_checkpoints_is_refused(self, having):
         """A node that confirms every number would never end the search."""
-        server, asked = having(10**30)
+        server, requests = having(10**30)
 
         with pytest.raises(UnusableModel, match="more checkpoints"):
             server.newest_checkpoint(HOST, a_model(), CREDENTIAL, 1)
-        assert len(asked) < 30
+        assert len(requests) < 30
 
     @pytest.mark.parametrize("status", [401, 500, 302])
     def test_other_status_than_200_or_404_is_refused(self, node, status):
@@ -447,7 +447,7 @@ class TestAddresses:
     def test_unknown_name_is_unreachable(self):
         """The name of a new load balancer resolves after some minutes only."""
         with pytest.raises(NodeUnreachable):
-            resolved("nobody.test", NODE_PORT, local_mode=False)
+            resolved("unknown.test", NODE_PORT, local_mode=False)
 
 
 def test_nodes_listen_on_the_port_that_the_service_calls():

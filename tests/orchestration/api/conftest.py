@@ -1,4 +1,4 @@
-"""The app on fakes, asked over HTTP."""
+"""Fixtures for the API's tests: the app on fakes, called over HTTP."""
 
 from collections.abc import Callable
 
@@ -16,14 +16,14 @@ RUNNING, STOPPED = DesiredState
 
 @pytest.fixture
 def client(shared_app, world) -> FlaskClient:
-    """Someone who sends requests."""
+    """Test client of the app."""
     services_on(world).bind(shared_app)
     return shared_app.test_client()
 
 
 @pytest.fixture
 def node(world):
-    """A node that is up, and whose secret the tests know."""
+    """A running node whose secret is NODE_SECRET."""
     node = a_node(
         desired_state=RUNNING,
         status=NodeStatus.READY,

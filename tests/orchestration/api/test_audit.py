@@ -1,4 +1,4 @@
-"""Who did what, and what they were refused."""
+"""Audit entries of API requests."""
 
 import pytest
 
@@ -9,8 +9,8 @@ from tests.web import bearer
 
 
 @pytest.fixture
-def told(post, world):
-    """Send it; return what is noted."""
+def recorded(post, world):
+    """Return a function that sends a request and returns the audit entries of a subject."""
     world.put(a_model())
 
     def send(path, body, username="ada", subject=f"model:{MODEL}"):
@@ -35,27 +35,27 @@ def told(post, world):
         ),
     ],
 )
-def test_what_is_done_is_noted_with_who_did_it(told, path, body, username, action, subject):
-    """With the token's name, never the body's."""
-    assert told(path, body, username, subject) == [AuditEntry(username, action, subject, "ok")]
+def test_action_is_recorded_with_its_actor(recorded, path, body, username, action, subject):
+    """The actor is the token's username, not a name in the body."""
+    assert recorded(path, body, username, subject) == [AuditEntry(username, action, subject, "ok")]
 
 
-def test_what_was_refused_is_noted_with_the_reason(told):
-    """A stranger at somebody's model is what an operator looks for."""
-    entries = told("/delete", {"model_id": MODEL}, "mallory")
+def test_refusal_is_recorded_with_its_reason(recorded):
+    """Operators look for refused requests."""
+    entries = recorded("/delete", {"model_id": MODEL}, "mallory")
 
     assert entries == [
-        AuditEntry("mallory", "model.withdraw", f"model:{MODEL}", "403 This model belongs to somebody else.")
+        AuditEntry("mallory", "model.withdraw", f"model:{MODEL}", "403 This model belongs to another user.")
     ]
 
 
-def test_polling_is_not_noted(told, world):
-    """The library asks every 30 seconds; what it leads to is noted once."""
+def test_polling_is_not_recorded(recorded, world):
+    """The library calls /create every 30 seconds; only the launch is recorded, once."""
     body = {"dataset_id": DATASET, "model_id": MODEL, "features": ["age"], "labels": ["y"]}
     for _ in range(3):
-        told("/create", body)
+        recorded("/create", body)
     reconcile(world, passes=4)
-    told("/create", body)
+    recorded("/create", body)
 
     assert world.told() == [
         ("ada", "node.launch", f"dataset:{DATASET}"),
@@ -63,8 +63,8 @@ def test_polling_is_not_noted(told, world):
     ]
 
 
-def test_who_is_nobody_leaves_no_entry(post, world):
-    """A wrong token names nobody."""
+def test_unauthenticated_request_is_not_recorded(post, world):
+    """A request with an invalid token has no actor."""
     post("/delete", {"model_id": MODEL}, {"Authorization": "Bearer nonsense"})
 
     assert world.dynamodb.items("audit_table") == []

@@ -1,4 +1,4 @@
-"""Every route by every kind of caller: who gets in where, cell by cell, and what is left untouched."""
+"""Every route with every kind of caller: the status of each combination, and no change if it is refused."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,10 +21,10 @@ NODE = node_id_of(DATASET)
 
 
 class Scene:
-    """A world in which everybody has what they need, and the credentials with which they show it."""
+    """A world with two datasets and their nodes, and the credentials of all callers."""
 
     def __init__(self, world: World) -> None:
-        """Two datasets with a node each, a model in training on each, and one that is trained."""
+        """Create two datasets with a node and a training model each, and one trained model."""
         self.world = world
         self.keys: dict[str, str] = {}
         self.secrets: dict[str, str] = {}
@@ -41,7 +41,7 @@ class Scene:
             world.keys.put(StoredKey(hash_of(self.keys[owner]), owner, created_at=world.clock()))
 
     def launch(self, dataset_id: str) -> None:
-        """Have the node of a dataset come up."""
+        """Launch the node of a dataset."""
         node = self.world.nodes.request(dataset_id, self.world.clock(), "ada")
         processes.reconcile(self.world, passes=4)
         generation = self.world.nodes.get(node.node_id).generation
@@ -49,13 +49,13 @@ class Scene:
         self.secrets[dataset_id] = self.world.secrets.passwords[node.node_id, generation]
 
     def retire(self) -> None:
-        """Have the node that hosts the model go, as its dataset's owner may."""
+        """Retire the node of the first dataset."""
         self.world.nodes.let_go(self.world.nodes.get(NODE))
         processes.reconcile(self.world, passes=8)
         assert self.world.nodes.get(NODE).status is NodeStatus.ABSENT
 
 
-GARBAGE = {"Authorization": "Bearer of nothing at all", "api_key": "neither here nor there"}
+GARBAGE = {"Authorization": "Bearer garbage", "api_key": "garbage"}
 
 
 def retired(scene: Scene) -> dict[str, str]:
@@ -75,7 +75,7 @@ def token_of(username: str) -> str:
 
 
 CALLERS: dict[str, Callable[[Scene], dict[str, str]]] = {
-    "nobody": lambda _: {},
+    "anonymous": lambda _: {},
     "garbage": lambda _: GARBAGE,
     "another user": lambda _: bearer(STRANGER.username),
     "the owner": lambda _: bearer("ada"),
@@ -85,31 +85,31 @@ CALLERS: dict[str, Callable[[Scene], dict[str, str]]] = {
     "the node": lambda scene: basic(NODE, scene.secrets[DATASET]),
     "another node": lambda scene: basic(node_id_of(STEPS), scene.secrets[STEPS]),
     "a retired node": retired,
-    "a former life": former,
+    "a former generation": former,
 }
-"""Who they are, by what they show. The last is a node that is up again, with its credential of before."""
+"""The headers of each caller. The last is a running node with the credential of its former generation."""
 
-DISGUISES: dict[str, Callable[[Scene], dict[str, str]]] = {
+MISPLACED: dict[str, Callable[[Scene], dict[str, str]]] = {
     "a token as a key": lambda _: {"api_key": token_of(DEVELOPER.username)},
     "a token as a node": lambda _: basic(NODE, token_of("ada")),
     "a key as a token": lambda scene: {"Authorization": f"Bearer {scene.keys[DEVELOPER.username]}"},
     "a key as a node": lambda scene: basic(NODE, scene.keys[DEVELOPER.username]),
-    "a node as a person": lambda scene: {"Authorization": f"Bearer {scene.secrets[DATASET]}"},
+    "a node as a user": lambda scene: {"Authorization": f"Bearer {scene.secrets[DATASET]}"},
     "a node as a device": lambda scene: {"api_key": scene.secrets[DATASET]},
     "a link as a token": lambda _: {"Authorization": f"Bearer {LINKS.link(TRAINED, 'k1')}"},
     "a hash as a key": lambda scene: {"api_key": hash_of(scene.keys[DEVELOPER.username])},
     "a hash as a node": lambda scene: basic(NODE, hash_of(scene.secrets[DATASET])),
 }
-"""A credential that holds, shown as what it isn't; or what is kept of it here, in case that gets out."""
+"""Valid credentials presented as another kind, and stored hashes presented as credentials."""
 
-PEOPLE = {"another user": STRANGER.username, "the owner": "ada", "the developer": DEVELOPER.username}
+USERS = {"another user": STRANGER.username, "the owner": "ada", "the developer": DEVELOPER.username}
 FORGED = LINKS.link(MODEL, "k1").replace(MODEL, TRAINED)
 CREATE = {"dataset_id": DATASET, "model_id": MODEL, "features": ["age", "bmi"], "labels": ["progression"]}
 
 
 def own_row(caller: str) -> dict[str, str]:
-    """Of somebody who isn't a person: the row that they would want."""
-    return {"user_id": PEOPLE.get(caller, DEVELOPER.username)}
+    """Return a body with the caller's own user id; for callers who aren't users, the developer's."""
+    return {"user_id": USERS.get(caller, DEVELOPER.username)}
 
 
 def anothers_row(_: str) -> dict[str, str]:
@@ -134,7 +134,7 @@ ROUTES: dict[str, tuple[str, str, Callable[[str], dict] | dict | None]] = {
     "GET /download, forged": ("GET", FORGED.removeprefix(PUBLIC_URL), None),
     "POST /rotate_link": ("POST", "/rotate_link", {"model_id": TRAINED}),
 }
-"""What is sent: method, path and body; of some the body depends on who sends it."""
+"""Method, path and body of each request; some bodies depend on the caller."""
 
 
 def table(columns: tuple[str, ...], rows: dict[str, tuple[int, ...]]) -> dict[str, dict[str, int]]:
@@ -144,12 +144,12 @@ def table(columns: tuple[str, ...], rows: dict[str, tuple[int, ...]]) -> dict[st
 
 # fmt: off
 EXPECTED = table(
-    ("nobody", "garbage",
+    ("anonymous", "garbage",
      "another user", "the owner", "the developer",
      "a device", "another's device",
-     "the node", "another node", "a retired node", "a former life"), {
-    #                                 no-  gar- other the  the   a   another's the another re-  former
-    #                                 body bage user owner dev. device device  node node tired  life
+     "the node", "another node", "a retired node", "a former generation"), {
+    #                                 ano- gar- other the  the   a   another's the another re-  former
+    #                                 nym. bage user owner dev. device device  node node tired  gen.
     "GET /":                          (200, 200, 200, 200, 200,  200, 200,  200, 200, 200, 200),
     "POST /create":                   (401, 401, 403, 200, 403,  401, 401,  401, 401, 401, 401),
     "POST /delete, a model":          (401, 401, 403, 200, 403,  401, 401,  401, 401, 401, 401),
@@ -167,10 +167,10 @@ EXPECTED = table(
     "GET /download, forged":          (404, 404, 404, 404, 404,  404, 404,  404, 404, 404, 404),
     "POST /rotate_link":              (401, 401, 403, 200, 403,  401, 401,  401, 401, 401, 401),
 })
-IN_DISGUISE = table(
+EXPECTED_MISPLACED = table(
     ("a token as a key", "a token as a node",
      "a key as a token", "a key as a node",
-     "a node as a person", "a node as a device", "a link as a token",
+     "a node as a user", "a node as a device", "a link as a token",
      "a hash as a key", "a hash as a node"), {
     #                                 a token as a key as  the node as  a link a hash as
     #                                 key  node token node user device token  key  node
@@ -195,7 +195,7 @@ IN_DISGUISE = table(
 
 
 def cells(expected: dict[str, dict[str, int]]) -> list:
-    """Every cell of a table: route, caller, status."""
+    """Return route, caller and status of every cell of a table."""
     return [
         pytest.param(route, caller, status, id=f"{route} by {caller}")
         for route, row in expected.items()
@@ -210,7 +210,7 @@ def scene(world) -> Scene:
 
 @pytest.fixture
 def send(shared_app, scene):
-    """Send what a route takes, as some caller."""
+    """Send the request of a route with some headers."""
     services = services_on(scene.world)
     strict = replace(services, devices=processes.a_device_service(scene.world, key_required=True))
 
@@ -225,28 +225,28 @@ def send(shared_app, scene):
 
 
 @pytest.mark.parametrize(("route", "caller", "status"), cells(EXPECTED))
-def test_each_caller_gets_where_they_belong_and_nowhere_else(scene, send, route, caller, status):
-    """And where they don't, they are told so in JSON, and nothing has changed."""
+def test_each_caller_gets_the_expected_status(scene, send, route, caller, status):
+    """A refused request returns a JSON error and changes nothing."""
     headers = CALLERS[caller](scene)
     before = scene.world.snapshot()
     answer = send(route, caller, headers)
 
     assert answer.status_code == status
-    assert_refused_without_a_trace(answer, before, scene)
+    assert_refusal_changed_nothing(answer, before, scene)
 
 
-@pytest.mark.parametrize(("route", "disguise", "status"), cells(IN_DISGUISE))
-def test_a_credential_of_another_kind_opens_nothing(scene, send, route, disguise, status):
-    """Each of them holds where it belongs."""
-    headers = DISGUISES[disguise](scene)
+@pytest.mark.parametrize(("route", "credential", "status"), cells(EXPECTED_MISPLACED))
+def test_misplaced_credential_is_refused(scene, send, route, credential, status):
+    """Each credential is valid only where its kind is expected."""
+    headers = MISPLACED[credential](scene)
     before = scene.world.snapshot()
-    answer = send(route, disguise, headers)
+    answer = send(route, credential, headers)
 
     assert answer.status_code == status
-    assert_refused_without_a_trace(answer, before, scene)
+    assert_refusal_changed_nothing(answer, before, scene)
 
 
-def assert_refused_without_a_trace(answer, before, scene) -> None:
+def assert_refusal_changed_nothing(answer, before, scene) -> None:
     if answer.status_code < 400:
         return
     assert answer.content_type == "application/json"
@@ -255,23 +255,23 @@ def assert_refused_without_a_trace(answer, before, scene) -> None:
     assert scene.world.snapshot() == before
 
 
-def test_no_route_and_no_caller_is_missing(shared_app):
-    """Whoever adds a route writes down who gets in."""
+def test_tables_contain_all_routes_and_callers(shared_app):
+    """A new route must be added to the tables."""
     adapter = shared_app.url_map.bind("orchestration.test")
     sent = {
         (method, adapter.match(path.partition("?")[0], method, return_rule=True)[0].rule)
         for method, path, _ in ROUTES.values()
     }
-    there = {
+    declared = {
         (method, rule.rule)
         for rule in shared_app.url_map.iter_rules()
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }
 
-    assert sent == there
-    assert EXPECTED.keys() == IN_DISGUISE.keys() == ROUTES.keys()
+    assert sent == declared
+    assert EXPECTED.keys() == EXPECTED_MISPLACED.keys() == ROUTES.keys()
     assert all(row.keys() == CALLERS.keys() for row in EXPECTED.values())
-    assert all(row.keys() == DISGUISES.keys() for row in IN_DISGUISE.values())
+    assert all(row.keys() == MISPLACED.keys() for row in EXPECTED_MISPLACED.values())
 
 
 @pytest.mark.parametrize(
@@ -281,14 +281,14 @@ def test_no_route_and_no_caller_is_missing(shared_app):
         "POST /delete, a model": "the owner",
         "POST /delete, a node": "the developer",
         "POST /info": "a device",
-        "POST /model_loss": "nobody",
+        "POST /model_loss": "anonymous",
         "POST /model_progress": "the node",
         "POST /generate_key, own": "the developer",
         "POST /rotate_link": "the owner",
     }.items(),
 )
-def test_what_is_let_in_is_seen_to_change_something(scene, send, route, caller):
-    """Else the comparison would say nothing about what is refused."""
+def test_accepted_request_changes_the_snapshot(scene, send, route, caller):
+    """Otherwise an unchanged snapshot would prove nothing about refused requests."""
     headers = CALLERS[caller](scene)
     before = scene.world.snapshot()
     answer = send(route, caller, headers)

@@ -1,4 +1,4 @@
-"""POST /info: the pod counts keys and casts by force."""
+"""POST /info: exact responses, because the pod counts keys and force-casts values."""
 
 import pytest
 
@@ -12,8 +12,8 @@ def info(post):
     return lambda headers=API_KEY, dataset_id=DATASET: post("/info", {"dataset_id": dataset_id}, headers)
 
 
-def test_the_first_contact_has_one_key(info, world):
-    """The exact sentence that the pod knows."""
+def test_first_request_confirms_the_setup(info, world):
+    """The response has one key and the exact sentence that the pod expects."""
     world.put(a_dataset(is_set_up=False))
     answer = info()
 
@@ -22,14 +22,14 @@ def test_the_first_contact_has_one_key(info, world):
     assert world.datasets.get(DATASET).is_set_up
 
 
-def test_without_a_node_it_waits(info):
-    """One key: nothing to do."""
+def test_dataset_without_node_returns_wait(info):
+    """A response with one key means that there is nothing to train."""
     assert info().json == {"wait": "no node available yet"}
 
 
 @pytest.mark.usefixtures("node")
-def test_with_a_node_it_lists_models_and_where(info, world):
-    """`[model_id, version, features, labels]`, all of them text; `nodeURL` a bare host."""
+def test_running_node_returns_models_and_host(info, world):
+    """Each model is `[model_id, version, features, labels]`, all strings; `nodeURL` is a bare host."""
     world.put(a_model(hosted_as="Net-1-Ada"))
     answer = info()
 
@@ -42,8 +42,8 @@ def test_with_a_node_it_lists_models_and_where(info, world):
 
 
 @pytest.mark.usefixtures("node")
-def test_without_models_the_list_is_empty(info):
-    """Two keys all the same."""
+def test_node_without_models_returns_an_empty_list(info):
+    """The response still has both keys."""
     assert info().json == {"models": [], "nodeURL": "node.test"}
 
 
@@ -58,25 +58,23 @@ def test_without_models_the_list_is_empty(info):
     ],
     ids=["none", "empty", "wrong", "a hint", "with a hyphen"],
 )
-def test_without_a_key_there_is_nothing(info, headers):
-    """401: the pod takes it for nothing to do."""
+def test_missing_or_wrong_key_is_unauthenticated(info, headers):
+    """The pod treats a 401 like a response without models."""
     answer = info(headers)
 
     assert answer.status_code == 401
     assert "error" in answer.json
 
 
-def test_an_unknown_dataset_is_not_found(info):
-    """404, in JSON."""
+def test_unknown_dataset_is_not_found(info):
+    """The response is a 404 in JSON."""
     assert info(dataset_id="nowhere").status_code == 404
 
 
 @pytest.mark.moto
 @pytest.mark.usefixtures("node")
-def test_malformed_rows_never_reach_a_phone_and_never_spoil_the_others(
-    moto_table_of, world, shared_app, monkeypatch
-):
-    """One null or one number where a text belongs crashes the host app on the phone."""
+def test_malformed_rows_are_left_out(moto_table_of, world, shared_app, monkeypatch):
+    """A null or a number in place of a string would crash the host app on the phone."""
     table = moto_table_of("model_table")
     rows = {
         "null version": {"version": None},
@@ -105,8 +103,8 @@ def test_malformed_rows_never_reach_a_phone_and_never_spoil_the_others(
     assert answer.json == {"models": [[MODEL, "1", ["age", "bmi"], ["progression"]]], "nodeURL": "node.test"}
 
 
-def test_a_phone_is_not_told_of_a_node_that_was_wished_down(info, world):
-    """It would train for nothing."""
+def test_node_with_desired_state_stopped_is_not_returned(info, world):
+    """A device would lose what it trains on a node that is about to be deleted."""
     world.put(a_node(status="ready", address="node.test"))
 
     assert info().json == {"wait": "no node available yet"}

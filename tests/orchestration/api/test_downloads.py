@@ -1,4 +1,4 @@
-"""GET /download: a link that opens in a browser which holds no token."""
+"""GET /download and POST /rotate_link: download links need no token."""
 
 import pytest
 
@@ -19,8 +19,8 @@ def link(world):
     return path_of(LINKS.link(MODEL, "key"))
 
 
-def test_a_valid_link_leads_to_the_file(client, link):
-    """Again and again; no cache may keep the URL, which is good for minutes."""
+def test_valid_link_redirects_to_the_file(client, link):
+    """It can be used again; caches must not store the presigned URL, which expires after minutes."""
     answers = [client.get(link) for _ in range(2)]
 
     assert [answer.status_code for answer in answers] == [302, 302]
@@ -41,16 +41,16 @@ FORGED = {
 
 
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
-def test_a_forged_link_says_nothing(client, link, forge):
-    """404, the same for what is there and what isn't."""
+def test_forged_link_is_not_found(client, link, forge):
+    """The response is the same for existing and missing models."""
     answer = client.get(forge(link))
 
     assert answer.status_code == 404
     assert answer.json == {"error": "This download link is not valid."}
 
 
-def test_a_withdrawn_model_is_gone(client, link, world):
-    """The owner takes it back."""
+def test_link_of_a_withdrawn_model_is_not_found(client, link, world):
+    """Withdrawing a model makes its link invalid."""
     world.models.withdraw(world.models.get(MODEL), 0.0)
     answer = client.get(link)
 
@@ -62,15 +62,15 @@ def test_a_withdrawn_model_is_gone(client, link, world):
     "model_id",
     ["a b", "ü", "a/b", "a//b", "../x", "a?b#c", "100%", "a%2Fb", "x&key=y", "/a", "a\nb", "..", "a/"],
 )
-def test_a_link_works_for_any_name_of_a_model(client, world, model_id):
-    """A data scientist chose it."""
+def test_link_works_for_any_model_id(client, world, model_id):
+    """A data scientist chooses the id freely."""
     world.put(a_model(model_id=model_id, is_active=False, download_key="key"))
 
     assert client.get(path_of(LINKS.link(model_id, "key"))).status_code == 302
 
 
-def test_another_secret_signs_another_link():
-    """Rotating the secret takes all links back."""
+def test_link_depends_on_the_secret():
+    """Changing the secret makes all links invalid."""
     other = type(LINKS)(PUBLIC_URL, "t" * 32)
 
     assert other.link(MODEL, "key") != LINKS.link(MODEL, "key")
@@ -80,8 +80,8 @@ class TestRotation:
     def rotate(self, client, username="ada", model_id=MODEL):
         return client.post("/rotate_link", json={"model_id": model_id}, headers=bearer(username))
 
-    def test_the_owner_gets_a_new_link_and_the_old_one_is_void(self, client, link, world):
-        """For a link that has got into wrong hands."""
+    def test_owner_gets_a_new_link(self, client, link, world):
+        """The old link becomes invalid."""
         answer = self.rotate(client)
         new = path_of(answer.json["download_link"])
 
@@ -89,17 +89,17 @@ class TestRotation:
         assert [client.get(old_or_new).status_code for old_or_new in (link, new)] == [404, 302]
         assert world.item("model_table", MODEL)["download_link"] == answer.json["download_link"]
 
-    def test_nobody_else_can(self, client, link):
-        """The link stays."""
+    def test_other_users_are_forbidden(self, client, link):
+        """The link stays valid."""
         assert self.rotate(client, "mallory").status_code == 403
         assert client.get(link).status_code == 302
 
-    def test_a_model_without_a_link_has_none_to_rotate(self, client, world):
-        """It is not trained yet, or withdrawn."""
+    def test_model_without_link_is_a_conflict(self, client, world):
+        """It is still training, or was withdrawn."""
         world.put(a_model())
 
         assert self.rotate(client).status_code == 409
 
-    def test_somebody_must_say_who_they_are(self, client):
-        """As everywhere."""
+    def test_rotation_requires_a_token(self, client):
+        """A request without a token is answered 401."""
         assert client.post("/rotate_link", json={"model_id": MODEL}).status_code == 401

@@ -1,4 +1,4 @@
-"""Bad input on every route: JSON with `error`, the right status, never a 500, nothing changed."""
+"""Invalid input on every route: a JSON error, the right status, never a 500, and no change."""
 
 import json
 import re
@@ -85,8 +85,8 @@ def send(client, world, node):
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_body_that_can_not_be_read_is_a_400(send, path, body):
-    """Whatever it is, on every route."""
+def test_unreadable_body_is_a_400(send, path, body):
+    """Every route returns a JSON error."""
     answer, is_unchanged = send(path, body)
 
     assert answer.status_code == 400
@@ -105,8 +105,8 @@ MISFITS = [
 
 
 @pytest.mark.parametrize(("path", "field", "value"), MISFITS)
-def test_a_field_of_a_wrong_type_is_refused(send, path, field, value):
-    """Text where text belongs, numbers where numbers do; unknown ids are not found."""
+def test_field_of_a_wrong_type_is_refused(send, path, field, value):
+    """Values are not converted; an unknown id may be answered 403 or 404."""
     body = json.dumps(ROUTES[path][1] | {field: VALUES[value]}).encode()
     answer, is_unchanged = send(path, body)
     may_be_unknown = value == "a text" and field.endswith(("_id", "version"))
@@ -120,8 +120,8 @@ def test_a_field_of_a_wrong_type_is_refused(send, path, field, value):
     ("path", "field"),
     [(path, field) for path, (_, body) in ROUTES.items() for field in body if field != "acc"],
 )
-def test_a_field_that_is_missing_is_named(send, path, field):
-    """A sentence for a human."""
+def test_missing_field_is_named(send, path, field):
+    """The error contains the field's name."""
     body = {name: value for name, value in ROUTES[path][1].items() if name != field}
     answer, is_unchanged = send(path, json.dumps(body).encode())
 
@@ -140,8 +140,8 @@ def test_a_field_that_is_missing_is_named(send, path, field):
         {"dataset_id": DATASET, "force": None},
     ],
 )
-def test_what_to_delete_must_be_clear(send, body):
-    """A dataset's node or a model, not both, not neither."""
+def test_delete_requires_exactly_one_id(send, body):
+    """The body contains a dataset's or a model's id, and `force` is a boolean."""
     answer, is_unchanged = send("/delete", json.dumps(body).encode())
 
     assert answer.status_code == 400
@@ -149,8 +149,8 @@ def test_what_to_delete_must_be_clear(send, body):
 
 
 @pytest.mark.parametrize("cycle", [0, -1, 1.5, "1", True, 10**10, [1]])
-def test_a_cycle_is_a_number_from_one(send, cycle):
-    """Or isn't sent."""
+def test_invalid_cycle_is_refused(send, cycle):
+    """`cycle` is a whole number from 1, or absent."""
     body = {"model_id": MODEL, "percent_complete": 10, "cycle": cycle}
     answer, is_unchanged = send("/model_progress", json.dumps(body).encode())
 
@@ -159,8 +159,8 @@ def test_a_cycle_is_a_number_from_one(send, cycle):
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_megabyte_of_junk_is_too_large(send, path):
-    """413, in JSON, on every route."""
+def test_body_of_a_megabyte_is_too_large(send, path):
+    """Every route returns 413 in JSON."""
     answer, is_unchanged = send(path, b"x" * (1 << 20))
 
     assert answer.status_code == 413
@@ -170,8 +170,8 @@ def test_a_megabyte_of_junk_is_too_large(send, path):
 
 @pytest.mark.parametrize("path", ROUTES)
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-def test_another_method_is_a_405_that_says_which(client, path, method):
-    """Also without a credential."""
+def test_other_method_is_a_405(client, path, method):
+    """The header Allow contains POST, also without a credential."""
     answer = client.open(path, method=method)
 
     assert answer.status_code == 405
@@ -183,8 +183,8 @@ def test_another_method_is_a_405_that_says_which(client, path, method):
     "path", ["/nowhere", "/create/", "/Create", "/download/", "/static/x", "/%ff", "/.env"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_an_unknown_path_is_a_404(client, path, method):
-    """In JSON too: a body that isn't kills the library."""
+def test_unknown_path_is_a_404(client, path, method):
+    """The response is JSON, because the library fails on anything else."""
     answer = client.open(path, method=method)
 
     assert answer.status_code == 404
@@ -195,7 +195,7 @@ def test_an_unknown_path_is_a_404(client, path, method):
 @pytest.mark.parametrize(
     "content_type", ["text/plain", "application/x-www-form-urlencoded", "", "a/b; charset=x"]
 )
-def test_the_content_type_does_not_matter(client, world, node, path, content_type):
+def test_content_type_is_ignored(client, world, node, path, content_type):
     """Not every caller sends one."""
     world.put(a_model())
     headers, body = ROUTES[path]
@@ -205,15 +205,15 @@ def test_the_content_type_does_not_matter(client, world, node, path, content_typ
 
 
 @pytest.mark.parametrize("path", ["/", *ROUTES, "/nowhere"])
-def test_browsers_may_call_from_anywhere(client, path):
-    """CORS, on errors too."""
+def test_cors_allows_every_origin(client, path):
+    """Errors have the header, too."""
     answer = client.get(path, headers={"Origin": "https://marketplace.test"})
 
     assert answer.headers["Access-Control-Allow-Origin"] in ("*", "https://marketplace.test")
 
 
-def test_a_preflight_allows_what_callers_send(client):
-    """`Authorization` and JSON."""
+def test_preflight_allows_authorization_and_json(client):
+    """Browsers send both."""
     answer = client.options(
         "/create",
         headers={
@@ -229,8 +229,8 @@ def test_a_preflight_allows_what_callers_send(client):
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyError, ValueError, RecursionError, MemoryError])
-def test_what_nobody_thought_of_is_a_500_that_leaks_nothing(client, world, logs, monkeypatch, error):
-    """The trace is in the log, not in the answer."""
+def test_unexpected_error_is_a_500(client, world, logs, monkeypatch, error):
+    """The traceback is in the log, not in the response."""
 
     def crash(*_):
         raise error("password=hunter2")
@@ -243,8 +243,8 @@ def test_what_nobody_thought_of_is_a_500_that_leaks_nothing(client, world, logs,
     assert [entry["event"] for entry in logs] == ["request.crashed"]
 
 
-def test_every_error_of_the_domain_has_a_status():
-    """One table; an error that is missing from it would be a 500."""
+def test_every_domain_error_has_a_status():
+    """A domain error without a status would become a 500."""
     declared = {
         error
         for error in vars(errors).values()
@@ -256,8 +256,8 @@ def test_every_error_of_the_domain_has_a_status():
     assert STATUS.keys() == declared
 
 
-def test_a_sentence_ends_with_a_dot(send):
-    """It is shown to humans."""
+def test_error_is_a_sentence(send):
+    """Callers show it to their users."""
     answer, _ = send("/create", b'{"dataset_id": 1, "features": "x"}')
 
     assert re.search(r"dataset_id: .+; model_id: .+; features: .+\.$", answer.json["error"])

@@ -1,4 +1,4 @@
-"""POST /create and /delete, to the letter."""
+"""POST /create and /delete: exact responses."""
 
 import pytest
 
@@ -24,16 +24,16 @@ def delete(post):
     return lambda body, username=DEVELOPER.username: post("/delete", body, bearer(username))
 
 
-def test_the_first_answer_is_deploying(create):
-    """At once, with a reason; no `error`, or the library would give up."""
+def test_first_response_is_deploying(create):
+    """It has a reason and no `error`, which would end the library's polling."""
     answer = create()
 
     assert answer.status_code == 202
     assert answer.json == {"status": "deploying", "reason": "The node is being launched."}
 
 
-def test_ready_names_the_bare_host(create, world):
-    """`nodeURL` without port or scheme: the library adds its own."""
+def test_ready_response_contains_the_bare_host(create, world):
+    """`nodeURL` has no port or scheme, because the library adds its own."""
     create()
     reconcile(world, passes=4)
     answer = create()
@@ -44,30 +44,30 @@ def test_ready_names_the_bare_host(create, world):
 
 
 def test_columns_are_recorded_as_sent(create, world):
-    """In their order, with what isn't ASCII."""
+    """Their order and non-ASCII characters are kept."""
     create(features=["é", "a b", "é"], labels=["y"])
 
     assert world.models.get(MODEL).features == ("é", "a b", "é")
 
 
 @pytest.mark.parametrize(
-    ("changes", "status", "words"),
+    ("changes", "status", "message"),
     [
-        ({"model_id": "nobody's"}, 404, "no model"),
-        ({"dataset_id": "nowhere"}, 400, "another dataset"),
+        ({"model_id": "unknown"}, 404, "no model"),
+        ({"dataset_id": "other"}, 400, "another dataset"),
     ],
 )
-def test_a_request_that_can_not_be_met_ends_the_polling(create, world, changes, status, words):
-    """`error` is the only way to stop the library."""
+def test_invalid_request_ends_the_polling(create, world, changes, status, message):
+    """Only `error` stops the library."""
     answer = create(**changes)
 
     assert answer.status_code == status
-    assert words in answer.json["error"]
+    assert message in answer.json["error"]
     assert world.stacks.launched == []
 
 
-def test_somebody_elses_model_is_forbidden(create, post, world):
-    """The owner came from the body once; now the token names the user."""
+def test_model_of_another_user_is_forbidden(create, post, world):
+    """The token identifies the caller, not the body."""
     create()
     before = world.dynamodb.items("model_table")
     answer = post("/create", CREATE | {"owner_name": "ada", "user_id": "ada"}, bearer("devi"))
@@ -77,8 +77,8 @@ def test_somebody_elses_model_is_forbidden(create, post, world):
     assert world.dynamodb.items("model_table") == before
 
 
-def test_a_withdrawn_model_is_a_conflict(create, world):
-    """The name is taken; the sentence says so."""
+def test_withdrawn_model_is_a_conflict(create, world):
+    """The error asks for a new name."""
     create()
     world.models.withdraw(world.models.get(MODEL), 0.0)
     answer = create()
@@ -87,8 +87,8 @@ def test_a_withdrawn_model_is_a_conflict(create, world):
     assert "new name" in answer.json["error"]
 
 
-def test_tables_that_do_not_answer_are_a_502(create, world):
-    """Rendered as JSON with the key `error`."""
+def test_failure_of_dynamodb_is_a_502(create, world):
+    """The response is JSON with the key `error`."""
     world.dynamodb.throttle = 1.0
     answer = create()
 
@@ -96,15 +96,15 @@ def test_tables_that_do_not_answer_are_a_502(create, world):
     assert answer.json == {"error": "DynamoDB refused a call: ThrottlingException."}
 
 
-def test_cloudformation_that_does_not_answer_does_not_affect_a_request(create, world):
-    """The web process never calls it."""
+def test_failure_of_cloudformation_does_not_affect_a_request(create, world):
+    """The web process never calls CloudFormation."""
     world.stacks.away = True
 
     assert create().status_code == 202
 
 
-def test_the_owner_retires_a_node(delete, world):
-    """It goes down; the answer comes at once."""
+def test_owner_retires_a_node(delete, world):
+    """The response doesn't wait for the deletion of the stack."""
     world.nodes.request(DATASET, world.clock(), "ada")
     answer = delete({"dataset_id": DATASET})
 
@@ -113,31 +113,31 @@ def test_the_owner_retires_a_node(delete, world):
     assert not world.nodes.get(NODE).should_run
 
 
-def test_retiring_what_is_not_there_is_no_error(delete):
-    """Asking twice is fine."""
+def test_retiring_a_missing_node_is_no_error(delete):
+    """A repeated request succeeds."""
     answer = delete({"dataset_id": DATASET})
 
     assert answer.status_code == 200
     assert answer.json == {"status": f"Dataset {DATASET} has no node."}
 
 
-def test_a_node_with_unfinished_models_is_a_conflict_unless_forced(delete, world):
-    """409 names the models; `force` takes it down all the same."""
+def test_node_with_unfinished_models_is_a_conflict_unless_forced(delete, world):
+    """The 409 names the models; `force` retires the node anyway."""
     world.put(a_model())
     world.nodes.request(DATASET, world.clock(), "ada")
     refused = delete({"dataset_id": DATASET})
-    wish = world.nodes.get(NODE).desired_state
+    desired_state = world.nodes.get(NODE).desired_state
     forced = delete({"dataset_id": DATASET, "force": True})
 
     assert (refused.status_code, forced.status_code) == (409, 202)
     assert MODEL in refused.json["error"]
-    assert wish is RUNNING
+    assert desired_state is RUNNING
     assert not world.nodes.get(NODE).should_run
 
 
 @pytest.mark.parametrize("username", ["ada", "mallory"])
-def test_only_the_owner_retires(delete, world, username):
-    """403 for anybody else."""
+def test_only_the_owner_retires_a_node(delete, world, username):
+    """Other users get a 403."""
     world.nodes.request(DATASET, world.clock(), "ada")
     answer = delete({"dataset_id": DATASET, "force": True}, username)
 
@@ -145,8 +145,8 @@ def test_only_the_owner_retires(delete, world, username):
     assert world.nodes.get(NODE).should_run
 
 
-def test_the_owner_withdraws_a_model(delete, world):
-    """200 and a sentence."""
+def test_owner_withdraws_a_model(delete, world):
+    """The response is a 200 with a sentence."""
     world.put(a_model())
     answer = delete({"model_id": MODEL}, "ada")
 
@@ -155,20 +155,20 @@ def test_the_owner_withdraws_a_model(delete, world):
     assert not world.models.get(MODEL).is_active
 
 
-def test_nobody_else_withdraws_it(delete, world):
-    """Not the dataset's owner either."""
+def test_only_the_owner_withdraws_a_model(delete, world):
+    """The dataset's owner can't."""
     world.put(a_model())
 
     assert delete({"model_id": MODEL}).status_code == 403
     assert world.models.get(MODEL).is_active
 
 
-def test_a_spent_quota_is_429_with_retry_after(create, world):
-    """The library stops at `error`; whoever reads the status knows when to come back."""
+def test_exhausted_quota_is_a_429(create, world):
+    """`error` stops the library; Retry-After is for other clients."""
     counter = {"node_id": "quota:all", "awake": QUOTA.in_all}
     world.dynamodb.put_item(TableName="node_table", Item=counter)
     answer = create()
 
     assert answer.status_code == 429
     assert answer.headers["Retry-After"] == "60"
-    assert answer.json == {"error": "No more than 5 nodes may be awake, and all together have as many."}
+    assert answer.json == {"error": "No more than 5 nodes may run at once in all."}

@@ -1,16 +1,16 @@
-"""GET /: for load balancers."""
+"""GET /: the health check of load balancers."""
 
 
-def test_it_is_the_text_running(client):
-    """The one answer that isn't JSON."""
+def test_health_check_is_plain_text(client):
+    """It is the only response that isn't JSON."""
     answer = client.get("/")
 
     assert (answer.status_code, answer.text) == (200, "Running")
     assert answer.content_type.startswith("text/plain")
 
 
-def test_it_touches_nothing(client, world):
-    """It answers while AWS is away."""
+def test_health_check_does_not_call_aws(client, world):
+    """It succeeds while AWS is unavailable."""
     world.dynamodb.throttle = 1.0
     world.stacks.away = world.bucket.away = True
 

@@ -1,4 +1,4 @@
-"""POST /model_loss, /model_progress and /model_upload, to the letter."""
+"""POST /model_loss, /model_progress and /model_upload: exact responses."""
 
 import pytest
 
@@ -26,8 +26,8 @@ def progress(post, node):
     return send
 
 
-def test_the_pod_needs_no_credential(loss, world):
-    """It sends none, and can't be changed."""
+def test_loss_needs_no_credential(loss, world):
+    """The pod sends none."""
     answer = loss()
 
     assert answer.status_code == 200
@@ -36,13 +36,13 @@ def test_the_pod_needs_no_credential(loss, world):
 
 
 @pytest.mark.parametrize("value", [1e-45, 3.4e38, 1.7e308, 0, 7, 0.30000001192092896])
-def test_any_finite_number_is_taken(loss, value):
-    """Whole numbers too: JSON doesn't tell them apart."""
+def test_finite_numbers_are_accepted(loss, value):
+    """Whole numbers are valid, because JSON doesn't distinguish them from floats."""
     assert loss(loss=value, acc=value).status_code == 200
 
 
-def test_a_late_report_is_answered_kindly(loss, world):
-    """The phone did nothing wrong; nothing is counted."""
+def test_late_report_is_not_counted(loss, world):
+    """The response is a 200, because the device did nothing wrong."""
     world.models.withdraw(world.models.get(MODEL), world.clock.now)
     answer = loss()
 
@@ -50,16 +50,16 @@ def test_a_late_report_is_answered_kindly(loss, world):
     assert answer.json == {"status": f"Model {MODEL} is complete; the report is not counted."}
 
 
-def test_a_report_long_after_the_end_is_refused(loss, world):
-    """Nobody trains it any more, so nobody has a loss of it."""
+def test_report_long_after_the_end_is_refused(loss, world):
+    """No device trains the model any more."""
     world.models.withdraw(world.models.get(MODEL), world.clock.now)
     world.clock.tick(601)
 
     assert loss().status_code == 409
 
 
-def test_the_original_nodes_word_is_taken(progress, world):
-    """`{"percent_complete", "model_id"}`, without a number."""
+def test_progress_without_cycle_is_accepted(progress, world):
+    """The original node sends only `percent_complete` and `model_id`."""
     answer = progress(10)
 
     assert answer.status_code == 200
@@ -67,8 +67,8 @@ def test_the_original_nodes_word_is_taken(progress, world):
     assert world.models.get(MODEL).percent_complete == 10
 
 
-def test_our_nodes_word_carries_its_cycle(progress, world):
-    """Sent again it changes nothing, and is answered 200, so that the outbox lets go of it."""
+def test_repeated_progress_of_a_cycle_changes_nothing(progress, world):
+    """The response is a 200, so that the node's outbox drops the message."""
     first, again = progress(10, cycle=1), progress(10, cycle=1)
 
     assert (first.status_code, again.status_code) == (200, 200)
@@ -77,42 +77,42 @@ def test_our_nodes_word_carries_its_cycle(progress, world):
 
 
 @pytest.mark.parametrize(
-    ("asked", "status"),
+    ("changes", "status"),
     [
         ({}, 200),
         ({"version": "2"}, 404),
-        ({"model_id": "nobody's"}, 404),
+        ({"model_id": "unknown"}, 404),
         ({"model_id": "other"}, 403),
         ({"model_id": ""}, 400),
         ({"version": 1}, 400),
     ],
     ids=lambda value: str(value),
 )
-def test_a_node_may_ask_whether_a_model_is_known(progress, world, asked, status):
-    """Before it keeps an upload, with 0 per cent: by the status it knows, and nothing is changed."""
+def test_progress_of_0_percent_checks_the_model(progress, world, changes, status):
+    """A node sends it before it stores an upload; nothing is changed."""
     world.put(a_model(model_id="other", dataset_id="steps"))
-    answer = progress(0, **({"version": "1"} | asked))
+    answer = progress(0, **({"version": "1"} | changes))
 
     assert answer.status_code == status
     assert world.models.get(MODEL) == a_model()
 
 
 @pytest.mark.parametrize(
-    ("asked", "status"),
+    ("changes", "status"),
     [
         ({}, 200),
         ({"version": "2"}, 404),
-        ({"model_id": "nobody's"}, 404),
+        ({"model_id": "unknown"}, 404),
         ({"model_id": "other"}, 403),
         ({"model_id": ""}, 400),
         ({"version": None}, 400),
     ],
     ids=lambda value: str(value),
 )
-def test_a_node_asks_whether_it_may_host_a_model(post, node, world, asked, status):
-    """A model of its own dataset, in the version that was submitted; nothing is changed."""
+def test_upload_checks_the_model(post, node, world, changes, status):
+    """The model must be of the node's dataset, in the submitted version; nothing is changed."""
     world.put(a_model(model_id="other", dataset_id="steps"))
-    answer = post("/model_upload", {"model_id": MODEL, "version": "1"} | asked, basic(node.node_id))
+    answer = post("/model_upload", {"model_id": MODEL, "version": "1"} | changes, basic(node.node_id))
 
     assert answer.status_code == status
     assert ("status" if status == 200 else "error") in answer.json
@@ -120,8 +120,8 @@ def test_a_node_asks_whether_it_may_host_a_model(post, node, world, asked, statu
 
 
 @pytest.mark.parametrize("percent", [150, -5, 101, 10.5, "10", True, None])
-def test_what_is_no_percentage_is_refused(progress, world, percent):
-    """150 %, -5 % and worse were taken once."""
+def test_invalid_percentage_is_refused(progress, world, percent):
+    """A percentage is a whole number from 0 to 100."""
     answer = progress(percent)
 
     assert answer.status_code == 400
@@ -129,16 +129,16 @@ def test_what_is_no_percentage_is_refused(progress, world, percent):
     assert world.models.get(MODEL) == a_model()
 
 
-def test_it_never_goes_back(progress, world):
-    """Backwards was possible once."""
+def test_percentage_never_decreases(progress, world):
+    """Lower values are ignored."""
     progress(50)
     progress(40)
 
     assert world.models.get(MODEL).percent_complete == 50
 
 
-def test_at_100_it_answers_at_once(progress, world):
-    """A silent node froze the whole service for 32 s once; nobody is asked anything here."""
+def test_last_progress_does_not_call_the_node(progress, world):
+    """A call to a silent node blocked the former service for 32 s."""
     world.server.silent = True
     answer = progress(100)
 
@@ -147,9 +147,9 @@ def test_at_100_it_answers_at_once(progress, world):
     assert world.server.asked_for == []
 
 
-STRANGERS = {
-    "nobody": {},
-    "a person": bearer(),
+INVALID_CREDENTIALS = {
+    "none": {},
+    "a user": bearer(),
     "another secret": basic(a_node().node_id, "guess"),
     "no secret": basic(a_node().node_id, ""),
     "no name": basic(""),
@@ -162,9 +162,9 @@ STRANGERS = {
 }
 
 
-@pytest.mark.parametrize("headers", STRANGERS.values(), ids=STRANGERS)
-def test_a_forged_100_per_cent_is_refused(progress, world, headers):
-    """Anything from anyone was taken once, and an error message stored as the model."""
+@pytest.mark.parametrize("headers", INVALID_CREDENTIALS.values(), ids=INVALID_CREDENTIALS)
+def test_progress_requires_the_credential_of_the_node(progress, world, headers):
+    """The former service accepted any sender, and stored an error message as the model."""
     answer = progress(100, headers=headers or {"X": "y"})
 
     assert answer.status_code == 401
@@ -172,8 +172,8 @@ def test_a_forged_100_per_cent_is_refused(progress, world, headers):
     assert world.models.get(MODEL) == a_model()
 
 
-def test_a_node_speaks_for_its_own_models_only(progress, world):
-    """403 for another dataset's."""
+def test_progress_of_another_datasets_model_is_forbidden(progress, world):
+    """A node reports only models of its own dataset."""
     world.put(a_model(model_id="other", dataset_id="steps"))
     answer = progress(100, model_id="other")
 
@@ -181,8 +181,8 @@ def test_a_node_speaks_for_its_own_models_only(progress, world):
     assert world.models.get("other").percent_complete == 0
 
 
-def test_contention_is_said_so_that_the_node_sends_it_again(post, shared_app, world, node):
-    """503, in JSON."""
+def test_contention_is_a_503(post, shared_app, world, node):
+    """The node sends the message again."""
     services_on(world.through(Rivals(world, 100))).bind(shared_app)
     body = {"model_id": MODEL, "percent_complete": 90}
 

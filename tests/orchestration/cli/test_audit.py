@@ -49,7 +49,7 @@ def test_audit_repairs_what_it_can(run, inspection):
 
 
 def test_audit_without_findings_exits_with_status_0(run, inspection, monkeypatch):
-    """It says so."""
+    """The output is one sentence."""
     monkeypatch.setattr(inspection, "findings", lambda: iter(()))
 
     assert (run("audit").exit_code, run("audit").output) == (0, "Nothing is inconsistent.\n")

@@ -42,49 +42,49 @@ def test_synth_prints_the_written_paths(monkeypatch, run, tmp_path):
 
 def test_command_passes_all_required_parameters(monkeypatch):
     """Parameters without an option have a default."""
-    asked = []
+    deployed = []
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setattr(
-        deploy, "deploy_service", lambda _, parameters: asked.append(parameters) or {"A": "b"}
+        deploy, "deploy_service", lambda _, parameters: deployed.append(parameters) or {"A": "b"}
     )
     parameters = load_template(TemplateName.ORCHESTRATION)["Parameters"]
     required = {n for n, p in parameters.items() if "Default" not in p}
     options = ("--image", "--node-image", "--user-pool-id", "--app-client-ids")
-    words = [word for option in options for word in (option, option)]
+    arguments = [argument for option in options for argument in (option, option)]
 
-    result = CliRunner().invoke(main, ["service", "deploy", *words])
+    result = CliRunner().invoke(main, ["service", "deploy", *arguments])
 
     assert (result.exit_code, result.output) == (0, "A\tb\n")
-    assert required <= asked[0].keys() <= parameters.keys()
-    assert asked[0]["ClusterStack"] == "artificien-cluster"
-    assert [asked[0][name] for name in SHAPE] == ["512", "2048", "false", "true"]
+    assert required <= deployed[0].keys() <= parameters.keys()
+    assert deployed[0]["ClusterStack"] == "artificien-cluster"
+    assert [deployed[0][name] for name in SHAPE] == ["512", "2048", "false", "true"]
 
 
 def test_command_passes_the_shape_of_nodes(monkeypatch):
     """Size, capacity provider and whether files are writable."""
-    asked = []
+    deployed = []
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr(deploy, "deploy_service", lambda _, parameters: asked.append(parameters) or {})
+    monkeypatch.setattr(deploy, "deploy_service", lambda _, parameters: deployed.append(parameters) or {})
     required = ("--image", "--node-image", "--user-pool-id", "--app-client-ids")
-    words = [word for option in required for word in (option, option)]
+    arguments = [argument for option in required for argument in (option, option)]
     shape = ("--node-cpu", "1024", "--node-memory", "8192", "--node-spot", "--node-writable")
 
-    CliRunner().invoke(main, ["service", "deploy", *words, *shape])
+    CliRunner().invoke(main, ["service", "deploy", *arguments, *shape])
 
-    assert [asked[0][name] for name in SHAPE] == ["1024", "8192", "true", "false"]
+    assert [deployed[0][name] for name in SHAPE] == ["1024", "8192", "true", "false"]
 
 
 def test_node_image_defaults_to_the_service_s_repository(monkeypatch):
     """Its tag is `node`; an operator may name another image."""
-    asked = []
+    deployed = []
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr(deploy, "deploy_service", lambda _, parameters: asked.append(parameters) or {})
-    words = ("--image", "registry.test:443/a/b:latest", "--user-pool-id", "p", "--app-client-ids", "c")
+    monkeypatch.setattr(deploy, "deploy_service", lambda _, parameters: deployed.append(parameters) or {})
+    arguments = ("--image", "registry.test:443/a/b:latest", "--user-pool-id", "p", "--app-client-ids", "c")
 
     for more in ((), ("--node-image", "registry.test/pygrid:1")):
-        CliRunner().invoke(main, ["service", "deploy", *words, *more])
+        CliRunner().invoke(main, ["service", "deploy", *arguments, *more])
 
-    assert [parameters["NodeImage"] for parameters in asked] == [
+    assert [parameters["NodeImage"] for parameters in deployed] == [
         "registry.test:443/a/b:node",
         "registry.test/pygrid:1",
     ]

@@ -18,7 +18,7 @@ def test_commands_of_other_packages_are_found_by_entry_point():
 
 
 def test_commands_import_the_service_when_they_run():
-    """So that `artificien --help` answers at once."""
+    """`artificien --help` doesn't wait for it."""
     heavy = ["boto3", "flask", "pydantic", "requests", "structlog"]
     script = f"import sys, orchestration.cli; print([name for name in {heavy} if name in sys.modules])"
     answer = subprocess.run(  # noqa: S603

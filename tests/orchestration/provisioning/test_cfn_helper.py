@@ -27,7 +27,7 @@ def stacks(client):
     return CfnHelper(client)
 
 
-def told(status, **more):
+def described(status, **more):
     return {"StackName": "a-stack", "StackId": ARN, "StackStatus": status, "CreationTime": NOW, **more}
 
 
@@ -101,7 +101,7 @@ def test_create_returns_none_for_an_existing_stack(stacks, answers, code):
 @pytest.mark.parametrize(
     "code", ["ValidationError", "LimitExceededException", "AccessDenied", "InsufficientCapabilitiesException"]
 )
-def test_a_refusal_is_a_failed_stack(stacks, answers, code):
+def test_refusal_is_a_failed_stack(stacks, answers, code):
     """Repeating the call doesn't help; the error keeps CloudFormation's message and the cause."""
     answers.add_client_error("create_stack", code, "No, because of this.")
 
@@ -146,7 +146,7 @@ def test_timeout_is_upstream(stacks, client, monkeypatch):
 
 def test_describe_returns_the_domain_s_values(stacks, answers):
     """Outputs and tags are mappings, the status is a phase, times are seconds since the epoch."""
-    stack = told(
+    stack = described(
         "CREATE_COMPLETE",
         Outputs=[{"OutputKey": "Address", "OutputValue": "lb.test"}],
         Tags=[{"Key": "artificien:node-id", "Value": "n1"}],
@@ -181,7 +181,9 @@ def test_all_pauses_between_pages(client, answers):
     time = Time()
     names = ("a", "b"), ("c",), ()
     for page, (listed, token) in enumerate(zip(names, ("2", "3", None), strict=True), start=1):
-        stacks = [told("CREATE_COMPLETE", StackId=f"{ARN}-{name}") | {"StackName": name} for name in listed]
+        stacks = [
+            described("CREATE_COMPLETE", StackId=f"{ARN}-{name}") | {"StackName": name} for name in listed
+        ]
         answer = {"Stacks": stacks} | ({"NextToken": token} if token else {})
         answers.add_response("describe_stacks", answer, {"NextToken": str(page)} if page > 1 else {})
 
@@ -315,7 +317,7 @@ def test_resource_deleted_in_a_second_try_has_not_failed(stacks, answers):
 
 
 def test_failure_without_a_reason_is_described_by_its_status(stacks, answers):
-    """Not every event has a reason."""
+    """Some events have no reason."""
     failed = event("Service", "UPDATE_FAILED")
     del failed["ResourceStatusReason"]
     events_are(answers, failed)
@@ -324,7 +326,7 @@ def test_failure_without_a_reason_is_described_by_its_status(stacks, answers):
 
 
 def test_first_failure_is_empty_without_failures(stacks, answers):
-    """Also if the events don't include the start of the operation."""
+    """The events may lack the start of the operation."""
     answers.add_response("describe_stack_events", {"StackEvents": [event("Task", "CREATE_COMPLETE")]})
 
     assert stacks.first_failure(ARN) == ""
@@ -334,8 +336,8 @@ def test_wait_returns_a_stable_stack(client, answers):
     """A stack that isn't visible yet is waited for like one in progress."""
     time = Time()
     answers.add_client_error("describe_stacks", "ValidationError", f"Stack {ARN} does not exist")
-    answers.add_response("describe_stacks", {"Stacks": [told("CREATE_IN_PROGRESS")]})
-    answers.add_response("describe_stacks", {"Stacks": [told("ROLLBACK_COMPLETE")]})
+    answers.add_response("describe_stacks", {"Stacks": [described("CREATE_IN_PROGRESS")]})
+    answers.add_response("describe_stacks", {"Stacks": [described("ROLLBACK_COMPLETE")]})
 
     stack = CfnHelper(client, clock=time, sleep=time.sleep).wait(ARN, deadline=60, pause=5)
 
@@ -344,9 +346,9 @@ def test_wait_returns_a_stable_stack(client, answers):
 
 
 @pytest.mark.parametrize(
-    ("seen", "word"), [([told("CREATE_IN_PROGRESS")], "CREATE_IN_PROGRESS"), ([], "absent")]
+    ("seen", "status"), [([described("CREATE_IN_PROGRESS")], "CREATE_IN_PROGRESS"), ([], "absent")]
 )
-def test_wait_has_a_deadline(client, answers, seen, word):
+def test_wait_has_a_deadline(client, answers, seen, status):
     """The error contains the last status."""
     time = Time()
     for _ in range(3):
@@ -355,13 +357,13 @@ def test_wait_has_a_deadline(client, answers, seen, word):
         else:
             answers.add_client_error("describe_stacks", "ValidationError", "Stack does not exist")
 
-    with pytest.raises(StackFailed, match=f"still {word} after 10 s"):
+    with pytest.raises(StackFailed, match=f"still {status} after 10 s"):
         CfnHelper(client, clock=time, sleep=time.sleep).wait(ARN, deadline=10, pause=5)
 
 
 def test_stack_has_the_time_of_its_deletion(stacks, answers):
-    """Also of a failed deletion, so that it can be compared with the record."""
-    answers.add_response("describe_stacks", {"Stacks": [told("CREATE_COMPLETE")]})
-    answers.add_response("describe_stacks", {"Stacks": [told("DELETE_FAILED", DeletionTime=NOW)]})
+    """A failed deletion has one, too, so that it can be compared with the record."""
+    answers.add_response("describe_stacks", {"Stacks": [described("CREATE_COMPLETE")]})
+    answers.add_response("describe_stacks", {"Stacks": [described("DELETE_FAILED", DeletionTime=NOW)]})
 
     assert [stacks.describe(ARN).deleted_at for _ in range(2)] == [0.0, NOW.timestamp()]

@@ -56,16 +56,16 @@ def test_all_phases_but_two_have_a_status():
 
 
 def test_only_statuses_in_progress_are_not_stable():
-    """All others only change if somebody acts."""
+    """All other phases change only with another operation."""
     moving = {status for status, phase in PHASES.items() if not is_stable(phase)}
 
-    assert moving == {word for word in PHASES if word.endswith("_IN_PROGRESS")} - {"REVIEW_IN_PROGRESS"}
+    assert moving == {status for status in PHASES if status.endswith("_IN_PROGRESS")} - {"REVIEW_IN_PROGRESS"}
 
 
 def test_rollback_does_not_start_an_operation():
     """It belongs to the operation that failed."""
     first = {status for status in PHASES if starts_operation(status)}
 
-    assert first == {f"{asked}_IN_PROGRESS" for asked in ("CREATE", "DELETE", "IMPORT", "UPDATE")}
+    assert first == {f"{operation}_IN_PROGRESS" for operation in ("CREATE", "DELETE", "IMPORT", "UPDATE")}
     assert is_failure("CREATE_FAILED")
     assert not is_failure("CREATE_COMPLETE")

@@ -24,7 +24,7 @@ CREATED = {
 }
 
 
-def told(status, **more):
+def described(status, **more):
     return {
         "Stacks": [{"StackName": NAME, "StackId": ARN, "StackStatus": status, "CreationTime": NOW, **more}]
     }
@@ -36,7 +36,7 @@ def test_absent_cluster_is_created(client, answers):
     outputs = [{"OutputKey": "VpcId", "OutputValue": "vpc-1"}]
     answers.add_client_error("describe_stacks", "ValidationError", f"Stack with id {NAME} does not exist")
     answers.add_response("create_stack", {"StackId": ARN}, expected)
-    answers.add_response("describe_stacks", told("CREATE_COMPLETE", Outputs=outputs), {"StackName": ARN})
+    answers.add_response("describe_stacks", described("CREATE_COMPLETE", Outputs=outputs), {"StackName": ARN})
 
     assert deploy.deploy_cluster(client, NAME) == {"VpcId": "vpc-1"}
 
@@ -44,7 +44,7 @@ def test_absent_cluster_is_created(client, answers):
 def test_existing_cluster_is_not_changed(client, answers):
     """Deploying is idempotent."""
     for _ in range(2):
-        answers.add_response("describe_stacks", told("UPDATE_COMPLETE"))
+        answers.add_response("describe_stacks", described("UPDATE_COMPLETE"))
 
     assert deploy.deploy_cluster(client, NAME) == {}
 
@@ -53,7 +53,7 @@ def test_stack_of_a_concurrent_deployment_is_waited_for(client, answers):
     """Two operators at the same time create one stack."""
     answers.add_client_error("describe_stacks", "ValidationError", f"Stack with id {NAME} does not exist")
     answers.add_client_error("create_stack", "AlreadyExistsException", f"Stack [{NAME}] already exists")
-    answers.add_response("describe_stacks", told("CREATE_COMPLETE"), {"StackName": NAME})
+    answers.add_response("describe_stacks", described("CREATE_COMPLETE"), {"StackName": NAME})
 
     assert deploy.deploy_cluster(client, NAME) == {}
 
@@ -61,8 +61,8 @@ def test_stack_of_a_concurrent_deployment_is_waited_for(client, answers):
 @pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "DELETE_FAILED"])
 def test_broken_cluster_is_an_error_with_its_reason(client, answers, status):
     """An operator decides what to do with it."""
-    answers.add_response("describe_stacks", told(status))
-    answers.add_response("describe_stacks", told(status, StackStatusReason="Quota of networks reached"))
+    answers.add_response("describe_stacks", described(status))
+    answers.add_response("describe_stacks", described(status, StackStatusReason="Quota of networks reached"))
     answers.add_response("describe_stack_events", {"StackEvents": []})
 
     with pytest.raises(StackFailed, match=f"{NAME} is {status}: Quota of networks reached"):
@@ -73,7 +73,7 @@ def test_cluster_with_nat_is_synthesized(client, answers):
     """There is a snapshot of the template without NAT only."""
     answers.add_client_error("describe_stacks", "ValidationError", f"Stack with id {NAME} does not exist")
     answers.add_response("create_stack", {"StackId": ARN}, CREATED | {"TemplateBody": '{"nat": "1"}'})
-    answers.add_response("describe_stacks", told("CREATE_COMPLETE"))
+    answers.add_response("describe_stacks", described("CREATE_COMPLETE"))
 
     deploy.deploy_cluster(
         client, NAME, nat=True, synthesize=lambda context: {TemplateName.CLUSTER: dict(context)}
@@ -81,7 +81,7 @@ def test_cluster_with_nat_is_synthesized(client, answers):
 
 
 @pytest.mark.moto
-# moto skips the bucket's policy and the secret, and says so.
+# moto skips the bucket's policy and the secret with a warning.
 @pytest.mark.filterwarnings("ignore:Tried to parse AWS..S3..BucketPolicy")
 @pytest.mark.filterwarnings("ignore:Tried to parse AWS..SecretsManager..Secret")
 def test_data_stack_creates_tables_and_bucket(monkeypatch):
@@ -118,7 +118,7 @@ def test_service_is_created_from_its_snapshot(client, answers):
     answers.add_client_error("describe_stacks", "ValidationError", f"Stack with id {name} does not exist")
     answers.add_response("create_stack", {"StackId": ARN}, expected)
     outputs = [{"OutputKey": "Address", "OutputValue": "lb.test:5001"}]
-    answers.add_response("describe_stacks", told("CREATE_COMPLETE", Outputs=outputs))
+    answers.add_response("describe_stacks", described("CREATE_COMPLETE", Outputs=outputs))
 
     assert deploy.deploy_service(client, {"ServiceImage": "registry.test/service:1"}) == {
         "Address": "lb.test:5001"

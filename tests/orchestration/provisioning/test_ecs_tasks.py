@@ -35,8 +35,8 @@ def answers(client):
 def ecs_has(answers, *tasks):
     """Let ECS list and describe these tasks once."""
     arns = [f"arn:aws:ecs:task/{number}" for number, _ in enumerate(tasks)]
-    asked = {"cluster": CLUSTER, "family": FAMILY, "desiredStatus": "STOPPED"}
-    answers.add_response("list_tasks", {"taskArns": arns}, asked)
+    request = {"cluster": CLUSTER, "family": FAMILY, "desiredStatus": "STOPPED"}
+    answers.add_response("list_tasks", {"taskArns": arns}, request)
     if tasks:
         answers.add_response(
             "describe_tasks", {"tasks": list(tasks), "failures": []}, {"cluster": CLUSTER, "tasks": arns}
@@ -61,7 +61,7 @@ def stop_reason(client):
         pytest.param(
             a_task(PULL, exitCode=1), f"Task stopped: {PULL} (container node: exit code 1)", id="image"
         ),
-        pytest.param(a_task(PULL, reason=PULL), f"Task stopped: {PULL}", id="said twice"),
+        pytest.param(a_task(PULL, reason=PULL), f"Task stopped: {PULL}", id="repeated"),
         pytest.param(
             a_task(
                 "Essential container in task exited",
@@ -135,24 +135,24 @@ def test_refusal_is_upstream(client, answers, operation):
         answers.add_response("list_tasks", {"taskArns": ["arn:aws:ecs:task/0"]})
     answers.add_client_error(operation, "ClusterNotFoundException", "Cluster not found.")
 
-    with pytest.raises(Upstream, match=f"would not tell of {FAMILY}: ClusterNotFoundException: Cluster not"):
+    with pytest.raises(Upstream, match=f"would not describe tasks of {FAMILY}: ClusterNotFoundException"):
         stop_reason(client)
 
 
 @pytest.mark.parametrize(
-    ("trouble", "told"),
+    ("error", "message"),
     [
         (ReadTimeoutError(endpoint_url="https://ecs.test"), "Read timeout"),
         (ResponseParserError("Unable to parse response: <!doctype html>"), "its answer can't be read"),
     ],
 )
-def test_no_response_is_upstream(client, trouble, told):
+def test_no_response_is_upstream(client, error, message):
     """The caller continues without the reason."""
 
     def fail(**_):
-        raise trouble
+        raise error
 
     client.meta.events.register("before-send.ecs.*", fail)
 
-    with pytest.raises(Upstream, match=f"ECS could not tell of artificien-node-n1: {told}"):
+    with pytest.raises(Upstream, match=f"ECS could not describe tasks of artificien-node-n1: {message}"):
         stop_reason(client)

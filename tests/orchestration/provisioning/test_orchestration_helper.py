@@ -62,12 +62,12 @@ class Tasks:
     def __init__(self, words=""):
         self.words = words
         self.away = False
-        self.asked = []
+        self.calls = []
 
     def stop_reason(self, cluster, family, since):
-        self.asked.append((cluster, family, since))
+        self.calls.append((cluster, family, since))
         if self.away:
-            raise Upstream("ECS would not tell.")
+            raise Upstream("ECS would not describe tasks.")
         return self.words
 
 
@@ -86,7 +86,7 @@ def stacks(client, tasks, clock):
     return node_stacks(client, tasks, clock=clock)
 
 
-def told(status, *, outputs=None, tags=TAGS, **more):
+def described(status, *, outputs=None, tags=TAGS, **more):
     return {
         "Stacks": [
             {
@@ -104,7 +104,7 @@ def told(status, *, outputs=None, tags=TAGS, **more):
 
 def cluster_is_there(answers, outputs=SHARED, status="CREATE_COMPLETE"):
     answers.add_response(
-        "describe_stacks", told(status, outputs=outputs, tags={}), {"StackName": "artificien-cluster"}
+        "describe_stacks", described(status, outputs=outputs, tags={}), {"StackName": "artificien-cluster"}
     )
 
 
@@ -119,7 +119,7 @@ def recorded(client, operation):
 
 def test_complete_stack_has_the_node_s_address(stacks, answers):
     """It is an output of the stack."""
-    complete = told("CREATE_COMPLETE", outputs={"PyGridNodeLoadBalancerDNS": "lb.test"})
+    complete = described("CREATE_COMPLETE", outputs={"PyGridNodeLoadBalancerDNS": "lb.test"})
     answers.add_response("describe_stacks", complete, {"StackName": NAME})
 
     stack = stacks.describe(NODE)
@@ -130,7 +130,7 @@ def test_complete_stack_has_the_node_s_address(stacks, answers):
 
 def test_known_stack_is_described_by_its_arn(stacks, answers):
     """Its name may belong to another stack by now. A deleted stack has no address."""
-    gone = told("DELETE_COMPLETE", outputs={"PyGridNodeLoadBalancerDNS": "lb.test"})
+    gone = described("DELETE_COMPLETE", outputs={"PyGridNodeLoadBalancerDNS": "lb.test"})
     answers.add_response("describe_stacks", gone, {"StackName": ARN})
 
     stack = stacks.describe(replace(NODE, stack_id=ARN))
@@ -139,7 +139,7 @@ def test_known_stack_is_described_by_its_arn(stacks, answers):
 
 
 def test_missing_stack_is_absent(stacks, answers):
-    """As before the launch."""
+    """A node without a launched stack has none."""
     answers.add_client_error("describe_stacks", "ValidationError", f"Stack with id {NAME} does not exist")
 
     assert stacks.describe(NODE) == ABSENT_STACK
@@ -158,7 +158,9 @@ def test_launched_stack_that_is_not_visible_is_unseen(stacks, answers, status):
 @pytest.mark.parametrize("status", ["UPDATE_IN_PROGRESS", "UPDATE_ROLLBACK_IN_PROGRESS", "IMPORT_COMPLETE"])
 def test_stack_that_serves_has_its_address(stacks, answers, status):
     """During an operator's update the old resources serve."""
-    answers.add_response("describe_stacks", told(status, outputs={"PyGridNodeLoadBalancerDNS": "lb.test"}))
+    answers.add_response(
+        "describe_stacks", described(status, outputs={"PyGridNodeLoadBalancerDNS": "lb.test"})
+    )
 
     assert stacks.describe(NODE).address == "lb.test"
 
@@ -174,22 +176,22 @@ def test_stack_that_serves_has_its_address(stacks, answers, status):
 )
 def test_remark_is_the_status_reason_or_an_unknown_status(stacks, answers, status, more, remark):
     """It adds to the phase."""
-    answers.add_response("describe_stacks", told(status, **more))
+    answers.add_response("describe_stacks", described(status, **more))
 
     assert stacks.describe(NODE).remark == remark
 
 
 def test_undeletable_stack_has_the_time_of_its_deletion(stacks, answers):
     """Otherwise a deletion that was recorded but never requested would count as failed."""
-    answers.add_response("describe_stacks", told("DELETE_FAILED", DeletionTime=MADE))
+    answers.add_response("describe_stacks", described("DELETE_FAILED", DeletionTime=MADE))
 
     assert stacks.describe(NODE) == NodeStack(StackPhase.UNDELETABLE, ARN, deleted_at=MADE.timestamp())
 
 
 def test_stack_without_the_node_s_tag_is_unknown(stacks, answers):
     """Its name doesn't make it the node's; it has no ARN, so nothing can change it."""
-    answers.add_response("describe_stacks", told("CREATE_COMPLETE", tags={}))
-    answers.add_response("describe_stacks", told("CREATE_COMPLETE", tags={"artificien:node-id": "n2"}))
+    answers.add_response("describe_stacks", described("CREATE_COMPLETE", tags={}))
+    answers.add_response("describe_stacks", described("CREATE_COMPLETE", tags={"artificien:node-id": "n2"}))
 
     for _ in range(2):
         stack = stacks.describe(NODE)
@@ -205,7 +207,7 @@ class TestAll:
 
         def of(*stacks_told):
             page = [
-                told("CREATE_COMPLETE", tags=tags, **more)["Stacks"][0] | {"StackName": name}
+                described("CREATE_COMPLETE", tags=tags, **more)["Stacks"][0] | {"StackName": name}
                 for name, tags, more in stacks_told
             ]
             answers.add_response("describe_stacks", {"Stacks": page}, {})
@@ -224,7 +226,7 @@ class TestAll:
     @pytest.mark.parametrize(
         ("name", "tags"),
         [
-            pytest.param("somebody-s", {}, id="no tags"),
+            pytest.param("foreign", {}, id="no tags"),
             pytest.param(NAME, TAGS, id="no generation"),
             pytest.param(NAME, {"artificien:generation": "3"}, id="no node"),
             pytest.param(NAME, TAGS | {"artificien:generation": "third"}, id="no number"),
@@ -241,8 +243,8 @@ class TestAll:
     def test_all_pauses_between_pages(self, client, answers):
         """All callers of the account share the rate limit."""
         pauses = []
-        answers.add_response("describe_stacks", told("CREATE_COMPLETE") | {"NextToken": "2"}, {})
-        answers.add_response("describe_stacks", told("CREATE_COMPLETE"), {"NextToken": "2"})
+        answers.add_response("describe_stacks", described("CREATE_COMPLETE") | {"NextToken": "2"}, {})
+        answers.add_response("describe_stacks", described("CREATE_COMPLETE"), {"NextToken": "2"})
         list(node_stacks(client, sleep=pauses.append).all())
 
         assert pauses == [PAGE_PAUSE]
@@ -276,7 +278,7 @@ class TestExplain:
         told_of = stacks.explain(self.LAUNCHED, self.BROKEN)
 
         assert told_of == "Service: The circuit breaker was triggered. Task stopped: OutOfMemoryError"
-        assert tasks.asked == [("the-ClusterName", f"artificien-node-{NODE.node_id}", 1_700_000_000.0)]
+        assert tasks.calls == [("the-ClusterName", f"artificien-node-{NODE.node_id}", 1_700_000_000.0)]
 
     def test_stack_without_arn_is_explained_by_its_task(self, stacks, tasks, answers):
         """Its events can't be read."""
@@ -291,7 +293,7 @@ class TestExplain:
         answers.add_client_error("describe_stacks", "ValidationError", "Stack does not exist")
 
         assert stacks.explain(NODE, self.BROKEN) == "Service: No cluster."
-        assert tasks.asked == []
+        assert tasks.calls == []
 
     def test_without_ecs_only_events_explain(self, stacks, tasks, answers, logs):
         """The failed stack must be deleted even if its task can't be looked up."""
@@ -346,7 +348,7 @@ def test_launch_passes_the_cluster_s_outputs(stacks, client, answers):
     [(True, 1, "FARGATE_SPOT"), (True, 2, "FARGATE"), (True, 3, "FARGATE"), (False, 1, "FARGATE")],
 )
 def test_only_the_first_attempt_uses_spot(client, answers, spot, attempts, capacity):
-    """Without Spot capacity, the node runs at three times the price."""
+    """Without Spot capacity, a later attempt runs the node at three times the price."""
     sent = recorded(client, "CreateStack")
     cluster_is_there(answers)
     answers.add_response("create_stack", {"StackId": ARN})
@@ -427,7 +429,7 @@ def test_cluster_is_described_every_five_minutes(stacks, answers, clock):
 
 
 def test_launch_fails_without_a_cluster(stacks, answers):
-    """The message tells an operator what to do."""
+    """The message contains what an operator has to do."""
     answers.add_client_error("describe_stacks", "ValidationError", "Stack artificien-cluster does not exist")
 
     with pytest.raises(StackFailed, match="artificien-cluster is absent: deploy it first"):
@@ -498,7 +500,7 @@ class TestChange:
         assert all(re.fullmatch(r"[a-zA-Z][-a-zA-Z0-9]{0,127}", token) for token in (first, *others))
 
     def test_operations_have_different_tokens(self, stacks, client, answers):
-        """Also for the same counts of attempts."""
+        """Their tokens differ even for the same counts of attempts."""
         sent = [recorded(client, operation) for operation in CHANGES]
         for operation, change in CHANGES.items():
             answers.add_response(xform_name(operation), {})
@@ -507,7 +509,7 @@ class TestChange:
         assert len({call["ClientRequestToken"] for calls in sent for call in calls}) == len(CHANGES)
 
     @pytest.mark.parametrize("operation", CHANGES)
-    def test_a_refusal_is_a_failed_stack(self, stacks, answers, operation):
+    def test_refusal_is_a_failed_stack(self, stacks, answers, operation):
         """The caller may try another way."""
         answers.add_client_error(xform_name(operation), "ValidationError", "Not in this state")
 

@@ -64,7 +64,7 @@ def test_template_with_a_context_is_synthesized():
 
 
 def test_snapshots_are_sorted_and_indented(tmp_path):
-    """So that a diff shows the changed lines only."""
+    """A diff shows only the changed lines."""
     made = {name: {"b": 1, "a": 2} for name in TemplateName}
     paths = write_snapshots(folder=tmp_path / "templates", synthesize=lambda _: made)
 
@@ -89,7 +89,7 @@ def test_synthesis_has_a_deadline():
 
 
 def test_child_gets_directory_and_context_like_the_cdk_command():
-    """They are environment variables; the context always asks for the node stack, too."""
+    """They are environment variables; the context always requests the node stack, too."""
     program = (
         "import os, json\n"
         "folder, context = os.environ['CDK_OUTDIR'], json.loads(os.environ['CDK_CONTEXT_JSON'])\n"

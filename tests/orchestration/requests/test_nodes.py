@@ -237,7 +237,7 @@ class TestRequest:
 
 REFUSED = {
     "no such model": ({"model_id": "unknown"}, SCIENTIST, NotFound, "no model"),
-    "model of another owner": ({}, STRANGER, AccessDenied, "somebody else"),
+    "model of another owner": ({}, STRANGER, AccessDenied, "another user"),
     "a model of another dataset": (
         {"dataset_id": OTHER_DATASET},
         SCIENTIST,
@@ -435,7 +435,7 @@ class TestQuota:
         """Request as many nodes as are allowed and one more, and return the id of the refused one."""
         for dataset in self.datasets[:-1]:
             self.request(world, nodes, dataset)
-        with pytest.raises(QuotaExceeded, match=f"No more than {QUOTA.per_buyer} nodes may be awake"):
+        with pytest.raises(QuotaExceeded, match=f"No more than {QUOTA.per_buyer} nodes may run at once"):
             self.request(world, nodes, self.datasets[-1])
         attend(world)
         return node_id_of(self.datasets[-1])

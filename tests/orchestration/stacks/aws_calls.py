@@ -55,7 +55,7 @@ class View:
     def calls(self) -> Iterator[Call]:
         """Return the calls of AWS that these methods make themselves."""
         if isinstance(self.owner, Table):
-            return  # whoever has it says what it is used for
+            return  # the calls depend on the methods that the table's owner calls
         for name, part in _fields(self.owner).items():
             if isinstance(part, BaseClient):
                 for call in self._calls_on(name):

@@ -55,7 +55,7 @@ def test_table_has_the_keys_and_indexes_of_its_callers(name):
 
 @pytest.mark.parametrize("name", KEYS)
 def test_table_is_encrypted_and_restorable_and_billed_by_use(name):
-    """For each table."""
+    """All tables have these properties."""
     table = TABLES[name]
 
     assert table["BillingMode"] == "PAY_PER_REQUEST"

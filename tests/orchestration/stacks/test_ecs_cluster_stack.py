@@ -44,7 +44,7 @@ def test_database_pauses_and_is_encrypted_and_private():
 
 
 def test_database_is_snapshotted_before_deletion():
-    """Also when CloudFormation replaces it."""
+    """CloudFormation also deletes a database that it replaces."""
     (database,) = (r for r in CLUSTER["Resources"].values() if r["Type"] == "AWS::RDS::DBCluster")
 
     assert (database["DeletionPolicy"], database["UpdateReplacePolicy"]) == ("Snapshot", "Snapshot")

@@ -43,9 +43,11 @@ def test_no_action_is_a_pattern():
 def test_actions_on_all_resources_are_listed_with_a_reason():
     """Any other such action makes this test fail."""
     wide = {action for _, s in EVERYWHERE if "*" in s.resources for action in s.actions}
-    told = {action for action in wide if action.startswith(("ec2:Describe", "elasticloadbalancing:Describe"))}
+    descriptions = {
+        action for action in wide if action.startswith(("ec2:Describe", "elasticloadbalancing:Describe"))
+    }
 
-    assert wide - told == ON_EVERYTHING.keys()
+    assert wide - descriptions == ON_EVERYTHING.keys()
 
 
 def test_roles_are_passed_to_one_service():
@@ -191,14 +193,14 @@ def test_service_changes_stacks_with_the_provisioning_role_only():
 
 def test_reconciler_describes_tasks_of_its_cluster_only():
     """It can neither start nor stop a task."""
-    asking = [
+    granting = [
         s for s in held_by(ORCHESTRATION, "ReconcilerRole") if any(a.startswith("ecs:") for a in s.actions)
     ]
     here = ":cluster/<<ClusterStack>-ClusterName>"
 
-    assert {action for s in asking for action in s.actions} == {"ecs:DescribeTasks", "ecs:ListTasks"}
-    assert all(s.conditions["ArnEquals"]["ecs:cluster"].endswith(here) for s in asking)
-    assert {r.split(":", 5)[5] for s in asking for r in s.resources if r != "*"} == {
+    assert {action for s in granting for action in s.actions} == {"ecs:DescribeTasks", "ecs:ListTasks"}
+    assert all(s.conditions["ArnEquals"]["ecs:cluster"].endswith(here) for s in granting)
+    assert {r.split(":", 5)[5] for s in granting for r in s.resources if r != "*"} == {
         "task/<<ClusterStack>-ClusterName>/*"
     }
 

@@ -14,9 +14,9 @@ COME_ALONG = {
     "iam:PassRole": "CreateStack and others with a role",
 }
 LISTING = {"secretsmanager:ListSecrets"}
-"""Shows names, of any secret, and no value."""
-SWEEPING = {"cloudformation:ListStacks": "DescribeStacks without a name"}
-"""Rights that no call is named after, and which calls ask for them."""
+"""Returns the names of all secrets, and no value."""
+IMPLIED = {"cloudformation:ListStacks": "DescribeStacks without a name"}
+"""Permissions that no call is named after, and the calls that need them."""
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ PROCESSES = [("WebRole", "services"), ("ReconcilerRole", "reconciler")]
 def test_process_has_exactly_the_permissions_it_needs(parts, role, part):
     """Every call has a permission and every permission a call, for each table and index."""
     called = calls_of(getattr(parts, part))
-    granted = {(action, table) for action, table in allowed(role) if action not in COME_ALONG | SWEEPING}
+    granted = {(action, table) for action, table in allowed(role) if action not in COME_ALONG | IMPLIED}
 
     assert called - granted == set(), "calls without a right"
     assert granted - called == set(), "rights without a call"
@@ -51,7 +51,7 @@ def test_process_has_exactly_the_permissions_it_needs(parts, role, part):
 
 def test_implied_permissions_are_granted_to_the_reconciler_only():
     """The table lists permissions that no call is named after, and the calls that need them."""
-    come_along = COME_ALONG.keys() | SWEEPING.keys()
+    come_along = COME_ALONG.keys() | IMPLIED.keys()
 
     assert {action for action, _ in allowed("ReconcilerRole")} >= come_along
     assert not {action for action, _ in allowed("WebRole")} & come_along

@@ -20,7 +20,7 @@ SOON = Backoff(first=0.01, longest=0.01)
 
 
 class Cycles:
-    """Open cycles by id and end, each with a diff, on a clock that is set by hand. Closes them as well."""
+    """Open cycles by id and end, each with a diff, on a clock that tests set. Closes them, too."""
 
     def __init__(self, ends, failures=0):
         self.now = 0.0
@@ -62,7 +62,7 @@ def run(coroutine):
 
 
 def test_due_cycles_are_closed_at_the_start_and_when_a_cycle_was_opened():
-    """At the start: cycles that became due while the node did not run."""
+    """Cycles may become due while the node does not run."""
     cycles = Cycles({1: 0.0, 2: 5000.0})
 
     async def story():
@@ -78,8 +78,8 @@ def test_due_cycles_are_closed_at_the_start_and_when_a_cycle_was_opened():
     assert cycles.closed == [1, 3]
 
 
-def test_the_timer_closes_a_cycle_when_its_time_is_over():
-    """And reads the database only for that."""
+def test_timer_closes_a_cycle_when_its_time_is_over():
+    """The timer reads the database only for that."""
     cycles = Cycles({7: 0.05})
     started = time.monotonic()
     cycles.clock = lambda: time.monotonic() - started
@@ -93,7 +93,7 @@ def test_the_timer_closes_a_cycle_when_its_time_is_over():
     assert cycles.reads <= 4
 
 
-def test_the_timer_survives_a_database_that_fails():
+def test_timer_survives_a_database_that_fails():
     """It reads again after a pause."""
     cycles = Cycles({1: 0.0}, failures=2)
 
@@ -106,7 +106,7 @@ def test_the_timer_survives_a_database_that_fails():
 
 
 @pytest.mark.parametrize("turns", range(5))
-def test_the_timer_can_be_stopped_at_the_moment_when_it_is_set(turns):
+def test_timer_can_be_stopped_at_the_moment_when_it_is_set(turns):
     """A node that closes a cycle while it stops must not hang."""
     cycles = Cycles({1: 5000.0})
 
@@ -122,7 +122,7 @@ def test_the_timer_can_be_stopped_at_the_moment_when_it_is_set(turns):
     assert cycles.closed == []
 
 
-def test_an_averager_that_was_not_started_can_be_stopped():
+def test_averager_that_was_not_started_can_be_stopped():
     """A node may fail to start."""
     run(Averager(None, None, lambda: None).stop())
 
@@ -140,7 +140,7 @@ class FailingCloser:
         yield
 
 
-def test_a_failed_averaging_is_repeated_until_it_succeeds():
+def test_failed_averaging_is_repeated_until_it_succeeds():
     """No further report is needed."""
     closer = FailingCloser()
 
@@ -158,7 +158,7 @@ def test_a_failed_averaging_is_repeated_until_it_succeeds():
 
 
 class SlowCloser:
-    """Its first step waits until the test lets it go on."""
+    """Its first step waits for the test."""
 
     def __init__(self):
         self.reached, self.go_on = threading.Event(), threading.Event()
@@ -203,8 +203,8 @@ class EndlessCloser:
             time.sleep(0.001)
 
 
-def test_the_averaging_of_large_models_does_not_delay_a_small_one():
-    """There are more endless averagings than threads, and the small one ends all the same."""
+def test_averaging_of_large_models_does_not_delay_a_small_one():
+    """There are more endless averagings than threads."""
     closer = EndlessCloser()
 
     async def story():
@@ -247,7 +247,7 @@ def test_each_cycle_ends_by_time_with_the_diffs_it_has(node, orchestrator, recor
 
 @pytest.mark.moto
 @pytest.mark.parametrize("limit", ["min_diffs", "min_workers"])
-def test_a_late_cycle_without_enough_diffs_ends_with_the_missing_one(node, recorded, limit):
+def test_late_cycle_without_enough_diffs_ends_with_the_missing_one(node, recorded, limit):
     """Its time is over at the start; the third diff is enough."""
     node.upload(timed(recorded, 0, **{limit: 3}))
     workers = [node.worker("fixture-linear") for _ in range(4)]
@@ -263,7 +263,7 @@ def test_a_late_cycle_without_enough_diffs_ends_with_the_missing_one(node, recor
 
 
 @pytest.mark.moto
-def test_a_cycle_that_became_due_while_the_node_was_stopped_is_closed_at_the_start(start_node, recorded):
+def test_cycle_that_became_due_while_the_node_was_stopped_is_closed_at_the_start(start_node, recorded):
     """The timer is set from the database."""
     first = start_node()
     first.upload(timed(recorded, 2))

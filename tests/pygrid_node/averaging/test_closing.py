@@ -1,4 +1,4 @@
-"""A due cycle is closed once, in one transaction, whichever replica fails or comes second."""
+"""A due cycle is closed once, in one transaction, even if replicas fail or close it concurrently."""
 
 import json
 import sqlite3
@@ -71,7 +71,7 @@ def scene(tmp_path, recorded):
     scene.database.close()
 
 
-def test_a_cycle_is_closed_in_one_transaction(scene):
+def test_cycle_is_closed_in_one_transaction(scene):
     """Checkpoint, next cycle and progress message exist; the diffs are deleted."""
     scene.close()
     following = scene.cycles.open_cycle(1)
@@ -85,7 +85,7 @@ def test_a_cycle_is_closed_in_one_transaction(scene):
     assert diffs == 0
 
 
-def test_a_cycle_is_not_closed_twice(scene):
+def test_cycle_is_not_closed_twice(scene):
     """The transaction of the second of two replicas changes nothing."""
     scene.close_as_another_replica()
     again = scene.cycles.close(scene.cycle, scene.models.get(1), b"state", 0.0)
@@ -96,7 +96,7 @@ def test_a_cycle_is_not_closed_twice(scene):
     assert scene.cycles.open_cycle(1).number == 2
 
 
-def test_a_cycle_that_another_replica_closes_after_it_was_sealed_is_left_alone(scene):
+def test_cycle_that_another_replica_closes_after_it_was_sealed_is_left_alone(scene):
     """Its diffs are deleted before the first one is read."""
     seal = scene.cycles.seal
 
@@ -112,7 +112,7 @@ def test_a_cycle_that_another_replica_closes_after_it_was_sealed_is_left_alone(s
     assert scene.models.checkpoint(1, 2).read() == b"theirs"
 
 
-def test_a_cycle_that_another_replica_closes_during_the_averaging_is_left_alone(tmp_path, recorded):
+def test_cycle_that_another_replica_closes_during_the_averaging_is_left_alone(tmp_path, recorded):
     """Its diffs are deleted after the first one was read."""
     scene = Scene(f"sqlite:///{tmp_path}/db", recorded(server_config__max_diffs=2)["data"])
     assert scene.cycles.count_diff(scene.assign("second"), DIFF, now=2.0)
@@ -125,7 +125,7 @@ def test_a_cycle_that_another_replica_closes_during_the_averaging_is_left_alone(
     scene.database.close()
 
 
-def test_a_crash_in_the_closing_transaction_changes_nothing(scene):
+def test_crash_in_the_closing_transaction_changes_nothing(scene):
     """The cycle stays due; here the row of the next cycle violates a constraint."""
     with scene.database.writing() as connection:
         connection.execute(
@@ -151,7 +151,7 @@ def test_averaging_that_stops_between_two_diffs_changes_nothing(scene):
     assert scene.is_due
 
 
-def test_a_cycle_that_is_not_due_is_not_averaged(tmp_path, recorded):
+def test_cycle_that_is_not_due_is_not_averaged(tmp_path, recorded):
     """It has one of three diffs, and its time is not over."""
     scene = Scene(f"sqlite:///{tmp_path}/db", recorded(server_config__cycle_length=2000)["data"])
     scene.close()
@@ -162,7 +162,7 @@ def test_a_cycle_that_is_not_due_is_not_averaged(tmp_path, recorded):
 
 
 def test_more_diffs_than_wanted_are_refused(scene):
-    """The average contains exactly the diffs whose workers were told "success"."""
+    """The average contains exactly the diffs whose workers got "success"."""
     late = scene.assign("late")
     with pytest.raises(CycleOver):
         scene.cycles.count_diff(late, DIFF, now=2.0)
@@ -171,7 +171,7 @@ def test_more_diffs_than_wanted_are_refused(scene):
     assert not scene.cycles.leases(Worker("late", 1), 1)[0].is_counted
 
 
-def test_a_model_of_several_parts_is_averaged(tmp_path, recorded):
+def test_model_of_several_parts_is_averaged(tmp_path, recorded):
     """Model and diffs are stored in parts of 1 MB, and read one after the other."""
     old, step = (np.random.default_rng(seed).normal(size=600_000).astype(np.float32) for seed in (1, 2))
     upload = recorded(model=encode_state([old]).hex(), averaging_plan="", server_config__max_diffs=1)["data"]

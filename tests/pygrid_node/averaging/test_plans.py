@@ -60,7 +60,7 @@ def number(value):
 
 
 @pytest.mark.parametrize("process", ["linear", "mlp"])
-def test_the_recorded_plan_is_the_mean(process):
+def test_recorded_plan_is_the_mean(process):
     """artificienlib's `(avg * num + item) / (num + 1)`, over any number of diffs."""
     upload = json.loads((DATA / process / "upload.request.json").read_text())["data"]
     shapes = json.loads((DATA / process / "expected.json").read_text())["parameter_shapes"]
@@ -90,7 +90,7 @@ def test_memory_does_not_grow_with_the_number_of_diffs():
         assert peak(make(), 40) < 1.1 * peak(make(), 4)
 
 
-def test_a_plan_that_takes_all_diffs_runs_once():
+def test_plan_that_takes_all_diffs_runs_once():
     """Its inputs are diff after diff, each parameter after parameter."""
     weighted = plan(("__mul__", 3, 1, number(0.25)), ("__mul__", 4, 2, number(0.75)), ("add", 5, None, 3, 4),
                     inputs=[1, 2], outputs=[5])  # fmt: skip
@@ -142,7 +142,7 @@ def with_kwargs():
 def with_string_id():
     message = plan(("add", 4, 1, 2), inputs=[1, 2], outputs=[4])
     message.role.input_placeholder_ids.add(id_str="n")
-    message.role.actions[0].args[0].arg_placeholder_id.id.id_str = "nobody"
+    message.role.actions[0].args[0].arg_placeholder_id.id.id_str = "unknown"
     return message
 
 
@@ -172,8 +172,8 @@ NOT_RUN = {
 
 
 @pytest.mark.parametrize(("message", "complaint"), NOT_RUN.values(), ids=NOT_RUN.keys())
-def test_a_plan_that_would_fail_is_refused_at_the_upload(message, complaint):
-    """With a sentence that names the operation; nothing fails later, in the middle of a training."""
+def test_plan_that_would_fail_is_refused_at_the_upload(message, complaint):
+    """A sentence names the operation, so that no training fails later."""
     with pytest.raises(InvalidRequest, match=complaint):
         rule(message)
 
@@ -184,7 +184,7 @@ def test_shapes_that_do_not_fit_are_refused_at_the_upload():
         rule(plan(("add", 6, 1, 2), inputs=[1, 2, 3, 4, 5], outputs=[6]), shapes=[(2,), (3,)])
 
 
-def test_a_row_and_a_column_do_not_make_a_matrix():
+def test_row_and_a_column_do_not_make_a_matrix():
     """Two vectors of a small model would fill all memory; a scalar fits any shape."""
     with pytest.raises(InvalidRequest, match="would make"):
         rule(plan(("mul", 6, 1, 2), inputs=[1, 2, 3, 4, 5], outputs=[6, 2]), shapes=[(3, 1), (1, 4)])

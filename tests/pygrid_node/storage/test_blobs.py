@@ -1,4 +1,4 @@
-"""Blobs are read as they were stored, whatever their size, and are compressed if that saves a tenth."""
+"""Blobs of any size are read as they were stored, and are compressed if that saves a tenth."""
 
 import numpy as np
 import pytest
@@ -19,8 +19,8 @@ def kept(packed):
 
 @pytest.mark.parametrize("size", [0, 1, 1023, 1024, 65537, PART - 1, PART, PART + 1, 2 * PART, 4 * PART])
 @pytest.mark.parametrize("source", [WEIGHTS, NOISE], ids=["weights", "noise"])
-def test_a_blob_is_read_as_it_was_stored(source, size):
-    """As a whole, part by part, and a second time."""
+def test_blob_is_read_as_it_was_stored(source, size):
+    """It can be read as a whole, part by part, and repeatedly."""
     blob = kept(pack(source[:size]))
 
     assert (blob.size, blob.read(), b"".join(blob)) == (size, source[:size], source[:size])
@@ -28,7 +28,7 @@ def test_a_blob_is_read_as_it_was_stored(source, size):
 
 
 def test_weights_are_compressed():
-    """To less than nine tenths; zeros to almost nothing."""
+    """They shrink to less than nine tenths; zeros almost vanish."""
     packed = pack(WEIGHTS)
     size = len(packed.first) + sum(map(len, packed.others))
 
@@ -43,7 +43,7 @@ def test_noise_is_stored_as_it_is():
     assert len(packed.first) + sum(map(len, packed.others)) < len(NOISE) + 64
 
 
-def test_a_shuffled_blob_of_an_earlier_version_is_read():
+def test_shuffled_blob_of_an_earlier_version_is_read():
     """Databases hold `\\2` and zstd of the first bytes of all numbers, of the second ones, and so on."""
     numbers = np.arange(6, dtype="<f4")
     lanes = numbers.view(np.uint8).reshape(-1, 4).T.tobytes()
@@ -54,8 +54,8 @@ def test_a_shuffled_blob_of_an_earlier_version_is_read():
 
 
 @pytest.mark.parametrize("body", [b"", b"\x0a\x02ab", WEIGHTS])
-def test_a_row_of_the_first_version_is_read_as_it_is(body):
-    """It packed nothing."""
+def test_row_of_the_first_version_is_read_as_it_is(body):
+    """The first version packed nothing."""
     blob = Blob(body, lambda _: None)
 
     assert (blob.size, blob.read(), b"".join(blob)) == (len(body), body, body)
@@ -63,17 +63,17 @@ def test_a_row_of_the_first_version_is_read_as_it_is(body):
 
 
 @pytest.mark.parametrize("body", [b"", b"\x0a\x02ab", b"operation" * 40_000, NOISE])
-def test_a_plan_is_one_part(body):
-    """Of any size."""
+def test_plan_is_one_part(body):
+    """Plans of any size are stored in one row."""
     assert unpack_plan(pack_plan(body)) == body
 
 
-def test_a_plan_is_compressed():
+def test_plan_is_compressed():
     """Half of it is text."""
     assert len(pack_plan(b"operation" * 1000)) < 200
 
 
-def test_a_blob_that_is_deleted_while_it_is_read_is_an_error():
+def test_blob_that_is_deleted_while_it_is_read_is_an_error():
     """It is never returned incomplete."""
     blob = Blob(pack(WEIGHTS).first, lambda _: None)
     with pytest.raises(Deleted):

@@ -1,4 +1,4 @@
-"""What must hold on SQLite and on PostgreSQL, also when replicas act at the same moment."""
+"""Rules that hold on SQLite and on PostgreSQL, even if replicas act at the same moment."""
 
 import json
 import threading
@@ -89,7 +89,7 @@ def at_once(*calls):
 
 
 @pytest.mark.parametrize("process", ["linear", "linear-noavg"])
-def test_a_recorded_process_ends_in_the_recorded_checkpoints(start, orchestrator, process):
+def test_recorded_process_ends_in_the_recorded_checkpoints(start, orchestrator, process):
     """Two cycles, to 1e-6 of what PyGrid calculated; the checkpoints are there after a restart."""
     expected = json.loads((DATA / process / "expected.json").read_text())
     node = start()
@@ -181,7 +181,7 @@ def test_one_of_two_uploads_gets_a_name(replicas, recorded):
     assert replicas[0].models.find("fixture-linear").plans.keys() == {"training_plan"}
 
 
-def test_a_worker_that_asks_several_times_at_once_gets_one_assignment(replicas, recorded):
+def test_worker_that_asks_several_times_at_once_gets_one_assignment(replicas, recorded):
     """One of its requests is accepted."""
     first = replicas[0]
     first.models.add(read_upload(recorded()["data"]), now=0.0)
@@ -194,8 +194,8 @@ def test_a_worker_that_asks_several_times_at_once_gets_one_assignment(replicas, 
     assert len(first.cycles.assignments(worker.id)) == 1
 
 
-def test_a_diff_that_is_reported_several_times_at_once_is_counted_once(replicas, recorded):
-    """And a cycle never counts more diffs than it wants."""
+def test_diff_that_is_reported_several_times_at_once_is_counted_once(replicas, recorded):
+    """A cycle never counts more diffs than it wants."""
     first = replicas[0]
     first.models.add(read_upload(recorded(server_config__max_diffs=3)["data"]), now=0.0)
     cycle = first.cycles.open_cycle(1)
@@ -212,7 +212,7 @@ def test_a_diff_that_is_reported_several_times_at_once_is_counted_once(replicas,
     assert first.cycles.cycle(cycle.id).is_due(0.0)
 
 
-def test_a_cycle_has_at_most_max_workers_when_many_ask_at_once(replicas, recorded):
+def test_cycle_has_at_most_max_workers_when_many_ask_at_once(replicas, recorded):
     """An expired assignment goes to one other worker; the report of the first one still counts."""
     first = replicas[0]
     first.models.add(read_upload(recorded()["data"]), now=0.0)
@@ -222,8 +222,8 @@ def test_a_cycle_has_at_most_max_workers_when_many_ask_at_once(replicas, recorde
         first.cycles.add_worker(worker)
 
     def all_ask(now):
-        asking = zip(crowd, replicas * 8, strict=True)
-        return at_once(*(lambda pair=pair: pair[1].assign(pair[0], cycle, 2, now) for pair in asking))
+        requests = zip(crowd, replicas * 8, strict=True)
+        return at_once(*(lambda pair=pair: pair[1].assign(pair[0], cycle, 2, now) for pair in requests))
 
     early, soon, late = all_ask(now=0.0), all_ask(now=9.0), all_ask(now=11.0)
     had = crowd[early.index("key")]
@@ -233,8 +233,8 @@ def test_a_cycle_has_at_most_max_workers_when_many_ask_at_once(replicas, recorde
     assert first.cycles.count_diff(first.cycles.assignments(had.id)[0], DIFF, 12.0).counted == 1
 
 
-def test_a_diff_that_arrives_while_its_cycle_is_sealed_is_averaged_or_refused(replicas, recorded):
-    """The sealed cycle has exactly the diffs whose workers were told "success"."""
+def test_diff_that_arrives_while_its_cycle_is_sealed_is_averaged_or_refused(replicas, recorded):
+    """The sealed cycle has exactly the diffs whose workers got "success"."""
     first, second = replicas
     first.models.add(read_upload(recorded(server_config__max_diffs=50)["data"]), now=0.0)
     cycle = first.cycles.open_cycle(1)
@@ -248,8 +248,8 @@ def test_a_diff_that_arrives_while_its_cycle_is_sealed_is_averaged_or_refused(re
     assert len(list(first.cycles.diffs(sealed))) == sealed.counted
 
 
-def test_a_reading_transaction_sees_one_state(replicas, full):
-    """It does not see what another replica writes meanwhile."""
+def test_reading_transaction_sees_one_state(replicas, full):
+    """It does not see concurrent writes of another replica."""
     first, second = replicas
     with first.database.reading() as connection:
         before = connection.execute(select(workers.c.id)).all()
@@ -260,7 +260,7 @@ def test_a_reading_transaction_sees_one_state(replicas, full):
     assert first.cycles.worker("later") == Worker("later", 1)
 
 
-def test_a_nul_is_not_part_of_a_name(replicas, recorded):
+def test_nul_is_not_part_of_a_name(replicas, recorded):
     """PostgreSQL cannot store it: requests for such a name find nothing, uploads are refused."""
     first = replicas[0]
     for find in (first.cycles.worker, first.cycles.assignments):
@@ -273,7 +273,7 @@ def test_a_nul_is_not_part_of_a_name(replicas, recorded):
         first.models.add(read_upload(recorded(client_config__name="a\0")["data"]), now=0.0)
 
 
-def test_a_model_is_read_once(replicas, recorded):
+def test_model_is_read_once(replicas, recorded):
     """It never changes. Without a version, the newest is read, also if another replica stored it."""
     first, second = replicas
     first.models.add(read_upload(recorded()["data"]), now=0.0)

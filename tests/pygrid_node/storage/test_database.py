@@ -20,7 +20,7 @@ def at_once(*calls):
         return [future.result() for future in [threads.submit(call) for call in calls]]
 
 
-def test_a_diff_that_was_accepted_is_on_the_disk(tmp_path):
+def test_diff_that_was_accepted_is_on_the_disk(tmp_path):
     """A power cut may revert only transactions that are not synced, and only since the last one that is."""
     database = Database(f"sqlite:///{tmp_path}/db")
     settings = []
@@ -60,18 +60,18 @@ def connections(server, database):
     """Return the number of open connections of the node."""
     name = database._engine.url.username
     query = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
-    return lambda: server.ask(query, name)[0][0]
+    return lambda: server.query(query, name)[0][0]
 
 
 @pytest.mark.moto
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
-def test_a_url_without_a_driver_gets_psycopg(scheme):
+def test_url_without_a_driver_gets_psycopg(scheme):
     """PyGrid's own image accepts no other URL, and both images read the same secret."""
     assert with_driver(make_url(f"{scheme}://u:p@h:5432/d")) == make_url("postgresql+psycopg://u:p@h:5432/d")
 
 
 @pytest.mark.moto
-def test_an_idle_node_has_no_connection(database, connections):
+def test_idle_node_has_no_connection(database, connections):
     """A serverless cluster with a connection never pauses, and costs money."""
     at_once(*(lambda: _slow_read(database) for _ in range(4)))
     busy = connections()
@@ -83,8 +83,8 @@ def test_an_idle_node_has_no_connection(database, connections):
 
 
 @pytest.mark.moto
-def test_a_running_transaction_keeps_its_connection(database):
-    """However long it takes."""
+def test_running_transaction_keeps_its_connection(database):
+    """Its duration doesn't matter."""
     with database.writing() as connection:
         connection.execute(text("CREATE TABLE kept (value integer)"))
         time.sleep(0.6)
@@ -93,11 +93,11 @@ def test_a_running_transaction_keeps_its_connection(database):
 
 
 @pytest.mark.moto
-def test_a_connection_that_the_server_closed_is_not_used_again(server, database):
+def test_connection_that_the_server_closed_is_not_used_again(server, database):
     """After a restart or a move of the database, only the running transactions fail."""
     with database.reading():
         pass
-    server.ask(
+    server.query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s",
         database._engine.url.username,
     )
@@ -106,7 +106,7 @@ def test_a_connection_that_the_server_closed_is_not_used_again(server, database)
 
 
 @pytest.mark.moto
-def test_a_reading_transaction_cannot_write(database):
+def test_reading_transaction_cannot_write(database):
     """PostgreSQL itself refuses."""
     with (
         pytest.raises(Exception, match="read-only transaction"),

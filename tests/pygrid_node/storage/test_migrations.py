@@ -78,8 +78,8 @@ def revisions(engine):
 
 
 @pytest.mark.parametrize("before", ["nothing", "old"])
-def test_the_migrations_lead_to_the_tables_of_the_schema(request, url, engine, before):
-    """From an empty database and from one without a revision; a second start changes nothing."""
+def test_migrations_lead_to_the_tables_of_the_schema(request, url, engine, before):
+    """They start from an empty database or one without a revision; a second start changes nothing."""
     if before == "old":
         request.getfixturevalue("old")
     for _ in range(2):
@@ -91,8 +91,8 @@ def test_the_migrations_lead_to_the_tables_of_the_schema(request, url, engine, b
     assert len(revisions(engine)) == 1
 
 
-def test_a_database_without_a_revision_keeps_its_rows(old, url):
-    """Its model, its plans, and the diff of the open cycle."""
+def test_database_without_a_revision_keeps_its_rows(old, url):
+    """These are its model, its plans, and the diff of the open cycle."""
     database = Database(url)
     models, cycles = ModelStore(database), CycleStore(database)
     model, cycle = models.find("old"), cycles.open_cycle(1)
@@ -105,7 +105,7 @@ def test_a_database_without_a_revision_keeps_its_rows(old, url):
     assert diffs == [b"a diff"]
 
 
-def test_a_migration_that_fails_leaves_the_database_unchanged(old, url, engine, monkeypatch):
+def test_migration_that_fails_leaves_the_database_unchanged(old, url, engine, monkeypatch):
     """The previous version can still use it."""
 
     def fail(*_args):
@@ -118,7 +118,7 @@ def test_a_migration_that_fails_leaves_the_database_unchanged(old, url, engine, 
     assert not inspect(engine).has_table("alembic_version")
 
 
-def test_a_database_of_a_newer_version_is_refused(url, engine):
+def test_database_of_a_newer_version_is_refused(url, engine):
     """This version does not know its columns."""
     Database(url).close()
     with engine.begin() as connection:
@@ -127,7 +127,7 @@ def test_a_database_of_a_newer_version_is_refused(url, engine):
         Database(url)
 
 
-def test_a_new_migration_is_created_as_the_docstring_says(tmp_path):
+def test_new_migration_is_created_as_the_docstring_says(tmp_path):
     """It follows the newest migration and can be run."""
     config = Config(toml_file=PROJECT)
     config.set_main_option("version_locations", f"{migrations.__path__[0]}/versions:{tmp_path}")

@@ -27,7 +27,7 @@ def test_identity_and_status_are_as_recorded(node, page):
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
-def test_the_root_is_a_page(node):
+def test_root_is_a_page(node):
     """Health checks request it, without Upgrade."""
     answer = node.http("GET", "/")
 
@@ -36,7 +36,7 @@ def test_the_root_is_a_page(node):
 
 
 def test_speed_test_sends_64_mib_as_a_form(node):
-    """With the recorded length; the boundary is the one in the header."""
+    """The length is the recorded one; the boundary is that of the header."""
     answer = node.http("GET", SPEED_TEST, params=QUERY)
     [recorded] = [entry for entry in MISC["http"] if entry["what"] == "download sample"]
     boundary = answer.headers["Content-Type"].removeprefix("multipart/form-data; boundary=")
@@ -56,7 +56,7 @@ def test_speed_test_accepts_any_body_and_answers_pings(node):
     assert node.http("POST", SPEED_TEST).status_code == 400
 
 
-def test_a_browser_may_send_any_header(node):
+def test_browser_may_send_any_header(node):
     """syft.js runs on pages of any origin."""
     asked = {"Origin": "http://x", "Access-Control-Request-Headers": "content-type"}
     answer = node.http("OPTIONS", "/model-centric/report", headers=asked)
@@ -67,7 +67,7 @@ def test_a_browser_may_send_any_header(node):
     assert "POST" in answer.headers["Access-Control-Allow-Methods"]
 
 
-def test_a_method_that_is_not_served_is_answered_in_json(node):
+def test_method_that_is_not_served_is_answered_in_json(node):
     """The answer has the key `error` and the header `Allow`."""
     answer = node.http("DELETE", "/model-centric/report")
 
@@ -75,8 +75,8 @@ def test_a_method_that_is_not_served_is_answered_in_json(node):
     assert answer.headers["Allow"] == "POST"
 
 
-def test_a_body_above_the_limit_is_refused(start_node):
-    """With 413 and a sentence that names the limit, with and without a `Content-Length`."""
+def test_body_above_the_limit_is_refused(start_node):
+    """The answer is a 413 with a sentence that names the limit, with and without a `Content-Length`."""
     node = start_node(max_message_bytes=1000)
     sentence = "A message to this node has at most 1000 bytes (its setting MAX_MESSAGE_BYTES)."
     known = node.http("POST", "/model-centric/report", data=b"x" * 2000)
@@ -87,7 +87,7 @@ def test_a_body_above_the_limit_is_refused(start_node):
     ] * 2
 
 
-def test_a_fault_of_the_node_is_a_500_in_json(node, recorded, tmp_path):
+def test_fault_of_the_node_is_a_500_in_json(node, recorded, tmp_path):
     """The traceback is in the log, not in the answer; here the model's row is damaged."""
     node.upload(recorded())
     with contextlib.closing(sqlite3.connect(tmp_path / "database" / "fixturenodedb")) as database:
@@ -103,8 +103,8 @@ def test_a_fault_of_the_node_is_a_500_in_json(node, recorded, tmp_path):
     "authorization",
     [None, "", "Basic", "Bearer dXNAZXI6cC93", "Basic dXNAZXI6eA==", "Basic \udcff", f"{BASIC} x"],
 )
-def test_a_trained_model_requires_the_credential(node, recorded, method, authorization):
-    """401 with a sentence, whether the model exists or not."""
+def test_trained_model_requires_the_credential(node, recorded, method, authorization):
+    """The answer is a 401 with a sentence, whether the model exists or not."""
     node.upload(recorded())
     headers = (
         {} if authorization is None else {"Authorization": authorization.encode(errors="surrogateescape")}
@@ -122,8 +122,8 @@ def test_a_trained_model_requires_the_credential(node, recorded, method, authori
 
 
 @pytest.mark.parametrize("authorization", [BASIC, "basic  dXNAZXI6cC93 "])
-def test_the_orchestrator_retrieves_a_trained_model(node, recorded, authorization):
-    """With the credential that it gave the node."""
+def test_orchestrator_retrieves_a_trained_model(node, recorded, authorization):
+    """It sends the credential that it gave the node."""
     node.upload(recorded())
     headers = {"Authorization": authorization}
     answer = node.http("GET", "/model-centric/retrieve-model", params=MODEL, headers=headers)
@@ -133,8 +133,8 @@ def test_the_orchestrator_retrieves_a_trained_model(node, recorded, authorizatio
 
 
 @pytest.mark.parametrize("location", [None, "open"])
-def test_without_a_credential_anybody_retrieves_models(start_node, orchestrator, recorded, location):
-    """As from PyGrid."""
+def test_node_without_credential_serves_models_to_all_clients(start_node, orchestrator, recorded, location):
+    """PyGrid does so, too."""
     location = location and orchestrator.location.rpartition("@")[2]
     node = start_node(master_node_url=location)
 

@@ -64,8 +64,8 @@ def upload(recorded):
     return recorded(server_config__max_diffs=1)["data"]
 
 
-def test_a_worker_is_assigned_to_the_next_cycle_when_the_averaging_ends(scene, upload):
-    """It need not ask again."""
+def test_worker_is_assigned_to_the_next_cycle_when_the_averaging_ends(scene, upload):
+    """One request is enough."""
 
     async def story():
         await scene.averager.start()
@@ -77,8 +77,8 @@ def test_a_worker_is_assigned_to_the_next_cycle_when_the_averaging_ends(scene, u
     assert asyncio.run(story())["status"] == "accepted"
 
 
-def test_a_worker_is_told_to_ask_again_in_a_second_if_the_averaging_does_not_end(scene, upload):
-    """For instance because another replica averages the cycle."""
+def test_worker_waits_a_second_if_the_averaging_does_not_end(scene, upload):
+    """Another replica may be averaging the cycle."""
     answer = asyncio.run(scene.request_during_averaging(upload))
 
     assert (answer["status"], answer["timeout"]) == ("rejected", 1)
@@ -91,7 +91,7 @@ def test_data_must_be_an_object(scene):
             asyncio.run(scene.messages.answer(REPORT, data))
 
 
-def test_a_fault_of_the_node_is_an_internal_error(scene, upload):
+def test_fault_of_the_node_is_an_internal_error(scene, upload):
     """Half of a surrogate pair is a string in JSON, which no database can store; no traceback is sent."""
     upload["client_config"]["name"] = "\ud800"
     with pytest.raises(InternalError, match=r"^Internal error of the node\.$"):

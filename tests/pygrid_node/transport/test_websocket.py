@@ -17,8 +17,8 @@ def test_pings_are_answered_as_recorded(node, entry):
     assert node.frames(entry["sent"]) == [entry["received"]]
 
 
-def test_a_fragmented_message_above_the_limit_closes_its_connection(start_node):
-    """With code 1009; each of its frames is short enough."""
+def test_fragmented_message_above_the_limit_closes_its_connection(start_node):
+    """The close code is 1009; each of the frames is short enough."""
     node = start_node(max_message_bytes=1000)
 
     async def send():
@@ -33,7 +33,7 @@ def test_a_fragmented_message_above_the_limit_closes_its_connection(start_node):
     assert node.frames({"type": "socket-ping"}) == [{"alive": "True"}]
 
 
-def test_a_message_is_answered_in_order_on_one_connection(node):
+def test_message_is_answered_in_order_on_one_connection(node):
     """A client matches answers to messages by their order alone."""
     kinds = ["socket-ping", "nope", "get-id", "socket-ping"]
     answers = node.frames(*({"type": kind} for kind in kinds), "[]", "[" * 100_000)
@@ -43,7 +43,7 @@ def test_a_message_is_answered_in_order_on_one_connection(node):
     assert "error" in answers[5]
 
 
-def test_a_client_may_disconnect_before_its_answer(node):
+def test_client_may_disconnect_before_its_answer(node):
     """The answer is dropped."""
 
     async def leave():
@@ -60,8 +60,8 @@ def test_a_client_may_disconnect_before_its_answer(node):
 
 
 @pytest.mark.parametrize("declared", [1001, 2**40])
-def test_a_frame_above_the_limit_closes_its_connection_before_it_is_read(start_node, declared):
-    """With code 1009, as soon as its header has arrived; the node serves other clients."""
+def test_frame_above_the_limit_closes_its_connection_before_it_is_read(start_node, declared):
+    """The close code is 1009, as soon as the frame's header has arrived; other clients are served."""
     node = start_node(max_message_bytes=1000)
 
     async def send():
@@ -79,7 +79,7 @@ def test_a_frame_above_the_limit_closes_its_connection_before_it_is_read(start_n
 
 
 def test_messages_of_all_sizes_are_answered_in_order(node):
-    """On one connection, sent before the first answer is read."""
+    """They are sent over one connection before the first answer is read."""
     kinds = [size * "k" for size in (1, 200, 70_000, 2**20, 2**21 + 1)]
 
     async def ask():

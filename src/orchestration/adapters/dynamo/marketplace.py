@@ -113,8 +113,8 @@ class DynamoApiKeys:
     def used(self, key: StoredKey, now: float) -> None:
         """Set `last_used_at`."""
         try:
-            there = Attr("key_hash").exists()
-            self.table.update({"key_hash": key.key_hash}, put={"last_used_at": now}, when=there)
+            exists = Attr("key_hash").exists()
+            self.table.update({"key_hash": key.key_hash}, put={"last_used_at": now}, when=exists)
         except ConditionFailed:
             log.debug("key.gone", owner=key.owner)
 
@@ -131,9 +131,9 @@ class DynamoAuditLog:
         """Write a log line and an item. Never raises: a failed write must not fail the action."""
         now = self.clock()
         at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
-        said = {"actor": entry.actor, "action": entry.action, "result": entry.result}
-        log.info("audit", subject=entry.subject, **said)
-        item = {"subject": entry.subject, "at": f"{at}#{secrets.token_hex(4)}", **said}
+        attributes = {"actor": entry.actor, "action": entry.action, "result": entry.result}
+        log.info("audit", subject=entry.subject, **attributes)
+        item = {"subject": entry.subject, "at": f"{at}#{secrets.token_hex(4)}", **attributes}
         try:
             self.table.put(item | {"expires_at": int(now + self.days * DAY)})
         except Upstream as error:

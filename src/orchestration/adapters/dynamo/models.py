@@ -29,8 +29,8 @@ log = structlog.get_logger(__name__)
 HISTORY_LENGTH = 1000
 """Closed cycles kept. A DynamoDB item holds 400 kB; a closed cycle takes about 150 bytes."""
 
-ASKED_INTERVAL = 3600.0
-"""Seconds between two writes of the time at which the owner asked for the model."""
+REQUEST_INTERVAL = 3600.0
+"""Seconds between two writes of the time at which the owner requested the model."""
 
 FOR_DEVICES = (
     "model_id,owner_name,dataset,version,active_status,percent_complete,features,labels,hosted_as,node_URL,"
@@ -73,13 +73,13 @@ class DynamoModels:
         hosted_as: str | None,
         now: float,
     ) -> Model:
-        """Write what a model trains on, unless it is written already: the library asks every 30 seconds."""
+        """Write what a model trains on, unless it is written already: it is sent every 30 seconds."""
         is_written = (model.features, model.labels, model.hosted_as) == (
             tuple(features),
             tuple(labels),
             hosted_as,
         )
-        if is_written and now - model.progress_at < ASKED_INTERVAL:
+        if is_written and now - model.progress_at < REQUEST_INTERVAL:
             return model
         changes = {
             "features": list(features),

@@ -3,8 +3,8 @@
 Any number of web workers and reconcilers write it, and each may be paused or killed at any time. So every
 write that follows from a decision carries a fence: it names the generation, desired state, status and number
 of deletions that the decision was made from, and DynamoDB refuses it when one of them has changed. Without
-the fence, a process that wakes up late would report the state of an earlier stack as that of the current one,
-or delete a stack that somebody has asked for again. Fields on which no decision depends are not in the fence:
+the fence, a process that continues late would report the state of an earlier stack as that of the current
+one, or delete a stack that was requested again. Fields on which no decision depends are not in the fence:
 otherwise two processes that do the same would refuse each other's writes.
 """
 
@@ -61,17 +61,17 @@ class DynamoNodes:
     def wake(self, node: Node, now: float, requested_by: str, wake_at: float) -> None:
         """Record that a stopped node should run; no device wakes it again before `wake_at`."""
         unwoken = Attr("wake_at").not_exists() | Attr("wake_at").lte(stored(now))
-        sleeps = Attr("wish").eq(DesiredState.STOPPED) | Attr("status").eq(NodeStatus.FAILED)
-        when = sleeps & Attr("generation").eq(node.generation) & unwoken
+        is_stopped = Attr("wish").eq(DesiredState.STOPPED) | Attr("status").eq(NodeStatus.FAILED)
+        when = is_stopped & Attr("generation").eq(node.generation) & unwoken
         self._change(node, {**_requested(now, requested_by), "wake_at": wake_at, **MARKED}, when)
 
     def let_go(self, node: Node, wake_at: float | None = None) -> None:
         """Record that a node should stop, unless it was requested since `node` was read."""
-        unasked = Attr("asked_at").eq(stored(node.requested_at)) & Attr("generation").eq(node.generation)
+        unrequested = Attr("asked_at").eq(stored(node.requested_at)) & Attr("generation").eq(node.generation)
         changes = {"desired_state": DesiredState.STOPPED, **MARKED} | (
             {} if wake_at is None else {"wake_at": wake_at}
         )
-        self._change(node, changes, unasked)
+        self._change(node, changes, unrequested)
 
     def needing_attention(self) -> Collection[str]:
         """Return the ids of all marked nodes, from an index that holds nothing else."""
@@ -182,12 +182,12 @@ def _below(limit: int) -> ConditionBase:
 
 
 def _limits(buyer: str, quota: Quota) -> Sequence[tuple[str, int, str]]:
-    """Return each counter that a launch adds to, its limit, and who has used it up."""
-    return ((_of_buyer(buyer), quota.per_buyer, "you have"), (IN_ALL, quota.in_all, "all together have"))
+    """Return each counter that a launch adds to, its limit, and what it counts."""
+    return ((_of_buyer(buyer), quota.per_buyer, "for one user"), (IN_ALL, quota.in_all, "in all"))
 
 
 def _exceeded(limit: int, whose: str) -> QuotaExceeded:
-    return QuotaExceeded(f"No more than {limit} nodes may be awake, and {whose} as many.")
+    return QuotaExceeded(f"No more than {limit} nodes may run at once {whose}.")
 
 
 def _fence(node: Node) -> ConditionBase:

@@ -175,7 +175,7 @@ class _Expressions:
         return place
 
     def arguments(self, when: ConditionBase | None) -> dict[str, Any]:
-        update = " ".join(f"{word} {', '.join(parts)}" for word, parts in self.clauses.items() if parts)
+        update = " ".join(f"{clause} {', '.join(parts)}" for clause, parts in self.clauses.items() if parts)
         arguments: dict[str, Any] = {"UpdateExpression": update}
         names, values = self._names, self._values
         if when is not None:

@@ -1,4 +1,4 @@
-"""Tables twice: in memory, and moto's. What holds for one must hold for the other."""
+"""Tables of the fake and of moto. Every test runs on both."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The tables of datasets, users, API keys and the audit log, and the marketplace's attributes."""
+"""The tables of datasets, users, API keys and audit entries, and the marketplace's attributes."""
 
 import logging
 
@@ -38,28 +38,28 @@ class TestDatasets:
         return lambda dataset: table.put(dataset_item(dataset))
 
     @pytest.mark.parametrize("changes", [{}, {"is_set_up": False}, {"node_address": "node.test"}])
-    def test_what_was_written_is_read(self, put, datasets, changes):
-        """Every field of the entity."""
+    def test_stored_dataset_is_read(self, put, datasets, changes):
+        """Every field of the entity is read."""
         put(a_dataset(**changes))
 
         assert datasets.get(DATASET) == a_dataset(**changes)
 
-    def test_an_unknown_dataset_is_not_found(self, put, datasets):
-        """Ids keep their letter case."""
+    def test_unknown_dataset_is_not_found(self, put, datasets):
+        """Ids are case-sensitive."""
         put(a_dataset())
 
         with pytest.raises(NotFound):
             datasets.get(DATASET.lower())
 
-    def test_the_first_contact_is_noted(self, put, datasets):
-        """For good."""
+    def test_mark_set_up_is_stored(self, put, datasets):
+        """The dataset is set up once a device has called /info."""
         put(a_dataset(is_set_up=False))
         datasets.mark_set_up(DATASET)
 
         assert datasets.get(DATASET).is_set_up
 
-    def test_the_address_comes_and_goes(self, put, datasets):
-        """Clearing it twice is as once."""
+    def test_address_is_published_and_removed(self, put, datasets):
+        """Removing it is idempotent."""
         put(a_dataset())
         datasets.publish_node(DATASET, "node.test")
         shown = datasets.get(DATASET).node_address
@@ -69,8 +69,8 @@ class TestDatasets:
         assert shown == "node.test"
         assert datasets.get(DATASET).node_address is None
 
-    def test_a_dataset_that_is_gone_is_not_made_again(self, datasets):
-        """There is nobody left to tell."""
+    def test_missing_dataset_is_not_created(self, datasets):
+        """Updates of a deleted dataset write nothing."""
         datasets.publish_node(DATASET, "node.test")
         datasets.unpublish_node(DATASET)
         datasets.mark_set_up(DATASET)
@@ -94,45 +94,45 @@ class TestUsers:
         return lambda user: table.put(user_item(user))
 
     @pytest.mark.parametrize("user", [a_user(), a_developer(), a_user(purchased=frozenset({"a", "b"}))])
-    def test_a_user_is_found_by_their_username(self, put, users, user):
-        """The key of the row is the e-mail."""
+    def test_user_is_found_by_username(self, put, users, user):
+        """The key of the table is the e-mail address."""
         put(user)
 
         assert users.named(user.username) == user
 
-    def test_an_unknown_user_is_not_found(self, put, users):
-        """An e-mail is no username."""
+    def test_unknown_user_is_not_found(self, put, users):
+        """An e-mail address is no username."""
         put(a_user())
 
         with pytest.raises(NotFound):
             users.named("ada@example.org")
 
-    def test_the_plaintext_key_becomes_a_hint(self, put, users):
-        """Which is no key."""
+    def test_legacy_key_is_replaced_by_a_hint(self, put, users):
+        """The hint is no valid key."""
         put(a_developer())
         users.mask_legacy_key(a_developer(), f"art_{ELLIPSIS}")
 
         assert users.named(DEVELOPER.username).legacy_api_key is None
 
-    def test_a_key_that_changed_meanwhile_is_left(self, put, users):
-        """Somebody signed up anew: what stands there isn't what was handed over."""
+    def test_changed_legacy_key_is_kept(self, put, users):
+        """A user who signs up again gets a new key."""
         put(a_developer(legacy_api_key="a newer one"))
         users.mask_legacy_key(a_developer(), f"art_{ELLIPSIS}")
 
         assert users.named(DEVELOPER.username).legacy_api_key == "a newer one"
 
-    def test_no_row_is_made_for_a_hint(self, table, users):
-        """A user who is gone stays gone."""
+    def test_missing_user_is_not_created(self, table, users):
+        """Masking the key of a deleted user writes nothing."""
         users.mask_legacy_key(a_user(), f"art_{ELLIPSIS}")
 
         assert list(table.scan()) == []
 
 
 class TestItems:
-    """What the marketplace sees, and what it has written over the years."""
+    """Attributes that the marketplace reads, and values that it has written over the years."""
 
-    def test_has_node_and_node_url_go_together(self, table_of):
-        """And nothing else of the dataset changes."""
+    def test_has_node_and_node_url_change_together(self, table_of):
+        """No other attribute of the dataset changes."""
         table = table_of("dataset_table")
         table.put(dataset_item())
         port = DynamoDatasets(table)
@@ -146,16 +146,16 @@ class TestItems:
         assert "nodeURL" not in cleared
         assert cleared == dataset_item()
 
-    def test_the_marketplaces_word_for_no_node_is_no_address(self, table_of):
-        """It writes an empty text."""
+    def test_empty_node_url_is_no_address(self, table_of):
+        """The marketplace writes an empty string."""
         table = table_of("dataset_table")
         table.put(dataset_item(nodeURL=""))
 
         assert DynamoDatasets(table).get(DATASET).node_address is None
 
     @pytest.mark.parametrize("faulty", [{"owner_username": None}, {"properlySetUp": "maybe"}])
-    def test_a_malformed_dataset_is_a_conflict(self, table_of, faulty):
-        """Not a crash."""
+    def test_malformed_dataset_is_a_conflict(self, table_of, faulty):
+        """It is not an internal error."""
         table = table_of("dataset_table")
         table.put(dataset_item() | faulty)
 
@@ -174,8 +174,8 @@ class TestItems:
         ],
         ids=["list", "set", "empty", "mixed", "text", "null"],
     )
-    def test_purchases_are_a_list_or_a_set_of_texts(self, table_of, written, read):
-        """The marketplace has written both."""
+    def test_purchases_are_a_list_or_a_set(self, table_of, written, read):
+        """The marketplace has written both; values that aren't strings are ignored."""
         table = table_of("user_table")
         table.client.put_item(TableName=table.name, Item=user_item() | {"datasets_purchased": written})
 
@@ -185,15 +185,15 @@ class TestItems:
         ("api_key", "legacy"),
         [(LEGACY_KEY, LEGACY_KEY), ("", None), (None, None), (7, None), (f"art_x{ELLIPSIS}y", None)],
     )
-    def test_only_a_plaintext_key_is_a_key(self, table_of, api_key, legacy):
-        """Neither a hint nor what isn't text."""
+    def test_only_a_plaintext_key_is_a_legacy_key(self, table_of, api_key, legacy):
+        """Hints and values that aren't strings are ignored."""
         table = table_of("user_table")
         table.client.put_item(TableName=table.name, Item=user_item() | {"api_key": api_key})
 
         assert DynamoUsers(table).named("ada").legacy_api_key == legacy
 
-    def test_a_row_shows_the_hint(self, table_of):
-        """The profile page reads `api_key`."""
+    def test_hint_is_stored_in_api_key(self, table_of):
+        """The profile page shows this attribute."""
         table = table_of("user_table")
         table.put(user_item(a_developer()))
         DynamoUsers(table).mask_legacy_key(a_developer(), f"art_{ELLIPSIS}")
@@ -210,38 +210,38 @@ class TestApiKeys:
         return DynamoApiKeys(table_of("key_table"))
 
     @pytest.mark.parametrize("key", [KEY, StoredKey("other", "devi", 0.0, expires_at=NOON)])
-    def test_a_key_is_found_by_its_hash(self, keys, key):
-        """As it was put."""
+    def test_key_is_found_by_its_hash(self, keys, key):
+        """Every field of the key is read."""
         keys.put(key)
 
         assert keys.find(key.key_hash) == key
         assert keys.find("unknown") is None
 
-    def test_putting_again_gives_a_key_its_end(self, keys):
-        """The hash stays, the expiry is new."""
+    def test_put_replaces_the_expiry(self, keys):
+        """The hash identifies the key."""
         keys.put(KEY)
         ending = StoredKey(KEY.key_hash, KEY.owner, KEY.created_at, expires_at=NOON + 60)
         keys.put(ending)
 
         assert keys.find(KEY.key_hash) == ending
 
-    def test_keys_are_listed_by_their_owner(self, keys):
-        """Nobody else's."""
+    def test_keys_of_an_owner_are_listed(self, keys):
+        """Other owners' keys aren't."""
         for key in (KEY, StoredKey("second", "devi", NOON), StoredKey("third", "ada", NOON)):
             keys.put(key)
 
         assert {key.key_hash for key in keys.of("devi")} == {"hash", "second"}
-        assert keys.of("nobody") == []
+        assert keys.of("unknown") == []
 
-    def test_its_last_use_is_noted(self, keys):
-        """And stays, when the key is given its end."""
+    def test_last_use_is_recorded(self, keys):
+        """The time is stored with the key."""
         keys.put(KEY)
         keys.used(KEY, NOON + 7)
 
         assert keys.find(KEY.key_hash).last_used_at == NOON + 7
 
-    def test_the_use_of_a_key_that_is_gone_makes_no_new_one(self, keys):
-        """DynamoDB removes expired keys by itself."""
+    def test_use_of_a_missing_key_writes_nothing(self, keys):
+        """DynamoDB deletes expired keys."""
         keys.used(KEY, NOON)
 
         assert keys.find(KEY.key_hash) is None
@@ -256,15 +256,15 @@ class TestAuditLog:
         return table_of("audit_table")
 
     @pytest.fixture
-    def heard(self, logs):
-        """The logs, as talkative as in production."""
+    def lines(self, logs):
+        """Log entries from the level INFO, as in production."""
         usual = structlog.get_config()
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
         yield logs
         structlog.configure(**usual)
 
-    def test_entries_are_told_in_their_order_with_their_time(self, table):
-        """Two in the same millisecond are two."""
+    def test_entries_are_returned_in_order_with_their_time(self, table):
+        """Two entries of the same millisecond are both kept."""
         clock = FakeClock(NOON)
         audit = DynamoAuditLog(table, clock, days=1)
         audit.record(ENTRY)
@@ -272,26 +272,34 @@ class TestAuditLog:
         clock.tick(1)
         audit.record(AuditEntry("bob", "node.retire", "dataset:x", "403 no"))
         audit.record(AuditEntry("service", "model.retrieve", "model:net", "ok"))
-        told = list(audit.of("model:net"))
+        entries = list(audit.of("model:net"))
 
-        assert [entry.action for _, entry in told] == ["model.withdraw", "model.withdraw", "model.retrieve"]
-        assert told[0] == ("2023-11-14T22:13:20.000+00:00", ENTRY)
+        assert [entry.action for _, entry in entries] == [
+            "model.withdraw",
+            "model.withdraw",
+            "model.retrieve",
+        ]
+        assert entries[0] == ("2023-11-14T22:13:20.000+00:00", ENTRY)
 
-    def test_an_entry_expires(self, table):
-        """DynamoDB removes it by itself."""
+    def test_entry_expires(self, table):
+        """DynamoDB deletes it after the configured days."""
         DynamoAuditLog(table, FakeClock(NOON), days=2).record(ENTRY)
 
         assert [item["expires_at"] for item in table.scan()] == [NOON + 2 * 86_400]
 
-    def test_it_is_a_log_line_too(self, table, heard):
-        """For whoever searches the logs."""
+    def test_entry_is_logged(self, table, lines):
+        """Operators search the logs."""
         DynamoAuditLog(table, FakeClock(NOON), days=1).record(ENTRY)
 
-        assert heard[0]["event"] == "audit"
-        assert (heard[0]["actor"], heard[0]["subject"], heard[0]["result"]) == ("ada", "model:net", "ok")
+        assert lines[0]["event"] == "audit"
+        assert (lines[0]["actor"], lines[0]["subject"], lines[0]["result"]) == (
+            "ada",
+            "model:net",
+            "ok",
+        )
 
-    def test_what_can_not_be_noted_was_done_all_the_same(self, table, logs, monkeypatch):
-        """A table that is away doesn't undo a withdrawal, or make it a 502."""
+    def test_failed_write_is_only_logged(self, table, logs, monkeypatch):
+        """The recorded action has succeeded and must not become a 502."""
 
         def away(*_):
             raise Upstream("DynamoDB did not answer.")

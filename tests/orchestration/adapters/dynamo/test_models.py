@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from orchestration.adapters.dynamo import DynamoModels
-from orchestration.adapters.dynamo.models import ASKED_INTERVAL, HISTORY_LENGTH
+from orchestration.adapters.dynamo.models import HISTORY_LENGTH, REQUEST_INTERVAL
 from orchestration.domain.cycle import LARGEST_COUNTED, Progress, Report
 from orchestration.domain.errors import Conflict, NotFound, Overtaken
 from tests.builders import (
@@ -26,7 +26,7 @@ from tests.fakes.world import tapped
 ADDRESS = "node.test"
 DONE = {"is_active": False, "percent_complete": 100, "retrieval_due": True}
 COLUMNS = {"features": ("age",), "labels": ("y",), "hosted_as": None}
-"""What /create says of a model."""
+"""Arguments that /create passes for a model."""
 
 
 @pytest.fixture
@@ -46,12 +46,12 @@ def put(table):
 
 
 def interrupted(table, after, then):
-    """Return the models as a process sees them that is interrupted right after its n-th call to DynamoDB."""
+    """Return the table's models for a process that calls `then` after its n-th call to DynamoDB."""
     return DynamoModels(replace(table, client=tapped(table.client, "dynamodb", Wire(after, then))))
 
 
-def close_and_die(table, progress):
-    """Seal a cycle in a process that dies before it settles it."""
+def close_and_crash(table, progress):
+    """Seal a cycle in a process that dies before it finishes closing the cycle."""
 
     def die():
         raise Crash
@@ -62,21 +62,21 @@ def close_and_die(table, progress):
 
 
 def report(models, loss, acc=-1.0, model_id=MODEL):
-    """Count a report, and return the counters after it."""
+    """Count a report, and return the totals after it."""
     models.count(models.get(model_id), Report.of(loss, acc))
     return models.get(model_id).totals
 
 
 class TestLookUp:
-    def test_what_was_written_is_read(self, put, models):
-        """Every field of the entity."""
+    def test_stored_model_is_read(self, put, models):
+        """Every field of the entity is read."""
         model = a_model(percent_complete=40, hosted_as="Net-1-Ada", node_address=ADDRESS, download_key="k")
         put(model)
 
         assert models.get(MODEL) == model
 
-    def test_an_id_is_tried_as_sent_and_then_in_lower_case(self, put, models):
-        """Its own letter case comes first."""
+    def test_id_is_looked_up_as_sent_then_in_lower_case(self, put, models):
+        """An exact match takes precedence."""
         put(a_model(model_id="net"))
         lower = models.get("NET")
         put(a_model(model_id="NET"))
@@ -86,8 +86,8 @@ class TestLookUp:
         with pytest.raises(NotFound):
             models.get("neT1")
 
-    def test_the_active_models_of_a_dataset_are_listed(self, put, models):
-        """No other dataset's, none that is complete or withdrawn."""
+    def test_active_models_of_a_dataset_are_listed(self, put, models):
+        """Models that are complete or withdrawn aren't, nor those of another dataset."""
         for model_id, changes in {
             "a": {},
             "b": {"percent_complete": 50},
@@ -99,22 +99,22 @@ class TestLookUp:
         assert sorted(model.model_id for model in models.on_dataset(DATASET)) == ["a", "b"]
         assert models.on_dataset("nowhere") == []
 
-    def test_what_is_due_is_listed(self, put, models):
-        """Of this dataset only."""
+    def test_models_due_for_retrieval_are_listed(self, put, models):
+        """Those of another dataset aren't."""
         put(a_model(model_id="due", **DONE))
-        put(a_model(model_id="home", is_active=False, percent_complete=100))
+        put(a_model(model_id="retrieved", is_active=False, percent_complete=100))
         put(a_model(model_id="due elsewhere", dataset_id="steps", **DONE))
 
         assert [model.model_id for model in models.to_retrieve(DATASET)] == ["due"]
 
-    def test_datasets_with_something_due_are_named_once(self, put, models):
-        """However many of their models are; one look shows whether there is anything to do at all."""
+    def test_datasets_with_due_models_are_listed_once(self, put, models):
+        """A dataset may have several due models."""
         before = set(models.datasets_due())
         for model_id, changes in {
             "due": DONE,
             "due too": DONE,
             "due elsewhere": DONE | {"dataset_id": "steps"},
-            "home": DONE | {"retrieval_due": False, "dataset_id": "sleep"},
+            "retrieved": DONE | {"retrieval_due": False, "dataset_id": "sleep"},
             "trains": {"dataset_id": "sleep"},
         }.items():
             put(a_model(model_id=model_id, **changes))
@@ -122,8 +122,8 @@ class TestLookUp:
         assert before == set()
         assert set(models.datasets_due()) == {DATASET, "steps"}
 
-    def test_a_listed_model_says_when_it_made_progress(self, put, models):
-        """What rests for too long no longer holds its node awake."""
+    def test_listed_model_has_its_progress_time(self, put, models):
+        """A model without progress for too long doesn't keep its node running."""
         put(a_model(progress_at=NOON + 0.25))
 
         assert [model.progress_at for model in models.on_dataset(DATASET)] == [NOON + 0.25]
@@ -131,7 +131,7 @@ class TestLookUp:
 
 class TestAccept:
     def test_columns_are_recorded_and_returned(self, put, models):
-        """/create adds what the library doesn't write, and notes when it was asked."""
+        """/create adds what the library doesn't write, and the time of the request."""
         put(a_submission())
         accepted = models.accept(a_submission(), **COLUMNS, now=NOON + 1)
 
@@ -139,8 +139,8 @@ class TestAccept:
         assert accepted.progress_at == NOON + 1
         assert models.get(MODEL) == accepted
 
-    def test_another_spelling_is_kept_for_the_node(self, put, models):
-        """And forgotten when the library uses the item's own."""
+    def test_spelling_of_the_id_is_stored_for_the_node(self, put, models):
+        """It is removed when the library uses the item's own spelling."""
         put(a_submission())
         spelled = models.accept(models.get(MODEL), **COLUMNS | {"hosted_as": "NET-1-ada"}, now=NOON)
         plain = models.accept(spelled, **COLUMNS, now=NOON)
@@ -148,34 +148,34 @@ class TestAccept:
         assert spelled.name_on_node == "NET-1-ada"
         assert plain.name_on_node == models.get(MODEL).name_on_node == MODEL
 
-    def test_what_stands_there_is_not_written_again_within_the_hour(self, put, models):
-        """The library asks every 30 seconds."""
+    def test_unchanged_columns_are_not_written_again_within_an_hour(self, put, models):
+        """The library calls /create every 30 seconds."""
         put(a_submission())
         accepted = models.accept(a_submission(), **COLUMNS, now=NOON)
-        again = models.accept(accepted, **COLUMNS, now=NOON + ASKED_INTERVAL - 1)
+        again = models.accept(accepted, **COLUMNS, now=NOON + REQUEST_INTERVAL - 1)
 
         assert again is accepted
         assert models.get(MODEL).progress_at == NOON
 
-    def test_whoever_goes_on_asking_is_noted_every_hour(self, put, models):
-        """A model that its owner still wants isn't stale."""
+    def test_polling_updates_the_progress_time_every_hour(self, put, models):
+        """A model that its owner still requests isn't stale."""
         put(a_submission())
         accepted = models.accept(a_submission(), **COLUMNS, now=NOON)
-        again = models.accept(accepted, **COLUMNS, now=NOON + ASKED_INTERVAL)
+        again = models.accept(accepted, **COLUMNS, now=NOON + REQUEST_INTERVAL)
 
-        assert again == models.get(MODEL) == replace(accepted, progress_at=NOON + ASKED_INTERVAL)
+        assert again == models.get(MODEL) == replace(accepted, progress_at=NOON + REQUEST_INTERVAL)
 
     @pytest.mark.parametrize("now", [a_model(is_active=False), a_model(owner="mallory")])
-    def test_a_model_that_changed_meanwhile_is_a_conflict(self, put, models, now):
-        """Withdrawn, or somebody else's by now: nothing is written."""
+    def test_changed_model_is_a_conflict(self, put, models, now):
+        """The model was withdrawn, or has another owner; nothing is written."""
         put(now)
 
         with pytest.raises(Conflict):
             models.accept(a_submission(), **COLUMNS, now=NOON)
         assert models.get(MODEL) == now
 
-    def test_a_model_that_was_deleted_meanwhile_is_not_made_again(self, models):
-        """A half-written item would live for ever."""
+    def test_deleted_model_is_not_created_again(self, models):
+        """A partial item would stay in the table."""
         with pytest.raises(Conflict):
             models.accept(a_submission(), **COLUMNS, now=NOON)
         with pytest.raises(NotFound):
@@ -184,7 +184,7 @@ class TestAccept:
 
 class TestCount:
     def test_reports_add_up(self, put, models):
-        """Count, sum, and the accuracies that were measured."""
+        """The totals contain the number of reports, the sums, and the number of measured accuracies."""
         put(a_model())
         totals = [report(models, 0.5), report(models, 0.25, 0.5), report(models, 0.75, 1.0)]
 
@@ -193,45 +193,45 @@ class TestCount:
         assert models.get(MODEL).totals == totals[2]
 
     @pytest.mark.parametrize("loss", [1e-45, 3.4e38, 1.7e308, -0.0, 0.1, 0.30000001192092896, 1 / 3, 5e-324])
-    def test_any_finite_loss_is_taken(self, put, models, loss):
-        """29 of 40 ordinary float32 losses were answered 500 once."""
+    def test_finite_losses_are_counted(self, put, models, loss):
+        """The former service answered 29 of 40 ordinary float32 losses with a 500."""
         put(a_model())
         totals = report(models, loss, loss)
 
         assert totals.loss == pytest.approx(min(loss, LARGEST_COUNTED), rel=1e-15, abs=1e-99)
         assert models.get(MODEL).totals == totals
 
-    def test_losses_of_very_different_size_have_a_sum(self, put, models):
-        """One phone that went astray must not stop the others from reporting."""
+    def test_losses_of_very_different_size_are_added(self, put, models):
+        """An extreme loss of one device must not make other reports fail."""
         put(a_model())
         for loss in (3.4e38, 1e-45, 0.1, -3.4e38):
             totals = report(models, loss)
 
         assert totals.devices == 4
 
-    def test_an_item_of_the_library_counts_though_it_has_no_sums_yet(self, put, models):
-        """It writes -1 for the means, and no attribute of ours."""
+    def test_item_without_sums_is_counted(self, put, models):
+        """The library writes -1 as means, and no attribute of this service."""
         put(a_submission())
 
         assert report(models, 0.5) == some_totals(devices=1, loss_sum=0.5)
 
-    def test_a_model_that_no_longer_trains_counts_nothing(self, put, models):
-        """Complete or withdrawn."""
+    def test_inactive_model_counts_nothing(self, put, models):
+        """It is complete or withdrawn."""
         put(a_model(is_active=False))
 
         with pytest.raises(Overtaken):
             report(models, 0.5)
         assert models.get(MODEL).totals == some_totals()
 
-    def test_a_report_is_counted_under_either_spelling(self, put, models):
-        """Phones know the name on the node."""
+    def test_report_is_counted_for_the_name_on_the_node(self, put, models):
+        """Devices know this spelling only."""
         put(a_model())
 
         assert report(models, 0.5, model_id="NET-1-Ada").devices == 1
 
-    def test_a_report_makes_no_item(self, models):
-        """Anybody may post one."""
-        for model_id in ("nobody's", "NOBODY'S"):
+    def test_report_creates_no_item(self, models):
+        """A report needs no credential, so its id may be invented."""
+        for model_id in ("unknown", "UNKNOWN"):
             with pytest.raises(NotFound):
                 report(models, 0.5, model_id=model_id)
             with pytest.raises(NotFound):
@@ -240,7 +240,7 @@ class TestCount:
 
 class TestCycle:
     def test_closing_moves_the_means_into_the_history(self, put, models):
-        """And leaves the counters at nothing."""
+        """The totals are reset."""
         put(a_model())
         report(models, 0.25, 0.5)
         report(models, 0.75)
@@ -250,15 +250,15 @@ class TestCycle:
         assert model.history == (a_closed_cycle(loss=0.5, acc=0.5, devices=2, median_loss=0.5),)
         assert (model.percent_complete, model.totals, model.sealed) == (10, some_totals(cycle=1), None)
 
-    def test_closing_is_progress(self, put, models):
-        """Also when nobody has reported a loss."""
+    def test_closing_sets_the_progress_time(self, put, models):
+        """A cycle without reports does, too."""
         put(a_model())
         models.close_cycle(models.get(MODEL), Progress(10), NOON + 60)
 
         assert models.get(MODEL).progress_at == NOON + 60
 
-    def test_a_cycle_that_somebody_else_closed_is_left(self, put, models):
-        """Two calls at once close one."""
+    def test_concurrent_closings_close_one_cycle(self, put, models):
+        """The second call is overtaken."""
         put(a_model())
         seen = models.get(MODEL)
         models.close_cycle(seen, Progress(10), NOON)
@@ -267,7 +267,7 @@ class TestCycle:
             models.close_cycle(seen, Progress(20), NOON + 60)
         assert (models.get(MODEL).percent_complete, models.get(MODEL).progress_at) == (10, NOON)
 
-    def test_a_report_in_between_is_in_the_cycle_that_closes(self, put, models):
+    def test_report_before_closing_is_in_the_closed_cycle(self, put, models):
         """Every report is in exactly one mean."""
         put(a_model())
         seen = models.get(MODEL)
@@ -279,16 +279,16 @@ class TestCycle:
         assert [cycle.devices for cycle in model.history] == [1]
         assert model.totals == some_totals(cycle=1, devices=1, loss_sum=0.9)
 
-    def test_the_nodes_number_counts(self, put, models):
-        """Where it gives one."""
+    def test_cycle_number_of_the_node_is_stored(self, put, models):
+        """The original node sends none."""
         put(a_model())
         models.close_cycle(models.get(MODEL), Progress(30, cycle=3), NOON)
 
         assert models.get(MODEL).history[0].cycle == 3
         assert models.get(MODEL).totals.cycle == 3
 
-    def test_the_last_cycle_completes_the_model(self, put, models):
-        """It is inactive, due, and takes no report any more."""
+    def test_last_cycle_completes_the_model(self, put, models):
+        """The model is inactive, due for retrieval, and accepts no more reports."""
         put(a_model())
         models.close_cycle(models.get(MODEL), Progress(100), NOON)
         model = models.get(MODEL)
@@ -298,8 +298,8 @@ class TestCycle:
             report(models, 0.5)
         assert [model.model_id for model in models.to_retrieve(DATASET)] == [MODEL]
 
-    def test_a_withdrawn_model_closes_nothing(self, put, models):
-        """It was withdrawn while its node spoke."""
+    def test_withdrawn_model_closes_no_cycle(self, put, models):
+        """The model is withdrawn while a progress message is applied."""
         put(a_model())
         seen = models.get(MODEL)
         models.withdraw(seen, NOON)
@@ -308,28 +308,28 @@ class TestCycle:
             models.close_cycle(seen, Progress(100), NOON)
         assert not models.get(MODEL).retrieval_due
 
-    def test_settling_what_is_not_sealed_does_nothing(self, put, models):
-        """It is called before every word of a node."""
+    def test_finish_closing_without_a_sealed_cycle_does_nothing(self, put, models):
+        """It is called before each progress message is applied."""
         put(a_model())
         models.finish_closing(models.get(MODEL))
 
         assert models.get(MODEL) == a_model()
 
 
-class TestHandOver:
+class TestRetrieval:
     @pytest.fixture(autouse=True)
     def _due(self, put):
         put(a_model(**DONE))
 
-    def test_a_retrieved_model_is_no_longer_due(self, models):
-        """Its key is what its link is bound to."""
+    def test_retrieved_model_is_no_longer_due(self, models):
+        """Its download link is bound to the stored key."""
         models.retrieved(models.get(MODEL), "key", "https://link.test")
 
         assert models.to_retrieve(DATASET) == []
         assert models.get(MODEL).download_key == "key"
 
-    def test_a_link_is_replaced_by_whoever_knows_the_old_one(self, models):
-        """Of two at once one wins, and the other's link never was."""
+    def test_concurrent_relinks_replace_the_link_once(self, models):
+        """The second call is overtaken, and its link never becomes valid."""
         models.retrieved(models.get(MODEL), "key", "https://link.test")
         seen = models.get(MODEL)
         models.relink(seen, "new", "https://new.test")
@@ -338,14 +338,14 @@ class TestHandOver:
             models.relink(seen, "newer", "https://newer.test")
         assert models.get(MODEL).download_key == "new"
 
-    def test_a_failure_leaves_it_due(self, models):
-        """Only its cause is kept."""
+    def test_failed_retrieval_leaves_the_model_due(self, models):
+        """Only the failure reason is recorded."""
         models.not_retrieved(models.get(MODEL), "It did not answer.")
 
         assert models.get(MODEL) == a_model(**DONE)
 
-    def test_withdrawing_takes_everything_back(self, models):
-        """Key and claim; twice is as once."""
+    def test_withdraw_removes_key_and_due_retrieval(self, models):
+        """It is idempotent."""
         models.retrieved(models.get(MODEL), "key", "https://link.test")
         for _ in range(2):
             models.withdraw(models.get(MODEL), NOON)
@@ -353,8 +353,8 @@ class TestHandOver:
 
         assert (model.is_active, model.download_key, model.retrieval_due) == (False, None, False)
 
-    def test_a_withdrawn_model_can_not_be_retrieved_any_more(self, models):
-        """The retrieval was under way: it gets no link, and no cause either."""
+    def test_withdrawn_model_cannot_be_retrieved(self, models):
+        """A retrieval that is under way records neither a link nor a failure reason."""
         seen = models.get(MODEL)
         models.withdraw(seen, NOON)
         models.retrieved(seen, "key", "https://link.test")
@@ -362,17 +362,17 @@ class TestHandOver:
 
         assert models.get(MODEL).download_key is None
 
-    def test_nobodys_model_can_not_be_withdrawn(self, models):
-        """No item is made of it."""
+    def test_missing_model_cannot_be_withdrawn(self, models):
+        """No item is created."""
         with pytest.raises(NotFound):
-            models.withdraw(a_model(model_id="nobody's"), NOON)
+            models.withdraw(a_model(model_id="unknown"), NOON)
         with pytest.raises(NotFound):
-            models.get("nobody's")
+            models.get("unknown")
 
 
 class TestAddress:
-    def test_it_is_shown_and_cleared_on_all_models_of_the_dataset(self, put, models):
-        """Also on those that are complete; no other dataset's."""
+    def test_address_is_written_to_all_models_of_a_dataset(self, put, models):
+        """This includes complete models, and no other dataset's."""
         for model_id, changes in {"a": {}, "b": DONE, "c": {"dataset_id": "steps"}}.items():
             put(a_model(model_id=model_id, **changes))
             models.publish_node(models.get(model_id), ADDRESS)
@@ -382,23 +382,23 @@ class TestAddress:
         assert shown == [ADDRESS] * 3
         assert [models.get(model_id).node_address for model_id in "abc"] == [None, None, ADDRESS]
 
-    def test_nobodys_model_is_shown_nothing(self, models):
-        """No item is made of it."""
+    def test_address_of_a_missing_model_is_not_written(self, models):
+        """No item is created."""
         with pytest.raises(NotFound):
             models.publish_node(a_model(), ADDRESS)
 
 
 class TestItems:
-    """What the marketplace and artificienlib see."""
+    """Attributes that the marketplace and artificienlib read."""
 
-    def test_the_item_of_the_library_is_read(self, table, models):
-        """Exactly what it writes, before /create adds anything."""
+    def test_submitted_item_is_read(self, table, models):
+        """It has exactly the library's attributes, before /create adds any."""
         table.put(submitted_item())
 
         assert models.get(MODEL) == a_submission()
 
-    def test_reports_that_were_not_believed_are_counted_apart(self, table, models):
-        """For owner and operator; the mean stays as it is."""
+    def test_rejected_reports_are_counted_separately(self, table, models):
+        """Owner and operator see the number; the mean stays unchanged."""
         table.put(submitted_item())
         for _ in range(2):
             models.reject(models.get(MODEL))
@@ -406,10 +406,10 @@ class TestItems:
 
         assert (item["rejected_reports"], item["devices_trained_this_cycle"]) == (2, 0)
         with pytest.raises(NotFound):
-            models.reject(a_model(model_id="nobody's"))
+            models.reject(a_model(model_id="unknown"))
 
-    def test_means_of_the_running_cycle_are_shown(self, table, models):
-        """-1 until there is one; an unmeasured accuracy leaves it at -1."""
+    def test_means_of_the_running_cycle_are_stored(self, table, models):
+        """They are -1 before the first report; the accuracy, before the first measured one."""
         table.put(submitted_item())
         before = table.get(model_id=MODEL)
         report(models, 0.25)
@@ -421,38 +421,38 @@ class TestItems:
         assert item["acc_this_cycle"] == -1
         assert item["devices_trained_this_cycle"] == 2
 
-    def test_a_closed_cycle_keeps_its_last_means(self, table, models):
-        """Until the next one has its own."""
+    def test_means_stay_until_the_next_report(self, table, models):
+        """Closing a cycle doesn't reset them."""
         table.put(submitted_item())
         report(models, 0.25, 0.5)
         models.close_cycle(models.get(MODEL), Progress(10), NOON)
         closed = table.get(model_id=MODEL)
         models.close_cycle(models.get(MODEL), Progress(20), NOON)
-        silent = table.get(model_id=MODEL)
+        unreported = table.get(model_id=MODEL)
         report(models, 4.0)
         running = table.get(model_id=MODEL)
 
-        assert [float(item["loss_this_cycle"]) for item in (closed, silent, running)] == [0.25, 0.25, 4.0]
-        assert [float(item["acc_this_cycle"]) for item in (closed, silent, running)] == [0.5, 0.5, 0.5]
+        assert [float(item["loss_this_cycle"]) for item in (closed, unreported, running)] == [0.25, 0.25, 4.0]
+        assert [float(item["acc_this_cycle"]) for item in (closed, unreported, running)] == [0.5, 0.5, 0.5]
         assert closed["devices_trained_this_cycle"] == 0
 
-    def test_a_complete_model_is_inactive_and_due_until_it_is_home(self, table, models):
-        """`retrieval_due` is the dataset's id: the key of a sparse index."""
+    def test_complete_model_is_inactive_and_due_until_retrieved(self, table, models):
+        """`retrieval_due` is the dataset's id, the key of a sparse index."""
         table.put(submitted_item())
         models.close_cycle(models.get(MODEL), Progress(100), NOON)
         due = table.get(model_id=MODEL)
         models.not_retrieved(models.get(MODEL), "It did not answer.")
         failed = table.get(model_id=MODEL)
         models.retrieved(models.get(MODEL), "key", "https://link.test")
-        home = table.get(model_id=MODEL)
+        retrieved = table.get(model_id=MODEL)
 
         assert (due["active_status"], due["percent_complete"], due["retrieval_due"]) == (0, 100, DATASET)
         assert failed["retrieval_error"] == "It did not answer."
-        assert home["download_link"] == "https://link.test"
-        assert not {"retrieval_due", "retrieval_error"} & home.keys()
+        assert retrieved["download_link"] == "https://link.test"
+        assert not {"retrieval_due", "retrieval_error"} & retrieved.keys()
 
-    def test_a_withdrawn_model_says_since_when_and_has_no_link(self, table, models):
-        """The marketplace shows a link as long as the item has one."""
+    def test_withdrawn_model_has_a_time_and_no_link(self, table, models):
+        """The marketplace shows the link as long as the item has one."""
         table.put(model_item(a_model(download_key="key"), download_link="https://link.test"))
         models.withdraw(models.get(MODEL), NOON)
         item = table.get(model_id=MODEL)
@@ -460,8 +460,8 @@ class TestItems:
         assert item["withdrawn_at"] == "2023-11-14T22:13:20+00:00"
         assert not {"download_link", "download_key", "retrieval_due"} & item.keys()
 
-    def test_the_address_is_an_attribute_that_comes_and_goes(self, table, models):
-        """`node_URL`, a bare host."""
+    def test_node_url_is_written_and_removed(self, table, models):
+        """`node_URL` is a bare host."""
         table.put(submitted_item())
         models.publish_node(models.get(MODEL), ADDRESS)
         shown = table.get(model_id=MODEL)
@@ -470,46 +470,46 @@ class TestItems:
         assert shown["node_URL"] == ADDRESS
         assert "node_URL" not in table.get(model_id=MODEL)
 
-    def test_a_closing_that_died_half_way_is_settled_later_and_once(self, table, models):
-        """The counters are sealed in one write; the history follows, by whoever comes next."""
+    def test_interrupted_closing_is_finished_once(self, table, models):
+        """One write seals the totals; the next process writes the history."""
         table.put(submitted_item())
         report(models, 0.25)
-        close_and_die(table, Progress(10))
+        close_and_crash(table, Progress(10))
         sealed = models.get(MODEL)
         report(models, 0.75)
         models.finish_closing(sealed)
         wire = Wire()
         DynamoModels(replace(table, client=tapped(table.client, "dynamodb", wire))).finish_closing(sealed)
-        settled = models.get(MODEL)
+        finished = models.get(MODEL)
 
-        assert wire.calls == [], "settled twice"
+        assert wire.calls == [], "the cycle was finished twice"
         assert sealed.sealed is not None
-        assert settled.sealed is None
-        assert settled.history == (a_closed_cycle(loss=0.25, devices=1, median_loss=0.25),)
-        assert settled.totals == some_totals(cycle=1, devices=1, loss_sum=0.75)
+        assert finished.sealed is None
+        assert finished.history == (a_closed_cycle(loss=0.25, devices=1, median_loss=0.25),)
+        assert finished.totals == some_totals(cycle=1, devices=1, loss_sum=0.75)
         assert float(table.get(model_id=MODEL)["loss_this_cycle"]) == 0.75
         assert not [name for name in table.get(model_id=MODEL) if name.startswith("sealed")]
 
-    def test_a_cycle_that_others_have_settled_takes_no_later_one_away(self, table, models):
-        """A process read the model when cycle 1 was sealed; by now cycle 2 is."""
+    def test_finishing_a_finished_cycle_keeps_the_next_sealed_one(self, table, models):
+        """A process has read the model when cycle 1 was sealed; now cycle 2 is."""
         table.put(submitted_item())
-        close_and_die(table, Progress(10))
+        close_and_crash(table, Progress(10))
         seen = models.get(MODEL)
         models.finish_closing(seen)
-        close_and_die(table, Progress(20))
+        close_and_crash(table, Progress(20))
         models.finish_closing(seen)
 
         assert models.get(MODEL).sealed.cycle == 2
 
-    def test_a_mean_does_not_replace_that_of_a_later_report(self, table, models):
-        """Two reports at once: the second is counted and shown before the first is shown."""
+    def test_mean_does_not_replace_that_of_a_later_report(self, table, models):
+        """Of two concurrent reports, the second is counted and shown before the first is shown."""
         table.put(submitted_item())
         report(interrupted(table, 3, lambda: report(models, 0.75)), 0.25)
 
         assert float(table.get(model_id=MODEL)["loss_this_cycle"]) == 0.5
 
-    def test_a_mean_does_not_replace_that_of_the_next_cycle(self, table, models):
-        """Its cycle closes before it is shown, and the next one has as many reports."""
+    def test_mean_does_not_replace_that_of_the_next_cycle(self, table, models):
+        """The cycle closes before its mean is written, and the next cycle has as many reports."""
 
         def go_on():
             models.close_cycle(models.get(MODEL), Progress(10), NOON)
@@ -520,8 +520,8 @@ class TestItems:
 
         assert float(table.get(model_id=MODEL)["loss_this_cycle"]) == 4.0
 
-    def test_the_mean_of_a_closed_cycle_does_not_replace_that_of_the_next(self, table, models):
-        """Both close, and the first one's mean is written last."""
+    def test_mean_of_a_closed_cycle_does_not_replace_that_of_the_next(self, table, models):
+        """Both cycles close, and the mean of the first is written last."""
 
         def go_on():
             report(models, 4.0)
@@ -535,16 +535,16 @@ class TestItems:
         assert float(table.get(model_id=MODEL)["loss_this_cycle"]) == 4.0
         assert [cycle.loss for cycle in models.get(MODEL).history] == [0.25, 4.0]
 
-    def test_no_next_cycle_closes_over_one_that_is_not_settled(self, table, models):
-        """Its means would be lost."""
+    def test_cycle_does_not_close_while_another_is_sealed(self, table, models):
+        """The means of the sealed cycle would be lost."""
         table.put(submitted_item())
-        close_and_die(table, Progress(10))
+        close_and_crash(table, Progress(10))
 
         with pytest.raises(Overtaken):
             models.close_cycle(models.get(MODEL), Progress(20), NOON)
 
-    def test_the_history_keeps_the_last_cycles_only(self, table, models, monkeypatch):
-        """An item holds 400 kB; so many cycles fit beside the features."""
+    def test_history_keeps_the_last_cycles(self, table, models, monkeypatch):
+        """An item is at most 400 kB, including the features."""
         monkeypatch.setattr("orchestration.adapters.dynamo.models.HISTORY_LENGTH", 3)
         table.put(submitted_item())
         for percent in range(1, 6):
@@ -552,23 +552,23 @@ class TestItems:
 
         assert [cycle.cycle for cycle in models.get(MODEL).history] == [3, 4, 5]
 
-    def test_an_item_with_a_full_history_fits(self):
-        """By DynamoDB's own count: names and values, 1 byte a field and 3 a list or map."""
+    def test_item_with_a_full_history_fits(self):
+        """DynamoDB counts names and values, 1 byte per field, and 3 per list or map."""
         one = a_closed_cycle(cycle=1000, loss=0.12345678901234567, acc=0.12345678901234567, closed_at=NOON)
         size = sum(len(name) + 22 for name in asdict(one)) + 3
 
         assert HISTORY_LENGTH * size < 300_000
 
     def test_columns_are_written_once(self, table, models, monkeypatch):
-        """Within the hour a request of the library costs no write."""
+        """Within an hour, a request of the library causes no write."""
         table.put(submitted_item())
         accepted = models.accept(a_submission(), **COLUMNS, now=NOON)
         monkeypatch.setattr(DynamoModels, "_update", None)
 
-        assert models.accept(accepted, **COLUMNS, now=NOON + ASKED_INTERVAL - 1) is accepted
+        assert models.accept(accepted, **COLUMNS, now=NOON + REQUEST_INTERVAL - 1) is accepted
 
-    def test_an_item_of_an_older_version_has_made_no_progress_yet(self, table, models):
-        """It is read, listed, and has a time from the next request or cycle on."""
+    def test_item_of_an_older_version_has_no_progress_time(self, table, models):
+        """It is read and listed; the next request or cycle sets the time."""
         item = model_item(a_model(features=COLUMNS["features"], labels=COLUMNS["labels"]))
         del item["progress_at"]
         table.put(item)
@@ -582,8 +582,8 @@ class TestItems:
     @pytest.mark.parametrize(
         "name", ["version", "owner_name", "dataset", "percent_complete", "active_status"]
     )
-    def test_an_item_that_lacks_something_is_a_conflict(self, table, models, name):
-        """Its owner is told what."""
+    def test_item_without_a_required_attribute_is_a_conflict(self, table, models, name):
+        """The error names the attribute."""
         item = submitted_item()
         del item[name]
         table.put(item)
@@ -592,15 +592,15 @@ class TestItems:
             models.get(MODEL)
 
     @pytest.mark.parametrize("faulty", [{"version": 1}, {"percent_complete": 101}, {"history": ["x"]}])
-    def test_a_report_for_a_malformed_item_is_a_conflict(self, table, models, faulty):
-        """Not a crash: anybody can send one."""
+    def test_report_for_a_malformed_item_is_a_conflict(self, table, models, faulty):
+        """It is not an internal error."""
         table.put(submitted_item(**faulty))
 
         with pytest.raises(Conflict, match=next(iter(faulty))):
             report(models, 0.5)
 
     def test_malformed_items_are_skipped_and_logged(self, table, models, logs):
-        """One half-written item made /info fail for every phone once."""
+        """One malformed item made the former /info fail for every device."""
         table.put(model_item())
         for number, faulty in enumerate(MALFORMED):
             table.put(model_item(a_model(model_id=f"bad {number}")) | faulty)
@@ -611,8 +611,8 @@ class TestItems:
             f"bad {number}" for number in range(len(MALFORMED))
         }
 
-    def test_many_models_are_listed_page_by_page(self, table, models):
-        """An answer of DynamoDB ends at 1 MB."""
+    def test_all_pages_of_models_are_listed(self, table, models):
+        """DynamoDB ends a page at 1 MB."""
         for number in range(12):
             table.put(model_item(a_model(model_id=f"m{number}", features=("f" * 400,) * 250)))
 

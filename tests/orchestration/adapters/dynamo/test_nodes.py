@@ -1,4 +1,4 @@
-"""The node table: every write says what it expects to find."""
+"""The node table: every write has a condition on the record that it replaces."""
 
 from dataclasses import fields, replace
 from decimal import Decimal
@@ -70,65 +70,65 @@ OF_AN_OLDER_VERSION = {
     "asked_at": Decimal(int(NOON)),
     "address": "node.test",
 }
-"""What stood in the table before generations counted their deletions and devices woke nodes."""
+"""A record of a version that neither counted deletions nor let devices wake nodes."""
 
 
-def test_what_was_written_is_read(put, nodes):
-    """Times to the last bit: they are compared."""
+def test_stored_record_is_read(put, nodes):
+    """Times are read exactly, because conditions compare them."""
     put(FULL)
 
     assert nodes.get(FULL.node_id) == FULL
     assert list(nodes.all()) == [FULL]
 
 
-def test_every_field_is_written_in_this_file():
-    """So that a field that DynamoDB can't keep is found here."""
+def test_full_record_sets_every_field():
+    """So these tests notice a field that DynamoDB can't store."""
     assert not [field.name for field in fields(Node) if getattr(FULL, field.name) == field.default]
 
 
-def test_nothing_is_there_at_first(nodes):
-    """No record, no error."""
+def test_missing_record_is_none(nodes):
+    """No error is raised."""
     assert nodes.get(a_node().node_id) is None
     assert list(nodes.all()) == []
 
 
-def test_asking_makes_a_record(nodes):
-    """With nothing but the wish."""
-    asked = nodes.request(DATASET, NOON, "ada")
+def test_request_creates_a_record(nodes):
+    """It contains only the desired state and the request."""
+    requested = nodes.request(DATASET, NOON, "ada")
 
-    assert asked == a_node(desired_state=RUNNING, requested_at=NOON, requested_by="ada")
-    assert nodes.get(asked.node_id) == asked
+    assert requested == a_node(desired_state=RUNNING, requested_at=NOON, requested_by="ada")
+    assert nodes.get(requested.node_id) == requested
 
 
-def test_asking_again_changes_the_wish_and_the_time_only(put, nodes):
-    """Whatever the node is doing; it is idle no more."""
+def test_repeated_request_changes_desired_state_and_time(put, nodes):
+    """The node's status stays; the node is no longer idle."""
     put(FULL)
     nodes.let_go(FULL)
-    asked = nodes.request(DATASET, NOON + 60, "ada")
+    requested = nodes.request(DATASET, NOON + 60, "ada")
 
-    assert asked.should_run
-    assert (asked.status, asked.generation, asked.address) == (NodeStatus.READY, 3, "node.test")
-    assert (asked.requested_at, asked.idle_since) == (NOON + 60, 0.0)
+    assert requested.should_run
+    assert (requested.status, requested.generation, requested.address) == (NodeStatus.READY, 3, "node.test")
+    assert (requested.requested_at, requested.idle_since) == (NOON + 60, 0.0)
 
 
-def test_letting_go_wishes_it_down(put, nodes):
-    """As long as nobody has asked since."""
+def test_let_go_sets_desired_state_stopped(put, nodes):
+    """The record has not been requested since it was read."""
     put(FULL)
 
     nodes.let_go(FULL)
     assert nodes.get(FULL.node_id).desired_state is STOPPED
 
 
-@pytest.mark.parametrize("since", ["asked", "claimed", "deleted"])
+@pytest.mark.parametrize("since", ["requested", "claimed", "deleted"])
 @pytest.mark.parametrize("wake_at", [None, NOON + 60])
-def test_letting_go_fails_when_something_happened_since(nodes, since, wake_at):
-    """Whoever lets go has to look again."""
+def test_let_go_of_a_changed_record_is_overtaken(nodes, since, wake_at):
+    """The caller has to read the record again."""
     node = nodes.request(DATASET, NOON, "ada")
-    if since == "asked":
+    if since == "requested":
         nodes.request(DATASET, NOON + 0.001, "ada")
     if since == "claimed":
         nodes.claim(node, NOON, QUOTA)
-    seen = a_node("never asked") if since == "deleted" else node
+    seen = a_node("unknown") if since == "deleted" else node
 
     with pytest.raises(Overtaken):
         nodes.let_go(seen, wake_at)
@@ -136,8 +136,8 @@ def test_letting_go_fails_when_something_happened_since(nodes, since, wake_at):
 
 
 @pytest.mark.parametrize(("wake_at", "then"), [(None, FULL.wake_at), (NOON + 60, NOON + 60), (0.0, 0.0)])
-def test_letting_go_may_let_it_sleep(put, nodes, wake_at, then):
-    """An owner who retires a node is left alone for a while; without a time, the last one stays."""
+def test_let_go_may_set_the_wake_time(put, nodes, wake_at, then):
+    """Without one, the former wake time stays."""
     put(FULL)
 
     nodes.let_go(FULL, wake_at)
@@ -145,16 +145,16 @@ def test_letting_go_may_let_it_sleep(put, nodes, wake_at, then):
 
 
 class TestWake:
-    ASLEEP = replace(FULL, desired_state=STOPPED, status=NodeStatus.ABSENT)
+    STOPPED_NODE = replace(FULL, desired_state=STOPPED, status=NodeStatus.ABSENT)
 
-    def test_it_wishes_a_sleeping_node_up(self, put, nodes):
-        """On the account of whose model it is; the rest stays, and the next one has to wait."""
-        put(self.ASLEEP)
-        now = self.ASLEEP.wake_at
+    def test_wake_sets_desired_state_running(self, put, nodes):
+        """It records the model's owner as requester, and the next wake time; the rest stays."""
+        put(self.STOPPED_NODE)
+        now = self.STOPPED_NODE.wake_at
 
-        nodes.wake(self.ASLEEP, now, "bob", now + 60)
+        nodes.wake(self.STOPPED_NODE, now, "bob", now + 60)
         assert nodes.get(FULL.node_id) == replace(
-            self.ASLEEP,
+            self.STOPPED_NODE,
             desired_state=RUNNING,
             requested_at=now,
             requested_by="bob",
@@ -162,49 +162,49 @@ class TestWake:
             wake_at=now + 60,
         )
 
-    def test_not_before_it_may(self, put, nodes):
-        """One device after the other must not wake it all day long."""
-        put(self.ASLEEP)
+    def test_wake_before_the_wake_time_is_overtaken(self, put, nodes):
+        """Otherwise devices could keep a node running all day."""
+        put(self.STOPPED_NODE)
 
         with pytest.raises(Overtaken):
-            nodes.wake(self.ASLEEP, self.ASLEEP.wake_at - 0.001, "bob", NOON + 60)
-        assert nodes.get(FULL.node_id) == self.ASLEEP
+            nodes.wake(self.STOPPED_NODE, self.STOPPED_NODE.wake_at - 0.001, "bob", NOON + 60)
+        assert nodes.get(FULL.node_id) == self.STOPPED_NODE
 
     @pytest.mark.parametrize("since", [{"desired_state": RUNNING}, {"generation": 4}])
-    def test_not_when_somebody_was_here_since(self, put, nodes, since):
-        """Awake already, or in its next life."""
-        now = replace(self.ASLEEP, **since)
+    def test_wake_of_a_changed_record_is_overtaken(self, put, nodes, since):
+        """The node is requested already, or has another generation."""
+        now = replace(self.STOPPED_NODE, **since)
         put(now)
 
         with pytest.raises(Overtaken):
-            nodes.wake(self.ASLEEP, NOON + 60, "bob", NOON + 120)
+            nodes.wake(self.STOPPED_NODE, NOON + 60, "bob", NOON + 120)
         assert nodes.get(FULL.node_id) == now
 
-    def test_a_node_that_was_given_up_is_woken(self, put, nodes):
-        """It is still wished up, and nothing goes on."""
+    def test_failed_node_is_woken(self, put, nodes):
+        """Its desired state is still RUNNING, but it is not launched again."""
         put(replace(FULL, status=NodeStatus.FAILED))
 
         nodes.wake(replace(FULL, status=NodeStatus.FAILED), NOON + 60, "bob", NOON + 120)
 
         assert nodes.get(FULL.node_id).requested_by == "bob"
 
-    def test_of_two_devices_at_once_one_wakes_it(self, put, nodes):
-        """Whoever is second finds it awake."""
-        put(self.ASLEEP)
+    def test_concurrent_wakes_succeed_once(self, put, nodes):
+        """The second call is overtaken."""
+        put(self.STOPPED_NODE)
 
-        nodes.wake(self.ASLEEP, NOON + 1, "bob", NOON + 60)
+        nodes.wake(self.STOPPED_NODE, NOON + 1, "bob", NOON + 60)
 
         with pytest.raises(Overtaken):
-            nodes.wake(self.ASLEEP, NOON + 1, "bob", NOON + 60)
+            nodes.wake(self.STOPPED_NODE, NOON + 1, "bob", NOON + 60)
 
-    def test_what_is_not_there_is_not_woken(self, nodes):
-        """No record is made of it."""
+    def test_missing_record_is_not_woken(self, nodes):
+        """No record is created."""
         with pytest.raises(Overtaken):
-            nodes.wake(self.ASLEEP, NOON + 1, "bob", NOON + 60)
+            nodes.wake(self.STOPPED_NODE, NOON + 1, "bob", NOON + 60)
         assert list(nodes.all()) == []
 
-    def test_a_node_that_only_devices_have_seen_may_be_woken(self, nodes):
-        """Nobody has ever asked for it."""
+    def test_record_created_by_a_device_can_be_woken(self, nodes):
+        """No user has requested the node yet."""
         nodes.device_seen(DATASET, NOON)
         (seen,) = nodes.all()
 
@@ -213,24 +213,24 @@ class TestWake:
 
 
 class TestSeen:
-    def test_the_first_device_makes_the_record(self, nodes):
-        """With nothing but its time: nobody has asked for a node."""
+    def test_first_device_creates_the_record(self, nodes):
+        """It contains only the device's time."""
         nodes.device_seen(DATASET, NOON)
 
         assert list(nodes.all()) == [a_node(device_at=NOON)]
 
-    def test_asking_completes_what_a_device_has_begun(self, nodes):
-        """And a node that a device has made known is like any other."""
+    def test_request_completes_a_record_created_by_a_device(self, nodes):
+        """The node can be claimed like any other."""
         nodes.device_seen(DATASET, NOON)
-        asked = nodes.request(DATASET, NOON + 1, "ada")
+        requested = nodes.request(DATASET, NOON + 1, "ada")
 
-        assert asked == a_node(
+        assert requested == a_node(
             desired_state=RUNNING, requested_at=NOON + 1, requested_by="ada", device_at=NOON
         )
-        assert nodes.claim(asked, NOON + 2, QUOTA).device_at == NOON
+        assert nodes.claim(requested, NOON + 2, QUOTA).device_at == NOON
 
-    def test_what_a_device_has_made_known_can_be_let_go(self, nodes):
-        """Though nobody has asked for it."""
+    def test_record_created_by_a_device_can_be_let_go(self, nodes):
+        """No user has requested the node yet."""
         nodes.device_seen(DATASET, NOON)
         (seen,) = nodes.all()
 
@@ -238,15 +238,15 @@ class TestSeen:
         assert nodes.get(seen.node_id) == replace(seen, wake_at=NOON + 60)
 
     @pytest.mark.parametrize("what", ["device_at", "progress_at"])
-    def test_only_its_time_changes(self, put, nodes, what):
-        """Whatever the node is doing."""
+    def test_only_the_time_changes(self, put, nodes, what):
+        """The node's status doesn't matter."""
         put(FULL)
         see(nodes, what, NOON + 0.5)
 
         assert nodes.get(FULL.node_id) == replace(FULL, **{what: NOON + 0.5})
 
     @pytest.mark.parametrize("what", ["device_at", "progress_at"])
-    def test_an_earlier_time_changes_nothing(self, put, nodes, what):
+    def test_earlier_time_changes_nothing(self, put, nodes, what):
         """Two processes may write in either order."""
         put(FULL)
         for when in (getattr(FULL, what), NOON - 3600):
@@ -256,23 +256,23 @@ class TestSeen:
 
 
 def see(nodes, what, now):
-    """Let a device, or a closed cycle, be seen."""
+    """Record a device's request or a closed cycle."""
     if what == "device_at":
         nodes.device_seen(DATASET, now)
     else:
         nodes.progress_seen(FULL, now)
 
 
-def test_a_claim_begins_the_next_generation(nodes):
-    """And says since when."""
+def test_claim_begins_the_next_generation(nodes):
+    """It sets the time of the launch."""
     claimed = nodes.claim(nodes.request(DATASET, NOON, "ada"), NOON + 1, QUOTA)
 
     assert (claimed.generation, claimed.status, claimed.launched_at) == (1, NodeStatus.DEPLOYING, NOON + 1)
     assert nodes.get(claimed.node_id) == claimed
 
 
-def test_a_claim_begins_at_nothing(put, nodes):
-    """What the last generation went through is over; what is of the node stays."""
+def test_claim_resets_the_fields_of_a_generation(put, nodes):
+    """Fields of the node itself stay."""
     put(replace(FULL, status=NodeStatus.ABSENT))
     seen = nodes.get(FULL.node_id)
     claimed = nodes.claim(seen, NOON + 1, QUOTA)
@@ -282,7 +282,7 @@ def test_a_claim_begins_at_nothing(put, nodes):
     assert claimed == replace(seen, **begun | OF_A_GENERATION)
 
 
-def test_of_two_claims_one_succeeds(nodes):
+def test_concurrent_claims_succeed_once(nodes):
     """Two requests at once must not both launch."""
     seen = nodes.request(DATASET, NOON, "ada")
     nodes.claim(seen, NOON, QUOTA)
@@ -291,8 +291,8 @@ def test_of_two_claims_one_succeeds(nodes):
         nodes.claim(seen, NOON, QUOTA)
 
 
-def test_what_is_not_wished_for_is_not_claimed(nodes):
-    """Its owner has given it up meanwhile."""
+def test_claim_of_a_node_let_go_meanwhile_is_overtaken(nodes):
+    """The owner has retired the node since the record was read."""
     seen = nodes.request(DATASET, NOON, "ada")
     nodes.let_go(seen)
 
@@ -300,8 +300,8 @@ def test_what_is_not_wished_for_is_not_claimed(nodes):
         nodes.claim(seen, NOON, QUOTA)
 
 
-def test_what_its_owner_has_given_up_is_not_claimed(nodes):
-    """Also by a process that knows it."""
+def test_claim_of_a_stopped_node_is_overtaken(nodes):
+    """The current record has the desired state STOPPED."""
     nodes.let_go(nodes.request(DATASET, NOON, "ada"))
     (seen,) = nodes.all()
 
@@ -309,8 +309,8 @@ def test_what_its_owner_has_given_up_is_not_claimed(nodes):
         nodes.claim(seen, NOON, QUOTA)
 
 
-def test_a_change_writes_and_removes(put, nodes):
-    """None takes a value away."""
+def test_change_sets_and_removes_attributes(put, nodes):
+    """None removes an attribute."""
     put(FULL)
     changed = nodes.change(FULL, {"reason": "new", "address": None, "idle_since": 0.25})
 
@@ -330,8 +330,8 @@ OUTDATED = [
 
 @pytest.mark.parametrize("seen", OUTDATED)
 @pytest.mark.parametrize("how", ["change", "release"])
-def test_a_change_of_what_is_no_longer_so_fails(put, nodes, seen, how):
-    """Somebody else was faster, or this process slept; nothing is written."""
+def test_change_of_an_outdated_record_is_overtaken(put, nodes, seen, how):
+    """Another process was faster; nothing is written."""
     put(FULL)
 
     with pytest.raises(Overtaken):
@@ -340,43 +340,46 @@ def test_a_change_of_what_is_no_longer_so_fails(put, nodes, seen, how):
 
 
 @pytest.mark.parametrize("seen", [{"generation": 2}, {"status": NodeStatus.FAILED}, {"deletions": 0}])
-def test_a_claim_of_what_is_no_longer_so_fails(put, nodes, seen):
-    """And nobody is charged."""
+def test_claim_of_an_outdated_record_is_overtaken(put, nodes, seen):
+    """No buyer is charged."""
     absent = replace(FULL, status=NodeStatus.ABSENT, charged_to=None)
     put(absent)
 
     with pytest.raises(Overtaken):
         nodes.claim(replace(absent, **seen), NOON, QUOTA)
     assert nodes.get(FULL.node_id) == absent
-    assert [awake(nodes, number).charged_to for number in range(QUOTA.per_buyer)] == ["ada", "ada"]
+    assert [claim_node(nodes, number).charged_to for number in range(QUOTA.per_buyer)] == [
+        "ada",
+        "ada",
+    ]
 
 
 @pytest.mark.parametrize(
     "same", [{"reason": "other"}, {"requested_at": 0.0}, {"repairs": 7}, {"attempts": 9}]
 )
-def test_what_no_decision_rests_on_may_have_changed(put, nodes, same):
-    """Else two processes would keep each other from writing."""
+def test_change_ignores_fields_without_a_condition(put, nodes, same):
+    """Otherwise two processes could keep each other from writing."""
     put(FULL)
 
     assert nodes.change(replace(FULL, **same), {"address": "new"}) == replace(FULL, address="new")
 
 
-def test_a_change_makes_no_record(nodes):
-    """A record that was never asked for isn't anybody's."""
+def test_change_creates_no_record(nodes):
+    """Only a request or a device creates one."""
     with pytest.raises(Overtaken):
         nodes.change(a_node(), {"reason": "new"})
     assert list(nodes.all()) == []
 
 
-def test_what_others_write_is_ignored(table, nodes):
-    """An attribute of a later version doesn't stop this one."""
+def test_unknown_attribute_is_ignored(table, nodes):
+    """A later version may write one."""
     table.put(node_item(FULL) | {"colour": "red"})
 
     assert nodes.get(FULL.node_id) == FULL
 
 
 class TestOlderRecord:
-    """A record that an older version has written, without what this one adds."""
+    """A record of an older version, without the newer attributes."""
 
     @pytest.fixture(autouse=True)
     def _older(self, table):
@@ -386,89 +389,89 @@ class TestOlderRecord:
     def seen(self, nodes, _older):
         return nodes.get(FULL.node_id)
 
-    def test_it_is_read(self, nodes, seen):
-        """What is missing never was."""
+    def test_older_record_is_read(self, nodes, seen):
+        """Missing attributes have their defaults."""
         usual = {"desired_state": RUNNING, "status": NodeStatus.READY, "generation": 3, "requested_at": NOON}
 
         assert seen == a_node(address="node.test", **usual)
         assert list(nodes.all()) == [seen]
 
-    def test_it_is_changed(self, nodes, seen):
-        """No deletion is as good as none counted."""
+    def test_older_record_is_changed(self, nodes, seen):
+        """A missing number of deletions counts as 0."""
         assert nodes.change(seen, {"deletions": 1}) == replace(seen, deletions=1)
         with pytest.raises(Overtaken):
             nodes.change(seen, {"deletions": 1})
 
-    def test_it_is_released_and_claimed_again(self, nodes, seen):
-        """Nobody was charged for it."""
+    def test_older_record_is_released_and_claimed_again(self, nodes, seen):
+        """No buyer was charged for it."""
         gone = nodes.release(seen, {"address": None})
 
         assert nodes.claim(gone, NOON, QUOTA).generation == 4
 
-    def test_it_is_let_go_and_woken(self, nodes, seen):
-        """It never had a time to wait for."""
+    def test_older_record_is_let_go_and_woken(self, nodes, seen):
+        """Without a wake time, the node can be woken at once."""
         nodes.let_go(seen)
         nodes.wake(seen, NOON, "ada", NOON + 60)
 
-    def test_a_device_is_seen(self, nodes, seen):
-        """For the first time, as far as we know."""
+    def test_older_record_gets_a_device_time(self, nodes, seen):
+        """The older version did not record one."""
         nodes.device_seen(DATASET, NOON)
 
         assert nodes.get(seen.node_id) == replace(seen, device_at=NOON)
 
 
-def awake(nodes, number, buyer="ada"):
-    """Ask for a node and begin its life."""
+def claim_node(nodes, number, buyer="ada"):
+    """Request a node and claim its first generation."""
     return nodes.claim(nodes.request(f"dataset {number}", NOON, buyer), NOON, QUOTA)
 
 
 class TestQuota:
-    def test_a_buyer_gets_no_more_than_their_share(self, nodes):
-        """A stolen token can't spend without bound; nothing is claimed beyond it."""
+    def test_quota_of_a_buyer_is_enforced(self, nodes):
+        """A stolen token can't cause unlimited costs; nothing is claimed beyond the quota."""
         for number in range(2):
-            awake(nodes, number)
+            claim_node(nodes, number)
         with pytest.raises(QuotaExceeded, match="No more than 2"):
-            awake(nodes, 2)
+            claim_node(nodes, 2)
 
         assert nodes.get(node_id_of("dataset 2")).status is NodeStatus.ABSENT
 
-    def test_all_together_get_no_more_than_there_is(self, nodes):
-        """However many tokens there are."""
+    def test_quota_of_all_buyers_is_enforced(self, nodes):
+        """It limits the costs of any number of tokens."""
         for number, buyer in enumerate(("ada", "ada", "bob")):
-            awake(nodes, number, buyer)
+            claim_node(nodes, number, buyer)
         with pytest.raises(QuotaExceeded, match="No more than 3"):
-            awake(nodes, 3, "eve")
+            claim_node(nodes, 3, "eve")
 
-    def test_what_is_gone_counts_no_more(self, nodes):
-        """Charged once, released once; releasing again changes nothing."""
-        first, _ = awake(nodes, 0), awake(nodes, 1)
+    def test_released_node_is_no_longer_charged(self, nodes):
+        """Releasing it again changes nothing."""
+        first, _ = claim_node(nodes, 0), claim_node(nodes, 1)
         gone = nodes.release(first, {"reason": ""})
 
         assert (gone.status, gone.charged_to) == (NodeStatus.ABSENT, None)
         with pytest.raises(Overtaken):
             nodes.release(first, {"reason": ""})
-        assert awake(nodes, 2).charged_to == "ada"
+        assert claim_node(nodes, 2).charged_to == "ada"
         with pytest.raises(QuotaExceeded):
-            awake(nodes, 3)
+            claim_node(nodes, 3)
 
-    def test_what_is_gone_makes_room_for_all(self, nodes):
-        """Whoever it was charged to."""
-        first, *_ = [awake(nodes, number, buyer) for number, buyer in enumerate(("ada", "bob", "eve"))]
+    def test_released_node_is_removed_from_the_total(self, nodes):
+        """Another buyer can claim a node then."""
+        first, *_ = [claim_node(nodes, number, buyer) for number, buyer in enumerate(("ada", "bob", "eve"))]
         nodes.release(first, {"reason": ""})
 
-        assert awake(nodes, 3, "dan").charged_to == "dan"
+        assert claim_node(nodes, 3, "dan").charged_to == "dan"
 
-    def test_counters_are_no_nodes(self, nodes):
-        """They stand in the same table."""
-        awake(nodes, 0)
+    def test_counters_are_not_listed(self, nodes):
+        """They are items of the same table."""
+        claim_node(nodes, 0)
 
         assert [node.dataset_id for node in nodes.all()] == ["dataset 0"]
 
-    @pytest.mark.parametrize(("buyer", "whose"), [("ada", "you have"), ("bob", None), ("eve", None)])
-    def test_check_refuses_what_a_claim_would(self, nodes, buyer, whose):
-        """Before anything is written; the claim itself is what counts."""
+    @pytest.mark.parametrize(("buyer", "whose"), [("ada", "for one user"), ("bob", None), ("eve", None)])
+    def test_check_quota_refuses_what_a_claim_would(self, nodes, buyer, whose):
+        """It runs before anything is written; the claim itself is decisive."""
         for number in range(QUOTA.per_buyer):
-            awake(nodes, number)
+            claim_node(nodes, number)
 
         if whose is None:
             nodes.check_quota(buyer, QUOTA)
@@ -476,12 +479,12 @@ class TestQuota:
             with pytest.raises(QuotaExceeded, match=whose):
                 nodes.check_quota(buyer, QUOTA)
 
-    def test_check_counts_all_buyers(self, nodes):
-        """However few nodes this one has."""
+    def test_check_quota_counts_all_buyers(self, nodes):
+        """The buyer's own nodes may be few."""
         for number, buyer in enumerate(("ada", "ada", "bob")):
-            awake(nodes, number, buyer)
+            claim_node(nodes, number, buyer)
 
-        with pytest.raises(QuotaExceeded, match="all together have"):
+        with pytest.raises(QuotaExceeded, match="in all"):
             nodes.check_quota("eve", QUOTA)
 
 
@@ -491,7 +494,7 @@ class TestAttention:
         return nodes.request(DATASET, NOON, "ada").node_id
 
     def test_requested_node_is_marked_until_one_reconciler_takes_it(self, nodes, marked):
-        """Another one finds that it was overtaken."""
+        """A second reconciler is overtaken."""
         before = list(nodes.needing_attention())
         nodes.take_attention(marked)
 
@@ -502,14 +505,14 @@ class TestAttention:
 
     @pytest.mark.usefixtures("marked")
     def test_later_request_marks_the_node_again(self, nodes, marked):
-        """Whatever came of the first."""
+        """The first mark has been taken."""
         nodes.take_attention(marked)
         nodes.request(DATASET, NOON + 1, "ada")
 
         assert list(nodes.needing_attention()) == [marked]
 
     def test_node_that_is_let_go_or_woken_is_marked(self, put, nodes):
-        """It goes down, or comes up, without waiting for the next pass."""
+        """The reconciler acts without waiting for its next pass."""
         put(FULL)
         nodes.let_go(FULL)
         let_go = list(nodes.needing_attention())
@@ -519,7 +522,7 @@ class TestAttention:
         assert let_go == list(nodes.needing_attention()) == [FULL.node_id]
 
     def test_steps_of_the_reconciler_do_not_mark_a_node(self, put, nodes):
-        """Else it would never come to rest."""
+        """Otherwise each step would cause another one."""
         put(FULL)
         nodes.change(FULL, {"reason": "new"})
         nodes.release(FULL, {})
@@ -527,8 +530,8 @@ class TestAttention:
 
         assert list(nodes.needing_attention()) == []
 
-    def test_mark_of_a_missing_node_can_not_be_taken(self, nodes):
-        """No record is made of it."""
+    def test_mark_of_a_missing_node_cannot_be_taken(self, nodes):
+        """No record is created."""
         with pytest.raises(Overtaken):
             nodes.take_attention("n0")
         assert nodes.get("n0") is None

@@ -1,4 +1,4 @@
-"""One table: conditional updates, and Python's numbers in DynamoDB's."""
+"""One table: conditional updates, and numbers of Python in DynamoDB."""
 
 from decimal import Decimal
 
@@ -12,7 +12,7 @@ from orchestration.domain.errors import Upstream
 from tests.fakes import FakeClock, FakeDynamoDB
 
 KEY = {"node_id": "n1"}
-IMPATIENT = Config(connect_timeout=0.2, read_timeout=0.2, retries={"total_max_attempts": 1})
+NO_RETRIES = Config(connect_timeout=0.2, read_timeout=0.2, retries={"total_max_attempts": 1})
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,8 @@ IMPATIENT = Config(connect_timeout=0.2, read_timeout=0.2, retries={"total_max_at
         (None, None),
     ],
 )
-def test_floats_are_kept_as_their_shortest_decimal(value, kept):
-    """A binary float has up to 53 digits, DynamoDB takes 38."""
+def test_float_is_stored_as_its_shortest_decimal(value, kept):
+    """A binary float has up to 53 digits; DynamoDB accepts 38."""
     assert stored(value) == kept
 
 
@@ -41,12 +41,12 @@ class TestTable:
         return table_of("node_table")
 
     @pytest.mark.parametrize("key", ["n1", "", "n" * 2049, "ü" * 1025])
-    def test_what_is_not_there_is_none(self, table, key):
-        """No error, also for a key that no item can have."""
+    def test_missing_item_is_none(self, table, key):
+        """A key that no item can have is no error."""
         assert table.get(node_id=key) is None
 
-    def test_an_update_answers_with_the_item_as_it_is_then(self, table):
-        """All its attributes."""
+    def test_update_returns_the_new_item(self, table):
+        """All attributes are returned."""
         table.put({**KEY, "a": 1, "gone": 2, "nothing": None})
         item = table.update(
             KEY,
@@ -59,58 +59,58 @@ class TestTable:
         assert item == {**KEY, "a": 1, "b": Decimal("0.1"), "c": 8, "n": Decimal("0.5")}
         assert table.get(**KEY) == item
 
-    def test_counters_move_and_leave_nothing_behind(self, table):
-        """Where there is none, an empty value moves."""
+    def test_move_copies_an_attribute_and_resets_it(self, table):
+        """A missing attribute counts as its initial value."""
         table.put({**KEY, "a": 5})
         item = table.update(KEY, move={"a": ("old_a", 0), "b": ("old_b", {})})
 
         assert item == {**KEY, "a": 0, "old_a": 5, "b": {}, "old_b": {}}
 
-    def test_a_condition_that_fails_writes_nothing(self, table):
-        """The item stays as it was."""
+    def test_failed_condition_writes_nothing(self, table):
+        """The item stays unchanged."""
         table.put({**KEY, "a": 1})
         with pytest.raises(ConditionFailed):
             table.update(KEY, put={"a": 2}, when=Attr("a").eq(7))
 
         assert table.get(**KEY)["a"] == 1
 
-    def test_a_condition_that_fails_on_a_missing_item_makes_none(self, table):
-        """There is no half-written item."""
+    def test_failed_condition_creates_no_item(self, table):
+        """A partial item would be malformed."""
         with pytest.raises(ConditionFailed):
             table.update(KEY, put={"a": 2}, when=Attr("node_id").exists())
 
         assert table.get(**KEY) is None
 
-    def test_a_quiet_update_returns_nothing(self, table):
-        """It is written all the same."""
+    def test_quiet_update_returns_nothing(self, table):
+        """The item is written."""
         assert table.update(KEY, put={"a": 1}, quietly=True) == {}
         assert table.get(**KEY) == {**KEY, "a": 1}
 
-    def test_names_that_dynamodb_reserves_are_names_like_others(self, table):
-        """`status`, `owner` and 570 more."""
+    def test_reserved_words_are_valid_names(self, table):
+        """DynamoDB reserves `status`, `owner` and 570 more."""
         table.update(KEY, put={"status": "x", "owner": "y", "a-b.c": 1})
 
         assert table.get(**KEY) == {**KEY, "status": "x", "owner": "y", "a-b.c": 1}
 
-    def test_a_scan_reads_every_item(self, table):
-        """Page by page."""
+    def test_scan_reads_every_page(self, table):
+        """DynamoDB ends a page at 1 MB."""
         for number in range(30):
             table.put({"node_id": f"n{number}", "text": "x" * 50_000})
 
         assert len(list(table.scan())) == 30
 
-    def test_an_index_is_scanned_for_what_is_in_it(self, table_of):
-        """Sparse: what lacks its key isn't there. Only of a table can everything be asked, and at once."""
+    def test_scan_of_a_sparse_index(self, table_of):
+        """An item without the index's key is not in the index."""
         table = table_of("model_table")
         table.put({"model_id": "due", "retrieval_due": "steps", "version": "1"})
-        table.put({"model_id": "home"})
+        table.put({"model_id": "retrieved"})
         found = table.scan("retrieval-due-index", ProjectionExpression="retrieval_due")
 
         assert list(found) == [{"retrieval_due": "steps"}]
         assert len(list(table.scan())) == 2
 
-    def test_what_was_just_written_is_read(self):
-        """Also while indexes and other reads lag behind."""
+    def test_reads_are_consistent(self):
+        """Indexes and eventually consistent reads may lag behind."""
         client = FakeDynamoDB(FakeClock())
         table = Table(client, "node_table")
         with client.lagging():
@@ -120,8 +120,8 @@ class TestTable:
             assert list(table.scan()) == [KEY]
 
     @pytest.mark.parametrize("text", ["ü" * 100, " ", "\x00", "a\nb", "🙂"])
-    def test_a_key_is_free_text(self, table, text):
-        """An app developer typed it."""
+    def test_key_may_be_any_text(self, table, text):
+        """App developers choose the ids of datasets."""
         table.put({"node_id": text})
 
         assert table.get(node_id=text) == {"node_id": text}
@@ -132,8 +132,8 @@ class TestTable:
     "code", ["ThrottlingException", "ResourceNotFoundException", "AccessDeniedException"]
 )
 @pytest.mark.parametrize("operation", ["get_item", "put_item", "update_item", "query", "scan"])
-def test_what_dynamodb_refuses_is_upstream_with_its_code(session, operation, code):
-    """502 for the caller; the code for the operator, and no names of ours."""
+def test_refusal_is_upstream(session, operation, code):
+    """The message contains DynamoDB's code, and no names of this service."""
     client = session.resource("dynamodb").meta.client
     calls = {
         "get_item": lambda table: table.get(**KEY),
@@ -152,7 +152,7 @@ def test_what_dynamodb_refuses_is_upstream_with_its_code(session, operation, cod
 @pytest.mark.parametrize(
     ("index", "more"), [(None, {"ConsistentRead": True}), ("an-index", {"IndexName": "an-index"})]
 )
-def test_a_table_is_scanned_consistently_and_an_index_as_it_can_be(session, index, more):
+def test_scan_of_an_index_is_eventually_consistent(session, index, more):
     """DynamoDB refuses a consistent read of an index."""
     client = session.resource("dynamodb").meta.client
     with Stubber(client) as stubber:
@@ -161,39 +161,39 @@ def test_a_table_is_scanned_consistently_and_an_index_as_it_can_be(session, inde
         assert list(Table(client, "node_table").scan(index)) == []
 
 
-def cancelled(session, *reasons):
-    """Make two changes together, which DynamoDB cancels for these reasons."""
+def cancelled_transaction(session, *reasons):
+    """Run a transaction of two updates that DynamoDB cancels for these reasons."""
     client = session.resource("dynamodb").meta.client
     table = Table(client, "node_table")
-    told = {"CancellationReasons": [{"Code": reason} for reason in reasons]} if reasons else {}
+    fields = {"CancellationReasons": [{"Code": reason} for reason in reasons]} if reasons else {}
     with Stubber(client) as stubber:
         code = "TransactionCanceledException"
-        stubber.add_client_error("transact_write_items", code, modeled_fields=told)
+        stubber.add_client_error("transact_write_items", code, modeled_fields=fields)
         table.transact(table.update_request(KEY, put={"a": 1}), table.update_request(KEY, put={"a": 2}))
 
 
 @pytest.mark.moto
 @pytest.mark.parametrize("first", ["None", "TransactionConflict"])
-def test_of_several_changes_the_one_that_was_not_as_expected_is_named(session, first):
-    """By its place; a conflict beside it doesn't count."""
+def test_failed_condition_of_a_transaction_has_a_position(session, first):
+    """A conflict of the other update is ignored."""
     with pytest.raises(TransactionFailed) as failed:
-        cancelled(session, first, "ConditionalCheckFailed")
+        cancelled_transaction(session, first, "ConditionalCheckFailed")
 
     assert failed.value.position == 1
 
 
 @pytest.mark.moto
 @pytest.mark.parametrize("reasons", [("TransactionConflict", "None"), ()])
-def test_two_transactions_at_once_are_nobodys_fault(session, reasons):
-    """No condition failed: trying again will help."""
+def test_conflict_of_transactions_is_upstream(session, reasons):
+    """No condition failed, so a retry may succeed."""
     with pytest.raises(Upstream, match="TransactionCanceledException"):
-        cancelled(session, *reasons)
+        cancelled_transaction(session, *reasons)
 
 
 @pytest.mark.moto
-def test_dynamodb_that_does_not_answer_is_upstream(session):
-    """Nobody listens there."""
-    client = session.resource("dynamodb", endpoint_url="http://127.0.0.1:1", config=IMPATIENT).meta.client
+def test_unreachable_dynamodb_is_upstream(session):
+    """No server listens at the endpoint."""
+    client = session.resource("dynamodb", endpoint_url="http://127.0.0.1:1", config=NO_RETRIES).meta.client
 
     with pytest.raises(Upstream, match="DynamoDB did not answer"):
         Table(client, "node_table").get(**KEY)

@@ -1,4 +1,4 @@
-"""Places that lapse, and the diffs that a cycle must have to end when its time is over."""
+"""Leases of assignments, and the number of diffs with which a cycle ends when its time is over."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """See `schema.py` for what these mean. Places given before this have lapsed, and are as good as any."""
+    """Add the columns, which `schema.py` describes. Existing assignments count as expired and stay valid."""
     op.add_column("cycles", sa.Column("needed", sa.Integer, nullable=False, server_default="1"))
     op.add_column("assignments", sa.Column("lapses_at", sa.Float, nullable=False, server_default="0"))
     op.create_index("assignments_of_cycle", "assignments", ["cycle_id"])

@@ -6,7 +6,7 @@ killed at any point, and any number of reconcilers may run.
 
 import random
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Thread
@@ -66,22 +66,28 @@ class Reconciler:
         requests.join()
 
     def _run_attention(self, wait: Callable[[float], bool]) -> None:
+        steps: dict[str, Future[None]] = {}
+
+        def start(node_id: str) -> None:
+            if node_id not in steps:  # else its step waits for a thread, and its mark is still there
+                steps[node_id] = pool.submit(self._attend, node_id)
+
         with ThreadPoolExecutor(THREADS, thread_name_prefix="attention") as pool:
             while not wait(self.intervals.attention):
-                self.attend(pool.submit)
+                self.attend(start)
+                steps = {node_id: step for node_id, step in steps.items() if not step.done()}
+            # A step that has not started has not removed its mark: another reconciler takes it.
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    def attend(self, submit: Callable[..., object] | None = None) -> None:
-        """Take a step for every node that a request has marked.
+    def attend(self, start: Callable[[str], None] | None = None) -> None:
+        """Take a step for every node that a request has marked, or hand its id to `start`.
 
         The mark only makes the step faster: a step that fails after the mark was removed is taken by the
         next pass.
         """
         with _failures_logged("attention"):
             for node_id in self.nodes.needing_attention():
-                if submit is None:
-                    self._attend(node_id)
-                else:
-                    submit(self._attend, node_id)
+                (start or self._attend)(node_id)
 
     def _attend(self, node_id: str) -> None:
         with _failures_logged(node_id):

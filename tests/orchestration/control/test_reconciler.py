@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 from threading import Barrier, Event, current_thread
+from time import sleep
 
 import pytest
 
+from orchestration.control.reconciler import THREADS
 from orchestration.domain.cycle import Progress
 from orchestration.domain.decision import LONGEST_PAUSE
 from orchestration.domain.errors import NodeUnreachable, StackFailed, UnusableModel, Upstream
@@ -474,6 +476,24 @@ class TestRun:
 
         assert world.stacks.launched == [(NODE, 1)]
 
+    def test_step_that_waits_for_a_thread_is_started_once(self, world, reconciler, monkeypatch):
+        """Its mark stays until it starts, so that every look finds it again."""
+        names = [f"dataset {number}" for number in range(3 * THREADS)]
+        for name in names:
+            world.nodes.request(name, world.clock(), "ada")
+        taken, all_looked = [], Event()
+        take = type(world.nodes).take_attention
+
+        def slow(nodes, node_id):
+            all_looked.wait(10)
+            taken.append(node_id)
+            take(nodes, node_id)
+
+        monkeypatch.setattr(type(world.nodes), "take_attention", slow)
+        run(reconciler, passes=0, looks=5, after_looks=all_looked.set)
+
+        assert sorted(taken) == sorted(map(node_id_of, names))
+
     @pytest.mark.parametrize("error", [Upstream("away"), KeyError("node_id")])
     def test_failed_attention_does_not_prevent_the_next(
         self, world, nodes, reconciler, monkeypatch, logs, error
@@ -523,7 +543,7 @@ class TestRun:
         assert [entry for entry in logs if entry["event"] == "reconcile.failed"] == []
 
 
-def run(reconciler, *, passes, looks=0):
+def run(reconciler, *, passes, looks=0, after_looks=lambda: None):
     """Run the process for so many passes and looks for requests; return how long it waited for passes."""
     waits, left = [], {"passes": passes, "looks": looks}
     over = Barrier(2)
@@ -534,6 +554,10 @@ def run(reconciler, *, passes, looks=0):
             waits.append(seconds)
         left[kind] -= 1
         if left[kind] < 0:
+            if kind == "looks":
+                after_looks()
+            while kind == "looks" and looks and list(reconciler.nodes.needing_attention()):
+                sleep(0.001)  # until each step has started
             over.wait(10)  # both threads have finished
             return True
         return False

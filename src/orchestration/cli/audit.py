@@ -27,17 +27,21 @@ def audit_log(subject: str) -> None:
 @click.pass_context
 def audit(context: click.Context, *, repair: bool) -> None:
     """Find stacks, records, secrets and databases that disagree; exit status 1 if any remain."""
+    from orchestration.domain.errors import OrchestrationError
     from orchestration.pygrid_orchestration import Parts
     from orchestration.settings import Settings
 
     left = 0
     with reported_errors():
         for found in Parts(checked(Settings.from_environment)).inspection.findings():
-            repaired = ""
+            outcome, is_repaired = "", False
             if repair and found.repair is not None:
-                found.repair()
-                repaired = "  (repaired)"
-            left += not repaired
-            click.echo(f"{found.kind:<9} {found.name}  {found.problem}{repaired}")
+                try:
+                    found.repair()
+                    outcome, is_repaired = "  (repaired)", True
+                except OrchestrationError as error:
+                    outcome = f"  (not repaired: {error})"
+            left += not is_repaired
+            click.echo(f"{found.kind:<9} {found.name}  {found.problem}{outcome}")
     click.echo(f"{left} inconsistent." if left else "Nothing is inconsistent.")
     context.exit(1 if left else 0)

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Lock
 
 import structlog
 
 from orchestration.domain.credentials import new_download_key
 from orchestration.domain.entities import Model
-from orchestration.domain.errors import Overtaken, Upstream
+from orchestration.domain.errors import OrchestrationError, Upstream
 from orchestration.domain.node import Node
 from orchestration.domain.ports import (
     AuditEntry,
@@ -37,6 +38,8 @@ class Retrieval:
     clock: Clock
     schedule: Schedule = field(default_factory=Schedule)
     """When each model whose retrieval failed is tried again. A try downloads the model twice."""
+    lock: Lock = field(default_factory=Lock)
+    """Held during a retrieval: several threads reconcile, and memory suffices for one model at a time."""
 
     def retrieve_due(self, node: Node, address: str) -> None:
         """Retrieve every completed model of a node's dataset.
@@ -47,7 +50,9 @@ class Retrieval:
             if not self.schedule.is_due(model.model_id, self.clock()):
                 continue
             try:
-                self._retrieve(model, node, address)
+                with self.lock:
+                    if self.models.get(model.model_id).retrieval_due:  # else another thread was first
+                        self._retrieve(model, node, address)
                 self.schedule.remove(model.model_id)
             except Upstream as error:
                 log.warning("model.not_retrieved", model_id=model.model_id, error=str(error))
@@ -89,13 +94,13 @@ class Resync:
                 self._resync(model.model_id, node, address)
 
     def _resync(self, model_id: str, node: Node, address: str) -> None:
-        model = self.models.get(model_id)  # `on_dataset` leaves out the history
         try:
+            model = self.models.get(model_id)  # `on_dataset` leaves out the history
             checkpoint = self.server.newest_checkpoint(
                 address, model, self.secrets.credential(node), beyond=model.totals.cycle + 1
             )
             progress = lost_progress(model, checkpoint)
             if progress is not None and self.progress.record(model.name_on_node, progress, node=node):
                 log.warning("model.resynced", model_id=model_id, cycle=progress.cycle)
-        except (Upstream, Overtaken) as error:
+        except OrchestrationError as error:
             log.warning("model.not_resynced", model_id=model_id, error=str(error))

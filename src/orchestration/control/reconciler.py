@@ -20,7 +20,7 @@ from orchestration.control.orphans import SupersededStacks
 from orchestration.domain.decision import is_at_rest
 from orchestration.domain.demand import IdleTimeout, Waker
 from orchestration.domain.errors import OrchestrationError, Overtaken
-from orchestration.domain.node import ListedStack, Node, NodeStack, NodeStatus, StackPhase
+from orchestration.domain.node import WITH_STACK, ListedStack, Node, NodeStack, NodeStatus, StackPhase
 from orchestration.domain.ports import Clock, Models, Nodes, NodeStacks
 from orchestration.domain.schedule import Schedule
 
@@ -130,7 +130,11 @@ class Reconciler:
     def _reconcile_logged(self, node_id: str, listed: ListedStack | None = None) -> None:
         self.schedule.set(node_id, self.clock() + _jittered(self.intervals.steady))
         with _failures_logged(node_id):
-            self._reconcile_now(node_id, listed)
+            try:
+                self._reconcile_now(node_id, listed)
+            except Exception:
+                self.schedule.remove(node_id)  # so that the next pass tries again
+                raise
 
     @retry(retry=retry_if_exception_type(Overtaken), stop=stop_after_attempt(3), reraise=True)
     def _reconcile_now(self, node_id: str, listed: ListedStack | None) -> None:
@@ -138,8 +142,9 @@ class Reconciler:
         node = self.nodes.get(node_id)
         if node is None:
             return
-        is_of_node = listed is not None and listed.generation == node.generation
-        if listed is not None and is_of_node and node.stack_id in (None, listed.stack.stack_id):
+        # The list may be minutes old: by now, the generation may have ended or another stack be recorded.
+        is_current = node.status in WITH_STACK and node.stack_id in (None, listed and listed.stack.stack_id)
+        if listed is not None and listed.generation == node.generation and is_current:
             self.reconcile(node, listed.stack)
         else:
             self.reconcile(node)

@@ -1,5 +1,7 @@
 """Back-off between attempts, and a schedule in memory."""
 
+from threading import Lock
+
 FIRST_PAUSE, LONGEST_PAUSE = 30.0, 3600.0
 """Seconds between two attempts at an operation that failed."""
 
@@ -20,6 +22,7 @@ class Schedule:
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
+        self._lock = Lock()
         self._due: dict[str, tuple[float, int]] = {}
 
     def is_due(self, key: str, now: float) -> bool:
@@ -40,7 +43,8 @@ class Schedule:
         self._due.pop(key, None)
 
     def _put(self, key: str, at: float, failures: int) -> None:
-        self._due.pop(key, None)
-        while len(self._due) >= self._capacity:
-            del self._due[next(iter(self._due))]
-        self._due[key] = (at, failures)
+        with self._lock:
+            self._due.pop(key, None)
+            while len(self._due) >= self._capacity:
+                del self._due[next(iter(self._due))]
+            self._due[key] = (at, failures)

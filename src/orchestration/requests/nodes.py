@@ -5,7 +5,7 @@ Both only write to tables. The reconciler makes the node run or stop.
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestration.domain.decision import Budget, is_at_rest, is_given_up
 from orchestration.domain.demand import WAKING_INTERVAL
@@ -61,6 +61,7 @@ class NodeService:
         model = self._trainable(dataset_id, model_id, caller)
         hosted_as = None if model_id == model.model_id else model_id
         now = self.clock()
+        self._check_quota(dataset_id, caller, now)
         model = self.models.accept(model, features, labels, hosted_as, now)
         node = self.nodes.request(dataset_id, now, caller.username)
         if is_given_up(node, self.budget):
@@ -68,8 +69,6 @@ class NodeService:
                 f"The node could not be launched: {node.failure or 'the reason is not known.'} "
                 f"Ask again in {self.budget.cool_down / 60:.0f} minutes."
             )
-        if node.status not in WITH_STACK:
-            self._check_quota(node)
         if node.status is not NodeStatus.READY or node.address is None:
             return NodeAnswer(None, _why_not_ready(node))
         if model.node_address != node.address:
@@ -95,17 +94,22 @@ class NodeService:
             )
         return model
 
-    def _check_quota(self, node: Node) -> None:
-        """Refuse a node that the quota would not let the reconciler launch, and take the request back.
+    def _check_quota(self, dataset_id: str, caller: Caller, now: float) -> None:
+        """Refuse a request for a node that the caller's quota would not let the reconciler launch.
 
-        A request that was refused must not start a node later, when another one is gone. The launch itself
-        checks the quota again, in the transaction that counts the node.
+        The launch checks the quota again, in the transaction that counts the node. If it was refused there,
+        the caller's earlier request is taken back: it must not start a node when another one is gone.
         """
+        node_id = node_id_of(dataset_id)
+        node = self.nodes.get(node_id) or Node(node_id, dataset_id)
+        if node.status in WITH_STACK or is_given_up(replace(node, requested_at=now), self.budget):
+            return
         try:
-            self.nodes.check_quota(node.requested_by, self.quota)
+            self.nodes.check_quota(caller.username, self.quota)
         except QuotaExceeded:
             with suppress(Overtaken):  # the reconciler has just launched it
-                self.nodes.let_go(node)
+                if node.should_run and node.requested_by == caller.username:
+                    self.nodes.let_go(node)
                 raise
 
     def retire(self, dataset_id: str, *, caller: Caller, force: bool) -> bool:

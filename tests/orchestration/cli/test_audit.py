@@ -3,7 +3,7 @@
 import pytest
 
 from orchestration.control.orphans import Finding
-from orchestration.domain.errors import DatabaseWaking
+from orchestration.domain.errors import DatabaseWaking, Overtaken
 from orchestration.domain.ports import AuditEntry
 from orchestration.pygrid_orchestration import Parts
 
@@ -46,6 +46,21 @@ def test_audit_repairs_what_it_can(run, inspection):
     assert (result.exit_code, inspection.repaired) == (1, ["arn:left"])
     assert "(repaired)" in result.output
     assert result.output.endswith("1 inconsistent.\n")
+
+
+def test_audit_continues_after_a_repair_that_failed(run, inspection, monkeypatch):
+    """The reconciler may have changed the record since; the finding is printed as not repaired."""
+
+    def overtaken():
+        raise Overtaken
+
+    findings = [Finding("record", "n1", "its stack is gone", overtaken), *inspection.findings()]
+    monkeypatch.setattr(inspection, "findings", lambda: iter(findings))
+    result = run("audit", "--repair")
+
+    assert result.exit_code == 1
+    assert "not repaired: Another request has changed this" in result.output
+    assert inspection.repaired == ["arn:left"]
 
 
 def test_audit_without_findings_exits_with_status_0(run, inspection, monkeypatch):

@@ -1,6 +1,8 @@
 """Retrieval of trained models into the bucket, and resync of silent models."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from time import sleep
 
 import pytest
 
@@ -68,12 +70,32 @@ def test_retrieval_is_recorded_after_the_file_is_stored(due):
 
     assert wire.calls == [
         "dynamodb.query model_table",
+        "dynamodb.get_item model_table",
         "secrets.credential",
         "server.trained_model",
         "bucket.store",
         "dynamodb.update_item model_table",
         "dynamodb.put_item audit_table",
     ]
+
+
+def test_two_threads_retrieve_a_model_once_and_not_at_once(due, retrieval):
+    """A pass and a request may reconcile the same node; memory suffices for one model."""
+    trained, running, most = due.server.trained_model, [], []
+
+    def slow(*arguments):
+        running.append(1)
+        most.append(len(running))
+        sleep(0.05)
+        running.pop()
+        return trained(*arguments)
+
+    due.server.trained_model = slow
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: retrieval.retrieve_due(NODE, ADDRESS), range(4)))
+
+    assert most == [1]
+    assert due.bucket.files.keys() == {MODEL}
 
 
 def test_model_withdrawn_during_its_retrieval_gets_no_link(due):

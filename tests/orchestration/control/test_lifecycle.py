@@ -177,9 +177,9 @@ def test_launch_interrupted_anywhere_is_completed(after):
     assert world.stacks.launched == [(NODE, 1)]
 
 
-@pytest.mark.parametrize("after", range(6, calls_of(launch, a_world()) + 1))
+@pytest.mark.parametrize("after", range(8, calls_of(launch, a_world()) + 1))
 def test_reconciler_completes_a_launch_once_the_request_is_recorded(after):
-    """No second request is needed; the first five calls precede the record of the desired state."""
+    """No second request is needed; the first seven calls precede the record of the desired state."""
     world = reconcile(interrupted(launch, a_world(), after), passes=8)
 
     assert state_of(world) == ready_state(world)

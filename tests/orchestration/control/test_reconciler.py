@@ -445,6 +445,23 @@ def test_two_reconcilers_can_run_side_by_side(ready):
     assert ready.stacks.standing(NODE) == []
 
 
+def test_listed_stack_of_a_generation_that_has_ended_is_not_deleted_again(ready, reconciler):
+    """The list of stacks was read before another process recorded the end of the generation."""
+    listed = list(ready.stacks.all())
+
+    def end_generation():
+        ready.put(replace(ready.nodes.get(NODE), status=NodeStatus.ABSENT, stack_id=None))
+        ready.stacks.stacks.clear()
+        return iter(listed)
+
+    ready.stacks.all = end_generation
+    reconciler.run_pass()
+
+    assert ready.nodes.get(NODE).status is NodeStatus.DEPLOYING
+    assert ready.nodes.get(NODE).generation == 2
+    assert ready.stacks.deleted == []
+
+
 class TestRun:
     """The process: passes, and attention to requests beside them."""
 

@@ -443,7 +443,7 @@ class TestQuota:
     def test_one_node_too_many_is_refused(self, world, refused):
         """The quota bounds the cost that a stolen token can cause."""
         assert len(world.stacks.launched) == QUOTA.per_buyer
-        assert not world.nodes.get(refused).should_run
+        assert world.nodes.get(refused) is None
 
     def test_refused_request_does_not_start_a_node_later(self, models, world, refused):
         """The node is not launched later when the quota has room again."""
@@ -485,6 +485,19 @@ class TestQuota:
 
         assert answer.address is None
         assert world.nodes.get(node_id_of(last)).should_run
+
+    def test_refused_request_does_not_stop_the_node_of_another_user(self, world, nodes):
+        """The other user's node waits for its next launch."""
+        for dataset in self.datasets[:-1]:
+            self.request(world, nodes, dataset)
+        last = self.datasets[-1]
+        world.nodes.request(last, world.clock(), STRANGER.username)
+        with pytest.raises(QuotaExceeded):
+            request_node(nodes, dataset_id=last, model_id=f"on {last}")
+        node = world.nodes.get(node_id_of(last))
+
+        assert (node.should_run, node.requested_by) == (True, STRANGER.username)
+        assert not world.models.get(f"on {last}").is_accepted
 
 
 @pytest.mark.usefixtures("submitted")

@@ -10,6 +10,7 @@ same cycle is still sealed, keeps two processes from appending the cycle twice.
 
 import random
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -216,7 +217,8 @@ class DynamoModels:
             ProjectionExpression="model_id",
         )
         for item in shown:
-            self._update_existing(item["model_id"], remove=("node_URL",))
+            with suppress(NotFound):  # the index may show a model that is gone
+                self._update_existing(item["model_id"], remove=("node_URL",))
 
     def _update_existing(self, model_id: str, **changes: Any) -> None:
         try:

@@ -128,13 +128,10 @@ class Reconciler:
         return self.idle_timeout.has_expired(node) or self.schedule.is_due(node.node_id, self.clock())
 
     def _reconcile_logged(self, node_id: str, listed: ListedStack | None = None) -> None:
-        self.schedule.set(node_id, self.clock() + _jittered(self.intervals.steady))
+        self.schedule.remove(node_id)  # if this step fails, the next pass takes it
         with _failures_logged(node_id):
-            try:
-                self._reconcile_now(node_id, listed)
-            except Exception:
-                self.schedule.remove(node_id)  # so that the next pass tries again
-                raise
+            self._reconcile_now(node_id, listed)
+            self.schedule.set(node_id, self.clock() + _jittered(self.intervals.steady))
 
     @retry(retry=retry_if_exception_type(Overtaken), stop=stop_after_attempt(3), reraise=True)
     def _reconcile_now(self, node_id: str, listed: ListedStack | None) -> None:

@@ -19,6 +19,7 @@ from pygrid_node.storage.models import ModelStore
 from pygrid_node.training import Training
 from pygrid_node.transport.http import HttpApi
 from pygrid_node.transport.messages import Messages
+from pygrid_node.transport.peers import Peers
 from pygrid_node.transport.websocket import WebSocketApi
 
 _log = structlog.get_logger()
@@ -54,11 +55,13 @@ class Node:
             lease_time=settings.place_lifetime,
         )
         messages = Messages(training, self._averager, UploadCheck(location) if location else None)
-        self._sockets = WebSocketApi(messages, node_id=settings.node_id, max_message=limit)
+        peers = Peers(settings.trusted_proxies)
+        self._sockets = WebSocketApi(messages, peers, node_id=settings.node_id, max_message=limit)
         api = HttpApi(
             messages,
             Downloads(models, cycles),
             self._sockets,
+            peers,
             node_id=settings.node_id,
             max_message=limit,
             authorization=location.authorization if location else None,

@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     # half.
     place_lifetime: float = Field(default=300, gt=0, allow_inf_nan=False)
     max_message_bytes: int = Field(default=512 * 1024**2, gt=0)
+    trusted_proxies: int = Field(default=0, ge=0)
 
     @field_validator("database_url")
     @classmethod

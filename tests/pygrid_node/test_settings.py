@@ -14,7 +14,15 @@ GOOD = {"NODE_ID": "My-Node", "DATABASE_URL": "sqlite:////data/", "MASTER_NODE_U
 @pytest.fixture
 def environment(monkeypatch):
     """Contains only what a test sets."""
-    for name in (*GOOD, "PORT", "ADDRESS", "BIND_HOST", "MAX_MESSAGE_BYTES", "PLACE_LIFETIME"):
+    for name in (
+        *GOOD,
+        "PORT",
+        "ADDRESS",
+        "BIND_HOST",
+        "MAX_MESSAGE_BYTES",
+        "PLACE_LIFETIME",
+        "TRUSTED_PROXIES",
+    ):
         monkeypatch.delenv(name, raising=False)
     return lambda **values: [monkeypatch.setenv(name, value) for name, value in values.items()]
 
@@ -26,7 +34,7 @@ def test_database_is_named_after_the_node(environment):
 
     assert settings.database == "sqlite:////data/mynodedb"
     assert (settings.port, settings.max_message_bytes, settings.address) == (5000, 2**29, None)
-    assert settings.place_lifetime == 300
+    assert (settings.place_lifetime, settings.trusted_proxies) == (300, 0)
 
 
 def test_everything_that_is_missing_or_wrong_is_reported_together(environment):

@@ -106,7 +106,12 @@ class PygridNodeStack(Stack):
             "Node",
             container_name="node",
             image=ecs.ContainerImage.from_registry(parameters["NodeImage"]),
-            environment={"NODE_ID": parameters["NodeId"], "ADDRESS": address, "PORT": str(NODE_PORT)},
+            environment={
+                "NODE_ID": parameters["NodeId"],
+                "ADDRESS": address,
+                "PORT": str(NODE_PORT),
+                "TRUSTED_PROXIES": "1",  # the load balancer, which adds the client's address
+            },
             secrets=self._secrets("MASTER_NODE_URL", "DATABASE_URL"),
             logging=ecs.LogDrivers.aws_logs(
                 stream_prefix=parameters["NodeId"],
@@ -121,7 +126,7 @@ class PygridNodeStack(Stack):
         )
         acknowledge(
             task,
-            {"ECS2": "The environment contains name, address and port; secrets are ECS secrets."},
+            {"ECS2": "The environment has name, address, port, number of proxies; secrets are ECS secrets."},
         )
         return task
 

@@ -30,6 +30,7 @@ from pygrid_node.transport.messages import (
     parse,
 )
 from pygrid_node.transport.pages import json_answer
+from pygrid_node.transport.peers import Peers
 from pygrid_node.transport.websocket import WebSocketApi
 
 _log = structlog.get_logger()
@@ -59,6 +60,7 @@ class HttpApi:
         messages: Messages,
         downloads: Downloads,
         sockets: WebSocketApi,
+        peers: Peers,
         *,
         node_id: str,
         max_message: int,
@@ -71,6 +73,7 @@ class HttpApi:
         self._messages = messages
         self._downloads = downloads
         self._sockets = sockets
+        self._peers = peers
         self._node_id = node_id
         self._max_message = max_message
         self._authorization = authorization
@@ -113,7 +116,7 @@ class HttpApi:
             # The body is JSON with any content type: clients send several.
             data = await parse(await self._body(request))
             try:
-                return json_answer(await self._messages.answer(kind, data))
+                return json_answer(await self._messages.answer(kind, data, self._peers.address(request)))
             except NodeError as error:
                 status = HTTPStatus.OK if kind in _ALWAYS_OK else _STATUS.get(type(error), 400)
                 return json_answer(error_data(kind, error), status=status)

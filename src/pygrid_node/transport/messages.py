@@ -44,8 +44,11 @@ class Messages:
         self._upload_check = upload_check
         self._patience = patience
 
-    async def answer(self, kind: str, data: Any) -> Answer:
-        """Return the data of the answer. Raises a `NodeError`: `InternalError` for a fault of the node."""
+    async def answer(self, kind: str, data: Any, address: str) -> Answer:
+        """Return the data of the answer to a client at `address`.
+
+        Raises a `NodeError`: `InternalError` for a fault of the node.
+        """
         if not isinstance(data, dict):
             raise InvalidRequest("'data' is required")
         try:
@@ -58,7 +61,7 @@ class Messages:
         except NodeError:
             raise
         except Exception as error:
-            _log.exception("message.failed", kind=kind)
+            _log.exception("message.failed", kind=kind, address=address)
             raise InternalError from error
 
     async def _host(self, data: Message) -> Answer:

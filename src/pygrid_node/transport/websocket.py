@@ -10,6 +10,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from pygrid_node.errors import NodeError
 from pygrid_node.long_strings import Frame
 from pygrid_node.transport.messages import HOST_TRAINING, KINDS, Messages, error_data, parse
+from pygrid_node.transport.peers import Peers
 
 # The only version of syft whose clients call this node.
 _SYFT_VERSION = "0.2.9"
@@ -20,9 +21,10 @@ _CLOSE_TIMEOUT = 1.0  # seconds that a client has to answer a close
 class WebSocketApi:
     """The node's side of all open connections."""
 
-    def __init__(self, messages: Messages, *, node_id: str, max_message: int) -> None:
+    def __init__(self, messages: Messages, peers: Peers, *, node_id: str, max_message: int) -> None:
         """Answer with `messages`. A message of more than `max_message` bytes closes its connection."""
         self._messages = messages
+        self._peers = peers
         self._node_id = node_id
         self._max_message = max_message
         self._open: set[web.WebSocketResponse[bool]] = set()
@@ -37,12 +39,13 @@ class WebSocketApi:
         socket = web.WebSocketResponse(
             max_msg_size=self._max_message + 1, decode_text=False, compress=False, timeout=_CLOSE_TIMEOUT
         )
+        address = self._peers.address(request)
         await socket.prepare(request)
         self._open.add(socket)
         try:
             async for frame in socket:
                 if frame.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                    answer = json.dumps(await self._answer(frame.data))
+                    answer = json.dumps(await self._answer(frame.data, address))
                     # A client that has disconnected sends its message again.
                     with contextlib.suppress(ConnectionResetError):
                         await socket.send_str(answer)
@@ -55,7 +58,7 @@ class WebSocketApi:
         closing = [socket.close(code=WSCloseCode.GOING_AWAY) for socket in self._open]
         await asyncio.gather(*closing, return_exceptions=True)
 
-    async def _answer(self, frame: Frame) -> dict[str, Any]:
+    async def _answer(self, frame: Frame, address: str) -> dict[str, Any]:
         try:
             message = await parse(frame)
         except NodeError as error:
@@ -67,14 +70,14 @@ class WebSocketApi:
             case "get-id":
                 return {"id": self._node_id, "syft_version": _SYFT_VERSION}
             case str() if kind in KINDS:
-                return await self._answer_message(kind, message)
+                return await self._answer_message(kind, message, address)
             case _:
                 return {"error": repr(kind if "type" in message else "type")}
 
-    async def _answer_message(self, kind: str, message: dict[str, Any]) -> dict[str, Any]:
+    async def _answer_message(self, kind: str, message: dict[str, Any], address: str) -> dict[str, Any]:
         if kind == HOST_TRAINING and "data" not in message:
             return {"error": "'data'"}
         try:
-            return {"type": kind, "data": await self._messages.answer(kind, message.get("data"))}
+            return {"type": kind, "data": await self._messages.answer(kind, message.get("data"), address)}
         except NodeError as error:
             return {"type": kind, "data": error_data(kind, error)}

@@ -96,7 +96,12 @@ def test_secrets_are_references():
     references = {pair["Name"]: pair["ValueFrom"] for pair in container["Secrets"]}
 
     assert task["Family"] == {"Fn::Join": ["", ["artificien-node-", {"Ref": "NodeId"}]]}
-    assert {pair["Name"] for pair in container["Environment"]} == {"NODE_ID", "ADDRESS", "PORT"}
+    assert {pair["Name"] for pair in container["Environment"]} == {
+        "NODE_ID",
+        "ADDRESS",
+        "PORT",
+        "TRUSTED_PROXIES",
+    }
     assert references == {
         name: {"Fn::Join": ["", [{"Ref": "NodeSecretArn"}, f":{name}::"]]}
         for name in ("MASTER_NODE_URL", "DATABASE_URL")

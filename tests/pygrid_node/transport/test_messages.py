@@ -17,6 +17,7 @@ from pygrid_node.transport.messages import AUTHENTICATE, CYCLE_REQUEST, HOST_TRA
 
 BODY = (Path(__file__).parents[2] / "data" / "pygrid" / "linear" / "diff-1.bin").read_bytes()
 DIFF = base64.b64encode(BODY).decode()
+ADDRESS = "192.0.2.1"
 SPEEDS = {"ping": 1, "download": 1, "upload": 1}
 
 
@@ -37,17 +38,17 @@ class Scene:
         self.messages = Messages(training, self.averager, None, patience=5)
 
     async def worker(self):
-        answer = await self.messages.answer(AUTHENTICATE, {"model_name": "fixture-linear"})
+        answer = await self.messages.answer(AUTHENTICATE, {"model_name": "fixture-linear"}, ADDRESS)
         return {"worker_id": answer["worker_id"], "model": "fixture-linear", **SPEEDS}
 
     async def request_during_averaging(self, upload):
         """Answer to the request of a second worker, right after the report that makes the cycle due."""
-        await self.messages.answer(HOST_TRAINING, upload)
+        await self.messages.answer(HOST_TRAINING, upload, ADDRESS)
         first, second = await self.worker(), await self.worker()
-        accepted = await self.messages.answer(CYCLE_REQUEST, first)
+        accepted = await self.messages.answer(CYCLE_REQUEST, first, ADDRESS)
         proof = {"worker_id": first["worker_id"], "request_key": accepted["request_key"]}
-        await self.messages.answer(REPORT, proof | {"diff": DIFF})
-        return await self.messages.answer(CYCLE_REQUEST, second)
+        await self.messages.answer(REPORT, proof | {"diff": DIFF}, ADDRESS)
+        return await self.messages.answer(CYCLE_REQUEST, second, ADDRESS)
 
 
 @pytest.fixture
@@ -88,11 +89,11 @@ def test_data_must_be_an_object(scene):
     """A list or a number is refused."""
     for data in (None, [], 7):
         with pytest.raises(InvalidRequest):
-            asyncio.run(scene.messages.answer(REPORT, data))
+            asyncio.run(scene.messages.answer(REPORT, data, ADDRESS))
 
 
 def test_fault_of_the_node_is_an_internal_error(scene, upload):
     """Half of a surrogate pair is a string in JSON, which no database can store; no traceback is sent."""
     upload["client_config"]["name"] = "\ud800"
     with pytest.raises(InternalError, match=r"^Internal error of the node\.$"):
-        asyncio.run(scene.messages.answer(HOST_TRAINING, upload))
+        asyncio.run(scene.messages.answer(HOST_TRAINING, upload, ADDRESS))

@@ -37,12 +37,14 @@ class Node:
         """Connect to the database and wire everything; nothing is served yet."""
         self._settings = settings
         self._database = Database(settings.database)
-        models, cycles = ModelStore(self._database), CycleStore(self._database)
+        least = settings.min_reports
+        models, cycles = ModelStore(self._database, least), CycleStore(self._database)
+        cycles.require_reports(least)
         location, limit = settings.orchestrator, settings.max_message_bytes
         # Without an orchestrator, progress stays in the outbox until a later start has one.
         self._progress = ProgressSender(Outbox(self._database), location, backoff) if location else None
         self._averager = Averager(
-            CycleCloser(models, cycles),
+            CycleCloser(models, cycles, min_reports=least),
             cycles,
             on_closed=self._progress.wake if self._progress else lambda: None,
             backoff=backoff,
@@ -53,6 +55,7 @@ class Node:
             on_due=self._averager.cycle_is_due,
             on_opened=self._averager.cycle_was_opened,
             lease_time=settings.place_lifetime,
+            min_reports=least,
         )
         messages = Messages(training, self._averager, UploadCheck(location) if location else None)
         peers = Peers(settings.trusted_proxies)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pygrid_node.errors import InvalidRequest
@@ -64,13 +64,28 @@ class ServerConfig:
         """Number of diffs that the averaging plan takes at once; None if it is iterative."""
         return None if self.iterative_plan else self.max_diffs
 
-    def with_all_diffs(self) -> "ServerConfig":
+    def with_min_reports(self, least: int) -> "ServerConfig":
+        """Return rules under which a cycle ends with at least `least` reports, and can have so many."""
+        return replace(
+            self,
+            max_workers=None if self.max_workers is None else max(self.max_workers, least),
+            wanted=max(self.wanted, least),
+            needed=max(self.needed, least),
+        )
+
+    def with_all_diffs(self, min_reports: int = 1) -> "ServerConfig":
         """Return rules for a plan that takes all diffs at once: no cycle ends with fewer than `max_diffs`.
 
-        Raises `InvalidRequest` if these rules allow fewer.
+        Raises `InvalidRequest` if these rules allow fewer, or if the node averages at least `min_reports` and
+        the plan takes fewer.
         """
         if self.max_diffs is None:
             raise InvalidRequest("'max_diffs' is required: the averaging plan takes all diffs at once")
+        if self.max_diffs < min_reports:
+            raise InvalidRequest(
+                f"'max_diffs' needs to be at least {min_reports}: this node averages no fewer reports,"
+                " and the averaging plan takes all diffs at once"
+            )
         if self.given.get("min_diffs") not in (None, self.max_diffs):
             raise InvalidRequest(
                 "'min_diffs' needs to be 'max_diffs': the averaging plan takes all diffs at once"

@@ -49,19 +49,24 @@ class Training:
         on_due: Callable[[int], None],
         on_opened: Callable[[], None],
         lease_time: float,
+        min_reports: int = 1,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Use these stores; a worker that does not report loses its lease after `lease_time` seconds."""
+        """Use these stores; a worker that does not report loses its lease after `lease_time` seconds.
+
+        No cycle of a new model ends with fewer than `min_reports` reports.
+        """
         self._models = models
         self._cycles = cycles
         self._on_due = on_due
         self._on_opened = on_opened
         self._lease_time = lease_time
+        self._min_reports = min_reports
         self._clock = clock
 
     def host(self, message: Message) -> Answer:
         """Store a model and open its first cycle. Raises `InvalidRequest`, `AlreadyExists`."""
-        self._models.add(read_upload(message), self._clock())
+        self._models.add(read_upload(message, self._min_reports), self._clock())
         self._on_opened()
         return {"status": "success"}
 

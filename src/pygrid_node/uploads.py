@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pygrid_node.averaging.plans import averaging_rule
+from pygrid_node.averaging.plans import averaging_rule, require_mean
 from pygrid_node.entities import ParameterSpec, Upload
 from pygrid_node.errors import InvalidRequest
 from pygrid_node.long_strings import LongString
@@ -24,6 +24,8 @@ from pygrid_wire import (
 
 # The plan that workers execute.
 _TRAINING_PLAN = "training_plan"
+# Diffs with which an iterative averaging plan is compared with the mean.
+_ENOUGH_DIFFS = 4
 
 
 def name_and_version(data: Mapping[str, Any]) -> tuple[str, str]:
@@ -32,8 +34,11 @@ def name_and_version(data: Mapping[str, Any]) -> tuple[str, str]:
     return _text(client_config, "name"), _text(client_config, "version")
 
 
-def read_upload(data: Mapping[str, Any]) -> Upload:
-    """Decode and check a `host-training` message. Raises `InvalidRequest`."""
+def read_upload(data: Mapping[str, Any], min_reports: int = 1) -> Upload:
+    """Decode and check a `host-training` message; its cycles average at least `min_reports` reports.
+
+    Raises `InvalidRequest`.
+    """
     name, version = name_and_version(data)
     config = ServerConfig.parse(_object(data, "server_config"))
     if data.get("protocols"):
@@ -42,13 +47,15 @@ def read_upload(data: Mapping[str, Any]) -> Upload:
     parameters = _parameters(model)
     averaging_plan = _from_hex(data.get("averaging_plan"), "averaging_plan")
     if averaging_plan and not config.iterative_plan:
-        config = config.with_all_diffs()
-    averaging_rule(averaging_plan, parameters, config.diffs_at_once)
+        config = config.with_all_diffs(min_reports)
+    rule = averaging_rule(averaging_plan, parameters, config.diffs_at_once)
+    if min_reports > 1:
+        require_mean(rule, len(parameters), config.diffs_at_once or _ENOUGH_DIFFS)
     return Upload(
         name=name,
         version=version,
         client_config=_client_config(data),
-        server_config=config,
+        server_config=config.with_min_reports(min_reports),
         model=model,
         parameters=parameters,
         plans=_plans(_object(data, "plans")),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import structlog
 
-from pygrid_node.averaging.plans import Arrays, AveragingRule, averaging_rule
+from pygrid_node.averaging.plans import Arrays, AveragingRule, Mean, averaging_rule
 from pygrid_node.entities import Cycle, HostedModel
 from pygrid_node.storage.blobs import Deleted
 from pygrid_node.storage.cycles import CycleStore
@@ -20,12 +20,17 @@ class CycleCloser:
     """Averages due cycles outside of transactions; one last transaction closes the cycle."""
 
     def __init__(
-        self, models: ModelStore, cycles: CycleStore, clock: Callable[[], float] = time.time
+        self,
+        models: ModelStore,
+        cycles: CycleStore,
+        clock: Callable[[], float] = time.time,
+        min_reports: int = 1,
     ) -> None:
-        """Use these stores."""
+        """Use these stores. If cycles have `min_reports` above 1, average them by the mean only."""
         self._models = models
         self._cycles = cycles
         self._clock = clock
+        self._min_reports = min_reports
 
     def close(self, cycle_id: int) -> Iterator[None]:
         """Close a due cycle: `new = old - average`, calculated in float64.
@@ -42,8 +47,7 @@ class CycleCloser:
         if (cycle := self._cycles.seal(cycle_id, self._clock())) is None:
             return
         model = self._models.get(cycle.model_id)
-        plan = self._models.averaging_plan(model.id)
-        rule = averaging_rule(plan, model.parameters, model.server_config.diffs_at_once)
+        rule = self._rule(model)
         try:
             for body in self._cycles.diffs(cycle):
                 rule.add([tensor.values for tensor in decode_tensors(body)])
@@ -51,6 +55,14 @@ class CycleCloser:
         except Deleted:
             return
         self._finish(cycle, model, rule)
+
+    def _rule(self, model: HostedModel) -> AveragingRule:
+        if self._min_reports > 1:
+            # A plan that returns one of its diffs would undo the minimum. The upload was checked to be the
+            # mean, but by examples, and not at all if it is older than the setting.
+            return Mean()
+        plan = self._models.averaging_plan(model.id)
+        return averaging_rule(plan, model.parameters, model.server_config.diffs_at_once)
 
     def _finish(self, cycle: Cycle, model: HostedModel, rule: AveragingRule) -> None:
         old = decode_tensors(self._models.checkpoint(model.id, cycle.number).read())

@@ -64,6 +64,21 @@ def averaging_rule(
     return IterativePlan(plan) if diffs_at_once is None else WholePlan(plan)
 
 
+def require_mean(rule: AveragingRule, parameters: int, count: int) -> None:
+    """Raise `InvalidRequest` if a rule averages `count` random diffs in another way than `Mean`.
+
+    Each of the parameters is one number: a plan calculates element by element, whatever the shapes are.
+    """
+    mean = Mean()
+    for diff in np.random.default_rng().normal(size=(count, parameters, 1)):
+        rule.add(list(diff))
+        mean.add(list(diff))
+    if not all(map(np.allclose, rule.average(), mean.average())):
+        raise InvalidRequest(
+            "The averaging plan is not the mean of all diffs: it could return the diff of a single device."
+        )
+
+
 class Mean:
     """The mean of each number. Holds one sum for any number of diffs."""
 

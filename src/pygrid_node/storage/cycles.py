@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from pygrid_node.entities import Assignment, Cycle, HostedModel, Lease, Progress, Worker
@@ -55,6 +55,14 @@ class CycleStore:
         with self._database.reading() as connection:
             query = select(cycles).where(_OPEN).order_by(cycles.c.id)
             return [_cycle(row) for row in connection.execute(query)]
+
+    def require_reports(self, least: int) -> None:
+        """Let no open cycle end with fewer than `least` reports, unless it has all that it wants already."""
+        wanted, needed = cycles.c.wanted, cycles.c.needed
+        raised = {each.name: case((each < least, least), else_=each) for each in (wanted, needed)}
+        low = _OPEN & ~_FULL & ((wanted < least) | (needed < least))
+        with self._database.writing() as connection:
+            connection.execute(update(cycles).where(low).values(raised))
 
     def cycle(self, cycle_id: int) -> Cycle | None:
         """Return the cycle with this id."""

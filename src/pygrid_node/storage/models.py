@@ -21,9 +21,10 @@ FORMS = ("torchscript", "tfjs", "list")
 class ModelStore:
     """Stores models. What does not exist raises an error of `pygrid_node.errors`."""
 
-    def __init__(self, database: Database) -> None:
-        """Use `database`."""
+    def __init__(self, database: Database, min_reports: int = 1) -> None:
+        """Use `database`. Raise the rules of stored models to `min_reports`, whatever their uploads say."""
         self._database = database
+        self._min_reports = min_reports
         # A model's row never changes and is never deleted, and each message of a worker needs it.
         self._by_id: dict[int, HostedModel] = {}
         self._by_name: dict[tuple[str, str], HostedModel] = {}
@@ -103,7 +104,7 @@ class ModelStore:
                 raise ModelNotFound
             named = select(plans.c.name, plans.c.id).where(plans.c.process_id == row["id"])
             plan_ids = {plan.name: plan.id for plan in connection.execute(named.order_by(plans.c.id))}
-        model = _model(dict(row), plan_ids)
+        model = _model(dict(row), plan_ids, self._min_reports)
         self._by_id[model.id] = self._by_name[model.name, model.version] = model
         return model
 
@@ -144,13 +145,14 @@ def _insert_model(connection: Connection, upload: Upload) -> int:
     return model_id
 
 
-def _model(row: Mapping[str, Any], plan_ids: dict[str, int]) -> HostedModel:
+def _model(row: Mapping[str, Any], plan_ids: dict[str, int], min_reports: int) -> HostedModel:
+    config = ServerConfig.parse(json.loads(row["server_config"]))
     return HostedModel(
         id=row["id"],
         name=row["name"],
         version=row["version"],
         client_config=json.loads(row["client_config"]),
-        server_config=ServerConfig.parse(json.loads(row["server_config"])),
+        server_config=config.with_min_reports(min_reports),
         parameters=tuple(
             ParameterSpec(dtype, tuple(shape)) for dtype, shape in json.loads(row["parameters"])
         ),

@@ -180,6 +180,7 @@ def service_environment(
         "CALLBACK_ADDRESS": address,
         "PUBLIC_URL": url,
         "DOWNLOAD_SECRET": secrets.token_urlsafe(32),
+        "NODE_MIN_REPORTS": "1",  # the demo trains on a few phones
         # Seconds instead of minutes, because a person watches.
         "NODE_GRACE": "2",
         # Sixty nodes launched at once on two cores take two minutes; a shorter deadline would relaunch them.

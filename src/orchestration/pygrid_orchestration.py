@@ -318,6 +318,7 @@ class Parts:
             memory=settings.node_memory,
             spot=settings.node_spot,
             read_only=settings.node_read_only,
+            min_reports=settings.node_min_reports,
         )
 
     @cached_property

@@ -49,6 +49,8 @@ class Settings(StackSettings):
     """Run nodes on Spot capacity: a third of the price, may be interrupted."""
     node_read_only: bool = True
     """Mount the root file system of nodes read-only; the original image needs a writable one."""
+    node_min_reports: Annotated[int, Field(ge=1, lt=10**9)] = 10
+    """How many reports a cycle of a node has at least, whatever the upload says."""
     node_stack_role_arn: Annotated[str, Field(pattern=r"^(arn:\S+)?$")] = ""
     """Role with which CloudFormation acts on node stacks; by default it has the service's own permissions."""
     database_cluster_arn: Annotated[str, Field(pattern=r"^(arn:\S+)?$")] = ""

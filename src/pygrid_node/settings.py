@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     max_message_bytes: int = Field(default=512 * 1024**2, gt=0)
     trusted_proxies: int = Field(default=0, ge=0)
     # PyGrid's own library asks for cycles of one report, and its users run them against this default.
-    min_reports: int = Field(default=1, ge=1, le=2**31 - 1)
+    min_reports: int = Field(default=1, ge=1, lt=10**9)
 
     @field_validator("database_url")
     @classmethod

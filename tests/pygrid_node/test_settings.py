@@ -22,6 +22,7 @@ def environment(monkeypatch):
         "MAX_MESSAGE_BYTES",
         "PLACE_LIFETIME",
         "TRUSTED_PROXIES",
+        "MIN_REPORTS",
     ):
         monkeypatch.delenv(name, raising=False)
     return lambda **values: [monkeypatch.setenv(name, value) for name, value in values.items()]
@@ -34,7 +35,7 @@ def test_database_is_named_after_the_node(environment):
 
     assert settings.database == "sqlite:////data/mynodedb"
     assert (settings.port, settings.max_message_bytes, settings.address) == (5000, 2**29, None)
-    assert (settings.place_lifetime, settings.trusted_proxies) == (300, 0)
+    assert (settings.place_lifetime, settings.trusted_proxies, settings.min_reports) == (300, 0, 1)
 
 
 def test_everything_that_is_missing_or_wrong_is_reported_together(environment):

@@ -78,6 +78,13 @@ def service() -> None:
 @click.option(
     "--node-spot", is_flag=True, help="Run nodes on Spot capacity: a third of the price, may be interrupted."
 )
+@click.option(
+    "--node-min-reports",
+    "NodeMinReports",
+    default="10",
+    show_default=True,
+    help="How many reports a cycle has at least.",
+)
 @click.option("--node-writable", is_flag=True, help="Let nodes write files; the original image needs it.")
 @click.option(
     "--user-pool-id", "UserPoolId", required=True, help="Cognito pool whose access tokens are accepted."

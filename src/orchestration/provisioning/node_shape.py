@@ -1,4 +1,4 @@
-"""Image, size and capacity provider of node stacks."""
+"""Image, size, capacity provider and minimum of reports of node stacks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,6 +31,8 @@ class NodeShape:
     """Use Spot capacity: a third of the price, may be unavailable or interrupted at two minutes' notice."""
     read_only: bool = True
     """Mount the root file system read-only. Our node allows it; the original image doesn't."""
+    min_reports: int = 10
+    """End no cycle with fewer reports. Our node does so; the original image ignores it."""
 
     def parameters(self, attempt: int = 1) -> dict[str, str]:
         """Return the shape as parameters of the node template.
@@ -42,6 +44,7 @@ class NodeShape:
             "NodeCpu": str(self.cpu),
             "NodeMemory": str(self.memory),
             "NodeReadOnly": str(self.read_only).lower(),
+            "NodeMinReports": str(self.min_reports),
             "CapacityProvider": SPOT if self.spot and attempt <= 1 else ON_DEMAND,
         }
 

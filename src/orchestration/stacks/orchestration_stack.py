@@ -47,6 +47,10 @@ _OPTIONAL = {
     ),
     "NodeSpot": ("false", "Whether nodes run on Spot capacity, which is cheaper and may be taken away"),
     "NodeReadOnly": ("true", "Whether nodes can't write to their files; the original image needs false"),
+    "NodeMinReports": (
+        str(_DEFAULT_SHAPE.min_reports),
+        "How many reports a cycle has at least; with one, a checkpoint tells what one phone has learned",
+    ),
     "CertificateArn": ("", "Certificate for https on 443; without one there is no https"),
     "PublicUrl": ("", "Base URL of download links; by default http and the load balancer's own name"),
     "ClusterStack": (CLUSTER_STACK, "Stack of the cluster, whose outputs are imported"),
@@ -59,6 +63,7 @@ _ALLOWED = {
     "NodeSpot": ["true", "false"],
     "NodeReadOnly": ["true", "false"],
 }
+_PATTERNS = {"NodeMinReports": "[1-9][0-9]{0,8}"}
 
 
 class OrchestrationStack(Stack):
@@ -168,6 +173,7 @@ class OrchestrationStack(Stack):
             "NODE_MEMORY": self._parameters["NodeMemory"],
             "NODE_SPOT": self._parameters["NodeSpot"],
             "NODE_READ_ONLY": self._parameters["NodeReadOnly"],
+            "NODE_MIN_REPORTS": self._parameters["NodeMinReports"],
             "NODE_STACK_ROLE_ARN": self.provisioning_role.role_arn,
             "CALLBACK_ADDRESS": f"{self.balancer.load_balancer_dns_name}:{SERVICE_PORT}",
             "PUBLIC_URL": self._public_url(),
@@ -260,7 +266,14 @@ def _declared_parameters(stack: Stack) -> Mapping[str, str]:
         for name, text in _REQUIRED.items()
     }
     optional = {
-        name: CfnParameter(stack, name, description=text, default=default, allowed_values=_ALLOWED.get(name))
+        name: CfnParameter(
+            stack,
+            name,
+            description=text,
+            default=default,
+            allowed_values=_ALLOWED.get(name),
+            allowed_pattern=_PATTERNS.get(name),
+        )
         for name, (default, text) in _OPTIONAL.items()
     }
     values = {name: parameter.value_as_string for name, parameter in (required | optional).items()}

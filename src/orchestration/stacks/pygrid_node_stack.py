@@ -17,6 +17,7 @@ _NODE_PARAMETERS = {
     "NodeId": "Name of the node, an SQL identifier",
     "NodeImage": "Container image of the node",
     "NodeReadOnly": "Whether the task's files can't be written; the original image writes some",
+    "NodeMinReports": "How many reports a cycle has at least; the original image ignores it",
     "NodeCpu": "Of the task, in 1/1024 of a CPU",
     "NodeMemory": "Of the task, in MiB",
     "CapacityProvider": "Of the cluster, on which the task runs",
@@ -111,6 +112,7 @@ class PygridNodeStack(Stack):
                 "ADDRESS": address,
                 "PORT": str(NODE_PORT),
                 "TRUSTED_PROXIES": "1",  # the load balancer, which adds the client's address
+                "MIN_REPORTS": parameters["NodeMinReports"],
             },
             secrets=self._secrets("MASTER_NODE_URL", "DATABASE_URL"),
             logging=ecs.LogDrivers.aws_logs(
@@ -126,7 +128,7 @@ class PygridNodeStack(Stack):
         )
         acknowledge(
             task,
-            {"ECS2": "The environment has name, address, port, number of proxies; secrets are ECS secrets."},
+            {"ECS2": "The environment has name, address, port and two numbers; secrets are ECS secrets."},
         )
         return task
 

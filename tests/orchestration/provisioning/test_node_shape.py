@@ -43,6 +43,7 @@ def test_default_is_half_a_cpu_and_2_gib_on_demand():
         "NodeCpu": "512",
         "NodeMemory": "2048",
         "NodeReadOnly": "true",
+        "NodeMinReports": "10",
         "CapacityProvider": "FARGATE",
     }
 

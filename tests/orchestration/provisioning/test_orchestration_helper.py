@@ -336,6 +336,7 @@ def test_launch_passes_the_cluster_s_outputs(stacks, client, answers):
         "NodeId": NODE.node_id,
         "NodeSecretArn": SECRET,
         "NodeReadOnly": "true",
+        "NodeMinReports": "10",
         "NodeImage": "node:1",
         "NodeCpu": "1024",
         "NodeMemory": "4096",

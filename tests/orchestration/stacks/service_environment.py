@@ -13,6 +13,7 @@ KNOWN = {
     "<NodeMemory>": "2048",
     "<NodeSpot>": "true",
     "<NodeReadOnly>": "false",
+    "<NodeMinReports>": "25",
     "<ClusterStack>": "artificien-cluster",
     "<<DataStack>-ModelBucketName>": "models",
     "<ProvisioningRole.Arn>": "arn:aws:iam::role/maker",

@@ -44,7 +44,7 @@ def test_shape_of_nodes_is_passed_by_the_settings(monkeypatch):
     found = settings(monkeypatch)
 
     assert Parts(found).shape == NodeShape(
-        "registry.test/node:1", cpu=1024, memory=2048, spot=True, read_only=False
+        "registry.test/node:1", cpu=1024, memory=2048, spot=True, read_only=False, min_reports=25
     )
 
 
@@ -67,10 +67,11 @@ def test_defaults_of_nodes_are_those_of_the_settings():
     fields = Settings.model_fields
 
     sizes = {"NodeCpu": str(usual.cpu), "NodeMemory": str(usual.memory)}
-    assert defaults == sizes | {"NodeSpot": "false", "NodeReadOnly": "true"}
+    assert defaults == sizes | {"NodeSpot": "false", "NodeReadOnly": "true", "NodeMinReports": "10"}
     assert (fields["node_cpu"].default, fields["node_memory"].default) == (usual.cpu, usual.memory)
     assert (fields["node_spot"].default, usual.spot) == (False, False)
     assert (fields["node_read_only"].default, usual.read_only) == (True, True)
+    assert (fields["node_min_reports"].default, usual.min_reports) == (10, 10)
 
 
 def test_secrets_are_references():

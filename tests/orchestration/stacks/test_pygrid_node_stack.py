@@ -101,6 +101,7 @@ def test_secrets_are_references():
         "ADDRESS",
         "PORT",
         "TRUSTED_PROXIES",
+        "MIN_REPORTS",
     }
     assert references == {
         name: {"Fn::Join": ["", [{"Ref": "NodeSecretArn"}, f":{name}::"]]}

@@ -30,6 +30,16 @@ class ParameterSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadRequest:
+    """A request to upload a model: what the orchestrator is asked about."""
+
+    name: str
+    version: str
+    address: str
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Upload:
     """A checked upload; only its name may turn out to be taken."""
 

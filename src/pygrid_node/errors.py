@@ -36,9 +36,15 @@ class AlreadyExists(NodeError):
 
 
 class UploadNotAllowed(NodeError):
-    """The orchestrator does not know the uploaded model, or not for the dataset of this node."""
+    """The orchestrator does not know the uploaded model, or not from this uploader and for this dataset."""
 
     sentence = "This node does not accept the model: it was not submitted, in this version, for its dataset."
+
+
+class TooManyRefusedUploads(NodeError):
+    """The orchestrator has refused several uploads from the uploader's network within a minute."""
+
+    sentence = "Too many refused uploads from this network. Try again in a minute."
 
 
 class OrchestratorUnreachable(NodeError):

@@ -1,16 +1,18 @@
-"""Requests to the orchestrator: may this model be uploaded, and a cycle has ended."""
+"""Requests to the orchestrator: may this model be uploaded, how did that end, and a cycle has ended."""
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 import aiohttp
 import structlog
 from yarl import URL
 
 from pygrid_node.backoff import BACKOFF, Backoff
-from pygrid_node.entities import Progress
+from pygrid_node.entities import Progress, UploadRequest
 from pygrid_node.errors import OrchestratorUnreachable, UploadNotAllowed
+from pygrid_node.refusals import Refusals, network_of, plain_address
 from pygrid_node.settings import OrchestratorLocation
 from pygrid_node.storage.cycles import Outbox
 
@@ -19,11 +21,18 @@ _log = structlog.get_logger()
 _FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
 # Answers that refuse a model permanently.
 _REFUSALS = frozenset(
-    {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT}
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.CONFLICT,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    }
 )
 _UPLOAD_TIMEOUT = 5.0  # seconds; an uploader waits up to a minute for its answer
 # Any client may upload, and each upload is a request to the orchestrator.
 _UPLOADS_AT_ONCE = 8
+_TELL_TIMEOUT = 2.0  # seconds; the uploader waits for its answer meanwhile
 # Seconds; `connect` includes the name's resolution, `total` ends an answer that arrives byte by byte.
 _PROGRESS_TIMEOUT = aiohttp.ClientTimeout(total=20, connect=5, sock_read=10)
 # Client errors that pass when an operator repairs a credential or a route, or when the load falls.
@@ -31,33 +40,74 @@ _TEMPORARY = frozenset({401, 403, 404, 408, 429})
 
 
 class UploadCheck:
-    """Asks the orchestrator whether this node may host a model."""
+    """Asks the orchestrator whether this node may host a model, and tells it how the upload ended."""
 
-    def __init__(self, location: OrchestratorLocation, timeout: float = _UPLOAD_TIMEOUT) -> None:
-        """Ask the service at `location`, and wait `timeout` seconds for its answer."""
+    def __init__(
+        self,
+        location: OrchestratorLocation,
+        timeout: float = _UPLOAD_TIMEOUT,
+        tell_timeout: float = _TELL_TIMEOUT,
+        refusals: Refusals | None = None,
+    ) -> None:
+        """Ask the service at `location`. The time-outs in seconds are for a question and for a result."""
         self._location = location
         self._timeout = timeout
+        self._tell_timeout = tell_timeout
+        self._refusals = refusals or Refusals()
         self._turns = asyncio.Semaphore(_UPLOADS_AT_ONCE)
+        # A network asks one question at a time: its junk does not take the turns of other networks, and its
+        # last allowed refusal is known before its next question.
+        self._turns_of_networks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def require_allowed(self, name: str, version: str) -> None:
-        """Raise `UploadNotAllowed` if the orchestrator refuses the model.
+    async def require_allowed(self, upload: UploadRequest) -> None:
+        """Raise `UploadNotAllowed` if the orchestrator refuses the upload, or has just refused it.
 
-        Raises `OrchestratorUnreachable` if its answer is missing or is not about the model.
+        Raises `TooManyRefusedUploads` without a question if it has refused too many from the same network,
+        and `OrchestratorUnreachable` if its answer is missing or is not about the model.
         """
+        turn = self._turns_of_networks.setdefault(network_of(upload.address), asyncio.Lock())
         try:
-            async with asyncio.timeout(self._timeout), self._turns, _session(self._location) as session:
-                status = await _post(
-                    session, self._location, "model_upload", json={"model_id": name, "version": version}
-                )
+            async with asyncio.timeout(self._timeout), turn:
+                self._refusals.require_unknown(upload)
+                async with self._turns:
+                    status = await self._send(_question(upload))
+                if status in _REFUSALS:
+                    self._refusals.add(upload)
         except _FAILURES as error:
-            _log.warning("upload.check_failed", model=name, error=type(error).__name__)
+            _log.warning("upload.check_failed", model=upload.name, error=type(error).__name__)
             raise OrchestratorUnreachable from error
         if status in _REFUSALS:
-            _log.warning("upload.refused", model=name, version=version, status=status)
+            _log.warning("upload.refused", model=upload.name, address=upload.address, status=status)
             raise UploadNotAllowed
         if not 200 <= status < 300:
-            _log.warning("upload.check_failed", model=name, status=status)
+            _log.warning("upload.check_failed", model=upload.name, status=status)
             raise OrchestratorUnreachable
+
+    async def tell(self, upload: UploadRequest, result: Literal["stored", "exists"]) -> None:
+        """Tell the orchestrator how an allowed upload ended, once.
+
+        A failure is logged only: the orchestrator also asks the node which models it hosts.
+        """
+        try:
+            async with asyncio.timeout(self._tell_timeout):
+                status = await self._send(_question(upload) | {"result": result})
+        except _FAILURES as error:
+            _log.warning("upload.tell_failed", model=upload.name, result=result, error=type(error).__name__)
+        else:
+            _log.info("upload.told", model=upload.name, result=result, status=status)
+
+    async def _send(self, message: dict[str, str]) -> int:
+        async with _session(self._location) as session:
+            return await _post(session, self._location, "model_upload", json=message)
+
+
+def _question(upload: UploadRequest) -> dict[str, str]:
+    question = {
+        "model_id": upload.name,
+        "version": upload.version,
+        "address": plain_address(upload.address),
+    }
+    return question if upload.token is None else question | {"token": upload.token}
 
 
 class ProgressSender:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pygrid_node.averaging.plans import averaging_rule, require_mean
-from pygrid_node.entities import ParameterSpec, Upload
+from pygrid_node.entities import ParameterSpec, Upload, UploadRequest
 from pygrid_node.errors import InvalidRequest
 from pygrid_node.long_strings import LongString
 from pygrid_node.server_config import ServerConfig
@@ -24,8 +24,18 @@ from pygrid_wire import (
 
 # The plan that workers execute.
 _TRAINING_PLAN = "training_plan"
+_TOKEN = 1024  # bytes
 # Diffs with which an iterative averaging plan is compared with the mean.
 _ENOUGH_DIFFS = 4
+
+
+def upload_request(data: Mapping[str, Any], address: str) -> UploadRequest:
+    """Return what the orchestrator is asked about an upload from `address`. Raises `InvalidRequest`."""
+    name, version = name_and_version(data)
+    token = data.get("upload_token")
+    if token is not None and not (isinstance(token, str) and len(token.encode(errors="replace")) <= _TOKEN):
+        raise InvalidRequest(f"'upload_token' needs to be a text of at most {_TOKEN} bytes")
+    return UploadRequest(name, version, address, token)
 
 
 def name_and_version(data: Mapping[str, Any]) -> tuple[str, str]:

@@ -89,13 +89,13 @@ class Client:
     def http(self, method, path, **options):
         return requests.request(method, f"http://{self.address}{path}", timeout=20, **options)
 
-    def frames(self, *frames):
+    def frames(self, *frames, headers=None):
         """Send frames over one connection; return the answers."""
-        return asyncio.run(self._frames(frames))
+        return asyncio.run(self._frames(frames, headers))
 
-    async def _frames(self, frames):
+    async def _frames(self, frames, headers):
         async with (
-            aiohttp.ClientSession() as session,
+            aiohttp.ClientSession(headers=headers) as session,
             session.ws_connect(f"ws://{self.address}/", max_msg_size=0) as socket,
         ):
             answers = []
@@ -110,8 +110,10 @@ class Client:
             return self.http("POST", f"/model-centric/{kind}", data=json.dumps(data)).json()
         return self.frames({"type": f"model-centric/{kind}", "data": data})[0]["data"]
 
-    def upload(self, frame):
-        return self.frames(frame)[0]["data"]
+    def upload(self, frame, address=None):
+        """Upload a model, through a proxy that has seen the request come from an address if one is given."""
+        headers = {"X-Forwarded-For": address} if address else None
+        return self.frames(frame, headers=headers)[0]["data"]
 
     def worker(self, name, over="http", **speeds):
         return Worker(self, name, speeds or SPEEDS, over)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pygrid_node.backoff import Backoff
-from pygrid_node.entities import Progress
+from pygrid_node.entities import Progress, UploadRequest
 from pygrid_node.errors import OrchestratorUnreachable
 from pygrid_node.orchestrator import ProgressSender, UploadCheck
 from pygrid_node.settings import OrchestratorLocation
@@ -188,10 +188,11 @@ def test_progress_is_sent_again_if_it_could_not_be_deleted(orchestrator):
 def test_upload_needs_the_permission_of_the_orchestrator(node, orchestrator, recorded):
     """The node requests it with its credential, before it stores the model."""
     answer = node.upload(recorded())
-    [(question, request)] = orchestrator.questions
+    (question, request), (result, _) = orchestrator.questions
 
     assert answer == {"status": "success"}
-    assert question == {"model_id": "fixture-linear", "version": "0.1"}
+    assert question == {"model_id": "fixture-linear", "version": "0.1", "address": "127.0.0.1"}
+    assert result == question | {"result": "stored"}
     assert (request["Authorization"], request["path"]) == (BASIC, "/hooks/model_upload")
     assert orchestrator.calls == []
 
@@ -199,7 +200,7 @@ def test_upload_needs_the_permission_of_the_orchestrator(node, orchestrator, rec
 @pytest.mark.moto
 @pytest.mark.parametrize(
     ("status", "sentence"),
-    [(status, NOT_ALLOWED) for status in (400, 403, 404, 409)]
+    [(status, NOT_ALLOWED) for status in (400, 403, 404, 409, 413)]
     + [(status, UNREACHABLE) for status in (302, 401, 408, 429, 500, 502, 503)],
 )
 def test_upload_that_is_not_allowed_leaves_nothing(node, orchestrator, recorded, status, sentence):
@@ -230,7 +231,7 @@ def test_wait_for_an_answer_is_limited(orchestrator):
     check = UploadCheck(OrchestratorLocation.parse(orchestrator.location), timeout=0.2)
     began = time.monotonic()
     with pytest.raises(OrchestratorUnreachable):
-        asyncio.run(check.require_allowed("any", "1"))
+        asyncio.run(check.require_allowed(UploadRequest("any", "1", "192.0.2.1")))
     took = time.monotonic() - began
     over.set()
 

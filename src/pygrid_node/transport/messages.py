@@ -6,11 +6,11 @@ from typing import Any
 import structlog
 
 from pygrid_node.averaging.averager import Averager
-from pygrid_node.errors import InternalError, InvalidRequest, NodeError
+from pygrid_node.errors import AlreadyExists, InternalError, InvalidRequest, NodeError
 from pygrid_node.long_strings import LONG_FRAME, Frame, parse_json
 from pygrid_node.orchestrator import UploadCheck
 from pygrid_node.training import Answer, Message, Training
-from pygrid_node.uploads import name_and_version
+from pygrid_node.uploads import upload_request
 
 _log = structlog.get_logger()
 
@@ -53,7 +53,7 @@ class Messages:
             raise InvalidRequest("'data' is required")
         try:
             if kind == HOST_TRAINING:
-                return await self._host(data)
+                return await self._host(data, address)
             if kind == CYCLE_REQUEST:
                 return await self._request_cycle(data)
             handle = self._training.authenticate if kind == AUTHENTICATE else self._training.report
@@ -64,10 +64,18 @@ class Messages:
             _log.exception("message.failed", kind=kind, address=address)
             raise InternalError from error
 
-    async def _host(self, data: Message) -> Answer:
-        if self._upload_check is not None:
-            await self._upload_check.require_allowed(*name_and_version(data))
-        return await asyncio.to_thread(self._training.host, data)
+    async def _host(self, data: Message, address: str) -> Answer:
+        if self._upload_check is None:
+            return await asyncio.to_thread(self._training.host, data)
+        upload = upload_request(data, address)
+        await self._upload_check.require_allowed(upload)
+        try:
+            answer = await asyncio.to_thread(self._training.host, data)
+        except AlreadyExists:
+            await self._upload_check.tell(upload, "exists")
+            raise
+        await self._upload_check.tell(upload, "stored")
+        return answer
 
     async def _request_cycle(self, data: Message) -> Answer:
         reply = await asyncio.to_thread(self._training.request_cycle, data)

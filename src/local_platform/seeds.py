@@ -140,7 +140,7 @@ def dataset_item(developer: User) -> dict[str, Any]:
         "predictable_attributes": list(LABELS),
         "num_devices": 442,
         "numPurchases": 1,
-        "placeholder": False,
+        "placeholder": "placeholder",  # the catalogue queries all datasets by it
         "properlySetUp": False,
         "hasNode": False,
         "nodeURL": "",

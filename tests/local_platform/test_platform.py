@@ -119,6 +119,30 @@ def is_up(address):
     return answers(f"http://{address}:{NODE_PORT}/data-centric/status/")
 
 
+CATALOGUE = [
+    ("placeholder-app", "placeholder = :partitionKeyVal", "placeholder"),
+    ("category-app-index", "category = :partitionKeyVal", "Health"),
+    ("owner_username-index", "owner_username = :partitionKeyVal", "grace"),
+]
+"""The marketplace's queries of the dataset table: index, condition and value."""
+
+
+@running
+@pytest.mark.parametrize(("index", "condition", "value"), CATALOGUE, ids=[row[0] for row in CATALOGUE])
+def test_marketplace_finds_the_dataset(platform, index, condition, value):
+    """Without an index, its catalogue is empty and nobody can buy a dataset."""
+    found = platform.aws.client("dynamodb").query(
+        TableName="dataset_table",
+        IndexName=index,
+        ScanIndexForward=False,
+        KeyConditionExpression=condition,
+        ExpressionAttributeValues={":partitionKeyVal": {"S": value}},
+    )
+
+    assert [item["dataset_id"]["S"] for item in found["Items"]] == [seeds.DATASET_ID]
+    assert {"attributes", "appURL", "numPurchases", "owner_username"} <= found["Items"][0].keys()
+
+
 @running
 def test_variables_are_written_for_the_owner_only(platform):
     assert platform.home.read_exports() == platform.environment

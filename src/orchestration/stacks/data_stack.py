@@ -45,12 +45,23 @@ class DataStack(Stack):
         _index(models, "retrieval-due-index", "retrieval_due", "model_id", _TEXT)
 
     def _dataset_table(self) -> None:
-        datasets = self._table("DatasetTable", "dataset_table", key="dataset_id")
+        # A Lambda function of the marketplace, which uploads sample data, reads the stream.
+        stream = dynamodb.StreamViewType.NEW_IMAGE
+        datasets = self._table("DatasetTable", "dataset_table", key="dataset_id", stream=stream)
         _index(datasets, "owner_username-index", "owner_username")
         _index(datasets, "category-num_devices-index", "category", "num_devices", _NUMBER)
+        _index(datasets, "placeholder-app", "placeholder", "app")
+        _index(datasets, "category-app-index", "category", "app")
 
     def _table(
-        self, construct_id: str, name: str, *, key: str, sort: str | None = None, expiry: str | None = None
+        self,
+        construct_id: str,
+        name: str,
+        *,
+        key: str,
+        sort: str | None = None,
+        expiry: str | None = None,
+        stream: dynamodb.StreamViewType | None = None,
     ) -> dynamodb.Table:
         return dynamodb.Table(
             self,
@@ -64,6 +75,7 @@ class DataStack(Stack):
                 point_in_time_recovery_enabled=True
             ),
             time_to_live_attribute=expiry,
+            stream=stream,
             removal_policy=RemovalPolicy.RETAIN,
         )
 

@@ -13,6 +13,8 @@ INDEXES = {
     "dataset_table": {
         "owner_username-index": [("owner_username", "S")],
         "category-num_devices-index": [("category", "S"), ("num_devices", "N")],
+        "placeholder-app": [("placeholder", "S"), ("app", "S")],
+        "category-app-index": [("category", "S"), ("app", "S")],
     },
     "user_table": {"users_username_index": [("username", "S")]},
     "node_table": {"attention-index": [("attention", "S"), ("node_id", "S")]},
@@ -61,6 +63,15 @@ def test_table_is_encrypted_and_restorable_and_billed_by_use(name):
     assert table["BillingMode"] == "PAY_PER_REQUEST"
     assert table["SSESpecification"] == {"SSEEnabled": True}
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+
+
+def test_only_the_dataset_table_has_a_stream():
+    """The marketplace's function for sample data reads new images of datasets."""
+    streams = {
+        name: table["StreamSpecification"] for name, table in TABLES.items() if "StreamSpecification" in table
+    }
+
+    assert streams == {"dataset_table": {"StreamViewType": "NEW_IMAGE"}}
 
 
 def test_only_api_keys_and_audit_entries_expire():

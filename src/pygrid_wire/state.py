@@ -1,13 +1,14 @@
 """States: the parameters of a model or of a diff, in the order of the model.
 
-Protobuf copies everything it parses twice. Nearly all bytes of a large state are in a few packed fields, one
-per tensor, so these fields are cut out as views of the body and protobuf parses the rest, which is all that
-must be checked. A state of another form (a field that occurs twice, ten thousand fields) is left to protobuf
-whole.
+Protobuf makes up to 50 bytes of one that it parses. Nearly all bytes of a large state are in packed fields,
+one per tensor, so these fields are cut out as views of the body and protobuf parses the rest, which is all
+that must be checked. A state of another form (a field that occurs twice, a hundred thousand fields) is left
+to protobuf whole. In either case protobuf parses at most 1 MiB; more is refused.
 """
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,22 @@ from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from pygrid_wire import syft_pb2 as pb
-from pygrid_wire.tensor import Bytes, Cut, MalformedTensor, Tensor, read_state_tensor, write_tensor
+from pygrid_wire.tensor import (
+    Bytes,
+    Cut,
+    EncodedTensor,
+    MalformedTensor,
+    Packed,
+    Tensor,
+    packed_fields,
+    parse_state_tensor,
+    write_tensor,
+)
 
 _NOTHING: Mapping[int, Cut] = {}
-_SMALLEST = 4096  # bytes; a smaller field, or state, is not worth cutting
-_MOST_FIELDS = 10_000
+_SMALL_STATE, _SMALL_FIELD = 4096, 64  # bytes; what is smaller is not worth cutting
+_MOST_FIELDS = 100_000  # that are looked at: a state has 9 for each tensor, and each takes a microsecond
+_MOST_PARSED = 1 << 20  # bytes; ten thousand tensors have half of it besides their numbers
 _BYTES = 2  # wire type of a field with a length
 _Path = Mapping[int, Any]  # nested fields by number; None marks a field of numbers
 
@@ -29,9 +41,7 @@ def _number(message: Any, name: str) -> int:
     return number
 
 
-_PACKED = ("float16", "float32", "float64", "bfloat16")
-_NUMBERS = dict.fromkeys(_number(pb.TensorData, f"contents_{dtype}") for dtype in _PACKED)
-_TENSOR = {_number(pb.TorchTensor, "contents_data"): _NUMBERS}
+_TENSOR = {_number(pb.TorchTensor, "contents_data"): dict.fromkeys(packed_fields())}
 _STATE_TENSOR = {
     _number(pb.StateTensor, "torch_tensor"): _TENSOR,
     _number(pb.StateTensor, "torch_param"): {_number(pb.Parameter, "tensor"): _TENSOR},
@@ -43,14 +53,15 @@ class MalformedState(ValueError):
     """The bytes are not a usable state; the text says why, for the client that sent them."""
 
 
-def decode_state(body: Bytes) -> list[np.ndarray[Any, Any]]:
+def decode_state(body: Bytes, largest: int | None = None) -> list[np.ndarray[Any, Any]]:
     """Decode a serialized state into arrays, one per parameter, in order; they may be read-only views.
 
     bfloat16 becomes float32 (`decode_tensors` keeps the dtype). Raises `MalformedState` if the bytes are not
-    a state, there are no tensors, or a tensor is empty, has an unknown dtype, or does not fill its shape;
-    also for a torch pickle, which is never opened because it can run code.
+    a state, there are no tensors, the arrays would take more than `largest` bytes, or a tensor is empty, has
+    an unknown dtype, or does not fill its shape; also for a torch pickle, which is never opened because it
+    can run code, and if more than 1 MiB are anything but packed numbers.
     """
-    return [tensor.values for tensor in decode_tensors(body)]
+    return [tensor.values for tensor in decode_tensors(body, largest)]
 
 
 def encode_state(arrays: Iterable[np.ndarray[Any, Any]]) -> bytes:
@@ -64,18 +75,42 @@ def encode_state(arrays: Iterable[np.ndarray[Any, Any]]) -> bytes:
         raise MalformedState(str(error)) from error
 
 
-def decode_tensors(body: Bytes) -> list[Tensor]:
-    """Decode a state like `decode_state`, with the dtypes of the wire. Large tensors are views of `body`."""
+def decode_tensors(body: Bytes, largest: int | None = None) -> list[Tensor]:
+    """Decode a state like `decode_state`, with the dtypes of the wire. Large tensors may be views of `body`.
+
+    Nothing larger than the arrays themselves is allocated, and nothing at all if they exceed `largest` bytes.
+    """
+    return _decoded(parse_state(body, largest))
+
+
+def parse_state(body: Bytes, largest: int | None = None) -> list[EncodedTensor]:
+    """Check a state like `decode_tensors`, and decode no numbers: views of `body` are returned.
+
+    Raises `MalformedState`; not for numbers that do not fit their dtype, which decoding will find.
+    """
     rest, numbers = _cut_numbers(memoryview(body))
+    if len(rest) > _MOST_PARSED:
+        raise MalformedState(
+            f"the state has {len(rest)} bytes besides packed numbers in the form that clients write, "
+            f"more than {_MOST_PARSED}"
+        )
     try:
         state = pb.State.FromString(bytes(rest))
     except DecodeError as error:
         raise MalformedState("these bytes are not a state") from error
-    return read_state(state, numbers)
+    tensors = _parsed(state, numbers)
+    if largest is not None and (size := sum(tensor.nbytes for tensor in tensors)) > largest:
+        raise MalformedState(f"the tensors take {size} bytes when decoded, more than {largest}")
+    return tensors
 
 
-def read_state(state: pb.State, numbers: Mapping[int, Cut] = _NOTHING) -> list[Tensor]:
-    """Read the tensors of a parsed state; `numbers` holds the fields cut out of it, by tensor index."""
+def read_state(state: pb.State) -> list[Tensor]:
+    """Read the tensors of a parsed state. Raises `MalformedState` as `decode_tensors` does."""
+    return _decoded(_parsed(state))
+
+
+def _parsed(state: pb.State, numbers: Mapping[int, Cut] = _NOTHING) -> list[EncodedTensor]:
+    """Check a parsed state; `numbers` holds the fields cut out of it, by tensor index."""
     if not state.tensors:
         raise MalformedState("the state holds no tensors")
     if len(UnknownFieldSet(state)):
@@ -83,7 +118,14 @@ def read_state(state: pb.State, numbers: Mapping[int, Cut] = _NOTHING) -> list[T
     if state.placeholders and len(state.placeholders) != len(state.tensors):
         raise MalformedState(f"{len(state.placeholders)} placeholders for {len(state.tensors)} tensors")
     try:
-        return [read_state_tensor(tensor, numbers.get(index)) for index, tensor in enumerate(state.tensors)]
+        return [parse_state_tensor(tensor, numbers.get(index)) for index, tensor in enumerate(state.tensors)]
+    except MalformedTensor as error:
+        raise MalformedState(str(error)) from error
+
+
+def _decoded(tensors: list[EncodedTensor]) -> list[Tensor]:
+    try:
+        return [tensor.decode() for tensor in tensors]
     except MalformedTensor as error:
         raise MalformedState(str(error)) from error
 
@@ -95,13 +137,15 @@ def encode_tensors(tensors: Sequence[Tensor]) -> bytes:
         placeholder = state.placeholders.add()
         placeholder.id.id_int = _random_id()
         placeholder.expected_shape.dims.extend(tensor.shape)
-    pieces: list[bytes | memoryview] = [state.SerializeToString()]
+    body = BytesIO()  # hands out the bytes that it has collected without a copy
+    body.write(state.SerializeToString())
     for tensor in tensors:
-        pieces += _encoded(tensor)
-    return b"".join(pieces)
+        for piece in _encoded(tensor):
+            body.write(piece)
+    return body.getvalue()
 
 
-def _encoded(tensor: Tensor) -> list[bytes | memoryview]:
+def _encoded(tensor: Tensor) -> Iterator[bytes | memoryview]:
     message = pb.TorchTensor(serializer=pb.TorchTensor.SERIALIZER_ALL)
     message.id.id_int = _random_id()
     # A scalar has no dimensions; without this, protobuf would omit its shape.
@@ -119,19 +163,20 @@ class _Unusual(Exception):
 
 
 def _cut_numbers(body: memoryview) -> tuple[Bytes, dict[int, Cut]]:
-    """Return the state without its large packed fields, and these fields by tensor index."""
-    if len(body) < _SMALLEST:
+    """Return the state without its packed fields, and these fields by tensor index."""
+    if len(body) < _SMALL_STATE:
         return body, {}
     cuts: dict[int, Cut] = {}
     rest: list[bytes | memoryview] = []
+    budget = iter(range(_MOST_FIELDS))
     index = 0
     try:
-        for number, kind, start, inner, end in _fields(body):
+        for number, kind, start, inner, end in _fields(body, budget):
             if number != _TENSORS or kind != _BYTES:
                 rest.append(body[start:end])
                 continue
             found: list[Cut] = []
-            rest += _framed(number, _cut(body[inner:end], _STATE_TENSOR, found))
+            rest += _framed(number, _cut(body[inner:end], _STATE_TENSOR, budget, found))
             cuts.update((index, cut) for cut in found)
             index += 1
     except _Unusual:
@@ -139,47 +184,54 @@ def _cut_numbers(body: memoryview) -> tuple[Bytes, dict[int, Cut]]:
     return b"".join(rest), cuts
 
 
-def _framed_tensor(tensor: pb.TorchTensor, numbers: Cut | None) -> list[bytes | memoryview]:
+def _framed_tensor(tensor: pb.TorchTensor, numbers: Packed | None) -> Iterator[bytes | memoryview]:
     """Serialize a tensor of a state, with `numbers` as an additional field of its `contents_data`."""
-    data = tensor.contents_data.SerializeToString()
+    head = tensor.contents_data.SerializeToString()
+    head += _head(numbers.field, numbers.size) if numbers else b""
+    size = numbers.size if numbers else 0
     rest = pb.TorchTensor()
     rest.CopyFrom(tensor)
     rest.ClearField("contents_data")
-    contents = [data, *(_framed(numbers.field, [numbers.contents]) if numbers else ())]
-    torch = [rest.SerializeToString(), *_framed(_number(pb.TorchTensor, "contents_data"), contents)]
-    return _framed(_TENSORS, _framed(_number(pb.StateTensor, "torch_tensor"), torch))
+    head = _head(_number(pb.TorchTensor, "contents_data"), len(head) + size) + head
+    head = rest.SerializeToString() + head
+    head = _head(_number(pb.StateTensor, "torch_tensor"), len(head) + size) + head
+    yield _head(_TENSORS, len(head) + size) + head
+    yield from numbers.pieces if numbers else ()
 
 
-def _cut(body: memoryview, path: _Path, found: list[Cut]) -> list[bytes | memoryview]:
+def _cut(body: memoryview, path: _Path, budget: Iterator[int], found: list[Cut]) -> list[bytes | memoryview]:
     rest: list[bytes | memoryview] = []
     seen = False
-    for number, kind, start, inner, end in _fields(body):
-        if number not in path or kind != _BYTES:
+    for number, kind, start, inner, end in _fields(body, budget):
+        if number not in path:
             rest.append(body[start:end])
             continue
-        if seen:  # protobuf would merge them
+        if seen or kind != _BYTES:  # protobuf would merge them; numbers one by one
             raise _Unusual
         seen = True
         if (deeper := path[number]) is not None:
-            rest += _framed(number, _cut(body[inner:end], deeper, found))
-        elif end - inner < _SMALLEST:
+            rest += _framed(number, _cut(body[inner:end], deeper, budget, found))
+        elif end - inner < _SMALL_FIELD:
             rest.append(body[start:end])
         else:
             found.append(Cut(number, body[inner:end]))
     return rest
 
 
-def _fields(body: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
-    """Yield number, wire type, and the offsets of each field, its contents and the next field."""
-    end, count = 0, 0
+def _fields(body: memoryview, budget: Iterator[int]) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield number, wire type, and the offsets of each field, its contents and the next field.
+
+    Raises `_Unusual` for what is not a message, and when `budget`, which all messages share, is used up.
+    """
+    end = 0
     while end < len(body):
-        start, count = end, count + 1
+        start = end
         tag, inner = _varint(body, start)
         end = _end(body, tag & 7, inner)
         if tag & 7 == _BYTES:
             length, inner = _varint(body, inner)
             end = inner + length
-        if end > len(body) or count > _MOST_FIELDS:
+        if end > len(body) or next(budget, None) is None:
             raise _Unusual
         yield tag >> 3, tag & 7, start, inner, end
 
@@ -207,8 +259,11 @@ def _varint(body: memoryview, start: int) -> tuple[int, int]:
 
 
 def _framed(number: int, pieces: list[bytes | memoryview]) -> list[bytes | memoryview]:
-    size = sum(len(piece) for piece in pieces)
-    return [_varint_of(number << 3 | _BYTES) + _varint_of(size), *pieces]
+    return [_head(number, sum(len(piece) for piece in pieces)), *pieces]
+
+
+def _head(number: int, size: int) -> bytes:
+    return _varint_of(number << 3 | _BYTES) + _varint_of(size)
 
 
 def _varint_of(value: int) -> bytes:

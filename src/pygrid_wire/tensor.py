@@ -1,6 +1,12 @@
-"""Converts one tensor between its protobuf message and NumPy."""
+"""Converts one tensor between its protobuf message and NumPy.
+
+Numbers are converted in chunks: protobuf's own lists of integers take 8 bytes a number, however few it has on
+the wire, and the arithmetic on varints needs several arrays of 8 bytes a number.
+"""
 
 import math
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,6 +16,14 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from pygrid_wire import syft_pb2 as pb
 
 Bytes = bytes | bytearray | memoryview
+
+_Array = np.ndarray[Any, Any]
+
+_AT_ONCE = 1 << 16  # numbers, or bytes of varints, that are converted at once: arrays of 0.5 MiB each
+_LONGEST = 10  # bytes of a varint
+_MORE = 0x80  # bit of each byte of a varint but the last
+_MOST_DIMENSIONS = 64  # of a NumPy array
+_MOST_NUMBERS = sys.maxsize // 8  # of a NumPy array, 8 bytes each
 
 
 class MalformedTensor(ValueError):
@@ -23,26 +37,40 @@ class Cut(NamedTuple):
     contents: memoryview
 
 
+class Packed(NamedTuple):
+    """A packed field to be written: its number, and the size and the pieces of its contents in bytes."""
+
+    field: int
+    size: int
+    pieces: Iterator[memoryview]
+
+
 class _Field(NamedTuple):
     """How `TensorData` stores the numbers of one dtype."""
 
     array: type[np.generic]  # what NumPy calculates with
-    packed: str | None = None  # NumPy's name for one number in a packed field, None for a list of numbers
+    packed: str | None = None  # NumPy's name for one number in a packed field, None for varints
+    varint: type[np.generic] | None = None  # what protobuf makes of a varint
 
 
 # NumPy has no bfloat16: its numbers are float32 here, and rounded again when they are written.
 _FIELDS = {
-    "uint8": _Field(np.uint8),
-    "int8": _Field(np.int8),
-    "int16": _Field(np.int16),
-    "int32": _Field(np.int32),
-    "int64": _Field(np.int64),
+    "uint8": _Field(np.uint8, varint=np.uint32),
+    "int8": _Field(np.int8, varint=np.int32),
+    "int16": _Field(np.int16, varint=np.int32),
+    "int32": _Field(np.int32, varint=np.int32),
+    "int64": _Field(np.int64, varint=np.int64),
     "float16": _Field(np.float16, "<f4"),
     "float32": _Field(np.float32, "<f4"),
     "float64": _Field(np.float64, "<f8"),
     "bfloat16": _Field(np.float32, "<f4"),
-    "bool": _Field(np.bool_),
+    "bool": _Field(np.bool_, varint=np.bool_),
 }
+
+
+def packed_fields() -> list[int]:
+    """Return the numbers of the fields of `TensorData` that hold numbers."""
+    return [_number(dtype) for dtype in _FIELDS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +110,58 @@ class Tensor:
         return Tensor(self.dtype, _rounded_to_bfloat16(cast) if self.dtype == "bfloat16" else cast)
 
 
-def read_state_tensor(message: pb.StateTensor, cut: Cut | None) -> Tensor:
-    """Read one tensor of a state, as `read_tensor` does.
+@dataclass(frozen=True, slots=True)
+class EncodedTensor:
+    """A tensor whose numbers are still encoded: they fill its shape, but may not fit its dtype.
+
+    `dtype` is that of the wire.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    _contents: Bytes | _Array
+
+    @property
+    def array_dtype(self) -> np.dtype[Any]:
+        """The dtype of the decoded array: float32 for bfloat16, which NumPy does not have."""
+        return np.dtype(_FIELDS[self.dtype].array)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the decoded array in bytes."""
+        return math.prod(self.shape) * self.array_dtype.itemsize
+
+    def chunks(self) -> Iterator[_Array]:
+        """Decode the numbers in order, in flat arrays of at most 512 KiB.
+
+        Raises `MalformedTensor` if a number does not fit the dtype.
+        """
+        field = _FIELDS[self.dtype]
+        if isinstance(self._contents, np.ndarray):
+            yield self._contents
+        elif field.packed:
+            yield from _read_floats(self._contents, field)
+        else:
+            yield from _read_varints(self._contents, field)
+
+    def decode(self) -> Tensor:
+        """Decode the tensor; the result is a view if the numbers need no conversion.
+
+        Raises `MalformedTensor` as `chunks` does.
+        """
+        field = _FIELDS[self.dtype]
+        if field.packed and np.dtype(field.packed) == self.array_dtype:
+            return Tensor(self.dtype, np.frombuffer(self._contents, field.packed).reshape(self.shape))
+        flat = np.empty(math.prod(self.shape), self.array_dtype)
+        end = 0
+        for chunk in self.chunks():
+            flat[end : end + chunk.size] = chunk
+            end += chunk.size
+        return Tensor(self.dtype, flat.reshape(self.shape))
+
+
+def parse_state_tensor(message: pb.StateTensor, cut: Cut | None) -> EncodedTensor:
+    """Check one tensor of a state, as `parse_tensor` does.
 
     Also raises `MalformedTensor` for a torch pickle, which is never opened because it can run code.
     """
@@ -91,68 +169,166 @@ def read_state_tensor(message: pb.StateTensor, cut: Cut | None) -> Tensor:
     torch = message.torch_param.tensor if kind == "torch_param" else message.torch_tensor
     match torch.WhichOneof("contents"):
         case "contents_data":
-            return read_tensor(torch.contents_data, cut)
+            return parse_tensor(torch.contents_data, cut)
         case "contents_bin":
             raise MalformedTensor("a tensor is a torch pickle, which is not read here")
         case _:
             raise MalformedTensor("a tensor has no contents")
 
 
-def read_tensor(data: pb.TensorData, cut: Cut | None = None) -> Tensor:
-    """Read a tensor; `cut` holds its numbers if they were cut out before parsing.
+def read_tensor(data: pb.TensorData) -> Tensor:
+    """Read a tensor. Raises `MalformedTensor` as `parse_tensor`, or if a number does not fit the dtype."""
+    return parse_tensor(data).decode()
+
+
+def parse_tensor(data: pb.TensorData, cut: Cut | None = None) -> EncodedTensor:
+    """Check a tensor without decoding it; `cut` holds its numbers if they were cut out before parsing.
 
     Raises `MalformedTensor` if the dtype is unknown or quantized, a dimension is negative, the count of
-    numbers does not match the shape, a number does not fit the dtype, or the message has unknown fields.
+    numbers does not match the shape, or the message has unknown fields.
     """
     if data.is_quantized or (field := _FIELDS.get(data.dtype)) is None:
-        raise MalformedTensor(f"dtype {data.dtype!r} is not supported")
-    if any(dim < 0 for dim in data.shape.dims):
-        raise MalformedTensor("a dimension is negative")
+        raise MalformedTensor(f"dtype {data.dtype[:20]!r} is not supported")
+    shape = _shape(data)
     if len(UnknownFieldSet(data)):
         raise MalformedTensor("a tensor holds fields that are unknown")
-    name = f"contents_{data.dtype}"
-    contents = getattr(data, name)
-    if cut is not None and cut.field == data.DESCRIPTOR.fields_by_name[name].number:
-        contents = [cut.contents]
-    flat = _from_packed(contents, field) if field.packed else _from_numbers(contents, field)
-    shape = tuple(data.shape.dims)
-    if flat.size != math.prod(shape):
-        raise MalformedTensor(f"{flat.size} numbers do not fill the shape {list(shape)}")
-    try:
-        return Tensor(data.dtype, flat.reshape(shape))
-    except ValueError as error:  # more than 64 dimensions, or a size beyond the address space
-        raise MalformedTensor(f"no array has the shape {list(shape)[:8]}") from error
+    contents = getattr(data, f"contents_{data.dtype}")
+    if cut is not None and cut.field == _number(data.dtype):
+        contents = cut.contents
+    elif field.packed:
+        contents = contents[0] if len(contents) == 1 else b"".join(contents)
+    else:
+        contents = _from_list(contents, field)
+    if (count := _count(contents, field)) != math.prod(shape):
+        raise MalformedTensor(f"{count} numbers do not fill the shape {list(shape)}")
+    return EncodedTensor(data.dtype, shape, contents)
 
 
-def write_tensor(tensor: Tensor, data: pb.TensorData) -> Cut | None:
-    """Fill an empty message with a tensor. Packed numbers are left out of the message and returned."""
+def write_tensor(tensor: Tensor, data: pb.TensorData) -> Packed | None:
+    """Fill an empty message with a tensor. Its numbers are left out of the message and returned."""
     field = _FIELDS[tensor.dtype]
     data.dtype = tensor.dtype
     data.shape.dims.extend(tensor.shape)
-    name = f"contents_{tensor.dtype}"
-    if tensor.values.size == 0:
+    flat = tensor.values.reshape(-1)
+    if flat.size == 0:
         return None
-    if field.packed is None:
-        getattr(data, name).extend(tensor.values.ravel().tolist())
-        return None
-    numbers = np.ascontiguousarray(tensor.values, field.packed).reshape(-1).view(np.uint8)
-    return Cut(data.DESCRIPTOR.fields_by_name[name].number, numbers.data)
+    if field.packed:
+        size = flat.size * np.dtype(field.packed).itemsize
+        return Packed(_number(tensor.dtype), size, _packed_floats(flat, field.packed))
+    size = sum(int(_lengths(numbers).sum()) for numbers in _as_unsigned(flat))
+    return Packed(_number(tensor.dtype), size, (_varints(numbers) for numbers in _as_unsigned(flat)))
 
 
-def _from_packed(chunks: Any, field: _Field) -> np.ndarray[Any, Any]:
-    packed = np.dtype(field.packed)
-    raw = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    if len(raw) % packed.itemsize:
-        raise MalformedTensor("packed numbers end in the middle of one")
-    with np.errstate(over="ignore"):
-        return np.frombuffer(raw, packed).astype(field.array, copy=False)
+def _shape(data: pb.TensorData) -> tuple[int, ...]:
+    dims = data.shape.dims
+    if any(dim < 0 for dim in dims):
+        raise MalformedTensor("a dimension is negative")
+    # The sizes that NumPy refuses. Checked first: multiplying millions of dimensions takes minutes.
+    if len(dims) > _MOST_DIMENSIONS or math.prod(dim or 1 for dim in dims) > _MOST_NUMBERS:
+        raise MalformedTensor(f"no array has the shape {list(dims[:8])}")
+    return tuple(dims)
 
 
-def _from_numbers(numbers: Any, field: _Field) -> np.ndarray[Any, Any]:
+def _number(dtype: str) -> int:
+    number: int = pb.TensorData.DESCRIPTOR.fields_by_name[f"contents_{dtype}"].number
+    return number
+
+
+def _from_list(numbers: Any, field: _Field) -> _Array:
     try:
         return np.fromiter(numbers, dtype=field.array, count=len(numbers))
     except OverflowError as error:
         raise MalformedTensor(f"a number does not fit the dtype: {error}") from error
+
+
+def _count(contents: Bytes | _Array, field: _Field) -> int:
+    """Return how many numbers the contents hold, without decoding them."""
+    if isinstance(contents, np.ndarray):
+        return contents.size
+    if field.packed is None:
+        octets = np.frombuffer(contents, np.uint8)
+        ends = (octets[start : start + _AT_ONCE] < _MORE for start in range(0, octets.size, _AT_ONCE))
+        return sum(int(np.count_nonzero(each)) for each in ends)
+    count, rest = divmod(len(contents), np.dtype(field.packed).itemsize)
+    if rest:
+        raise MalformedTensor("packed numbers end in the middle of one")
+    return count
+
+
+def _read_floats(contents: Bytes, field: _Field) -> Iterator[_Array]:
+    numbers = np.frombuffer(contents, field.packed)
+    for start in range(0, numbers.size, _AT_ONCE):
+        with np.errstate(over="ignore"):
+            yield numbers[start : start + _AT_ONCE].astype(field.array, copy=False)
+
+
+def _packed_floats(flat: _Array, packed: str) -> Iterator[memoryview]:
+    for start in range(0, flat.size, _AT_ONCE):
+        yield np.ascontiguousarray(flat[start : start + _AT_ONCE], packed).view(np.uint8).data
+
+
+def _read_varints(contents: Bytes, field: _Field) -> Iterator[_Array]:
+    octets = np.frombuffer(contents, np.uint8)
+    start = 0
+    while start < octets.size:
+        piece = octets[start : start + _AT_ONCE]
+        last = np.flatnonzero(piece < _MORE)
+        if not last.size:
+            raise MalformedTensor("packed numbers end in the middle of one")
+        yield _fitting(_decoded(piece, last), field)
+        start += int(last[-1]) + 1
+
+
+def _decoded(octets: _Array, last: _Array) -> _Array:
+    """Decode the varints whose last bytes are at `last`; 64 bits each, as protobuf reads them."""
+    lengths = np.diff(last, prepend=-1)
+    if (longest := int(lengths.max())) > _LONGEST:
+        raise MalformedTensor("a packed number has more than 64 bits")
+    first = last - lengths + 1
+    numbers = np.zeros(last.size, np.uint64)
+    for position in range(longest):
+        which = np.flatnonzero(lengths > position)
+        bits = (octets[first[which] + position] & 0x7F).astype(np.uint64)
+        numbers[which] |= bits << np.uint64(7 * position)
+    return numbers
+
+
+def _fitting(numbers: _Array, field: _Field) -> _Array:
+    """Convert 64 bits each to the dtype as protobuf and NumPy do: 32 are kept where protobuf keeps 32."""
+    kept = numbers.astype(field.varint)
+    if field.array is np.bool_:
+        return kept
+    limits = np.iinfo(np.dtype(field.array))
+    if kept.min() < limits.min or kept.max() > limits.max:
+        raise MalformedTensor(f"a number does not fit the dtype {limits.dtype}")
+    return kept.astype(field.array, copy=False)
+
+
+def _as_unsigned(flat: _Array) -> Iterator[_Array]:
+    """Yield whole numbers as the 64 bits of their varints: a negative number has all upper bits set."""
+    for start in range(0, flat.size, _AT_ONCE):
+        yield flat[start : start + _AT_ONCE].astype(np.int64).view(np.uint64)
+
+
+def _lengths(numbers: _Array) -> _Array:
+    """Return the size of each number's varint in bytes."""
+    lengths = np.ones(numbers.size, np.intp)
+    for length in range(1, _LONGEST):
+        lengths += numbers >> np.uint64(7 * length) > 0
+    return lengths
+
+
+def _varints(numbers: _Array) -> memoryview:
+    lengths = _lengths(numbers)
+    first = np.cumsum(lengths) - lengths
+    octets = np.empty(int(lengths.sum()), np.uint8)
+    for position in range(int(lengths.max())):
+        which = np.flatnonzero(lengths > position)
+        bits = (numbers[which] >> np.uint64(7 * position)).astype(np.uint8) & np.uint8(0x7F)
+        octets[first[which] + position] = bits | np.where(lengths[which] > position + 1, _MORE, 0).astype(
+            np.uint8
+        )
+    return octets.data
 
 
 def _rounded_to_bfloat16(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -282,12 +285,170 @@ def test_fixed_size_fields_are_stepped_over_and_refused_as_unknown():
 
 def test_body_of_very_many_fields_is_left_to_protobuf():
     """Parsing each field in Python would take minutes."""
-    body = encode_state([LARGE, *[np.float32(0)] * 10_000])
+    body = encode_state([LARGE, *[np.float32(0)] * 12_000])
     first, *rest = decode_tensors(body)
 
     assert not np.shares_memory(first.values, np.frombuffer(body, np.uint8))
-    assert len(rest) == 10_000
+    assert len(rest) == 12_000
 
 
 def _varint(value):
     return bytes([value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14])
+
+
+def of_packed(dtype, contents, dims, *, beside=b""):
+    """A state of one tensor with these bytes in its packed field, large enough to be cut out."""
+    field = pb.TensorData.DESCRIPTOR.fields_by_name[f"contents_{dtype}"].number
+    data = pb.TensorData(dtype=dtype, shape=pb.Shape(dims=dims)).SerializeToString()
+    body = data + beside + framed(field, contents)
+    for number in (2, 1, 2):  # contents_data, torch_tensor, tensors
+        body = framed(number, body)
+    return framed(1, framed(5, b"x" * 4096)) + body  # a placeholder with a long description
+
+
+def framed(number, contents):
+    return varint(number << 3 | 2) + varint(len(contents)) + contents
+
+
+def varint(value):
+    value &= 2**64 - 1
+    octets = []
+    while value > 0x7F:
+        octets.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*octets, value])
+
+
+WHOLE = ["uint8", "int8", "int16", "int32", "int64", "bool"]
+NUMBERS = st.one_of(
+    st.sampled_from(
+        [0, 1, 127, 128, 255, 256, -1, -128, -129, 2**31 - 1, 2**31, -(2**31), 2**63 - 1, -(2**63)]
+    ),
+    st.integers(-(2**63), 2**64 - 1),
+)
+
+
+@given(st.sampled_from(WHOLE), st.lists(NUMBERS, min_size=64, max_size=100), st.integers(0, 3))
+def test_packed_whole_numbers_are_read_as_protobuf_reads_them(dtype, numbers, spare):
+    """Any 64 bits, of which protobuf may keep 32, also in more bytes than needed."""
+    contents = b"".join(padded(varint(number), spare) for number in numbers)
+    body = of_packed(dtype, contents, [len(numbers)])
+    try:
+        expected = by_protobuf_alone(body)
+    except MalformedState:
+        with pytest.raises(MalformedState, match="does not fit"):
+            decode_tensors(body)
+    else:
+        assert_same(decode_tensors(body), expected)
+
+
+def padded(octets, spare):
+    spare = min(spare, 10 - len(octets))
+    return octets if not spare else octets[:-1] + bytes([octets[-1] | 0x80, *[0x80] * (spare - 1), 0])
+
+
+@pytest.mark.parametrize("dtype", WHOLE)
+@pytest.mark.parametrize("form", ["packed", "one by one"])
+def test_many_whole_numbers_are_written_and_read_as_protobuf_does(dtype, form):
+    """Numbers of every length lie across the borders of the chunks. A column is not contiguous."""
+    limits = np.iinfo(dtype) if dtype != "bool" else np.iinfo("uint8")
+    random = np.random.default_rng(1)
+    numbers = random.integers(limits.min, limits.max, (300_000, 2), limits.dtype, endpoint=True)
+    numbers >>= random.integers(0, limits.bits, numbers.shape, limits.dtype)
+    column = numbers.astype(dtype)[:, 1]
+    body = encode_state([column])
+    written = getattr(pb.State.FromString(body).tensors[0].torch_tensor.contents_data, f"contents_{dtype}")
+
+    assert np.array_equal(np.array(written, dtype), column)
+    assert np.array_equal(decode_tensors(body)[0].values, column)
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [b"\x01" * 99 + b"\x80", b"\x80" * 100, b"\x01" * 80 + b"\xff" * 10 + b"\x01" * 20],
+    ids=["cut off", "endless", "more than 64 bits"],
+)
+@pytest.mark.parametrize("count", [99, 100])
+def test_other_bytes_than_packed_numbers_are_refused(contents, count):
+    """As protobuf refuses them."""
+    with pytest.raises(MalformedState):
+        decode_tensors(of_packed("int64", contents, [count]))
+
+
+MANY = 4 << 20
+ONE_BYTE_EACH = encode_state([np.zeros(MANY, np.int64)])
+
+
+def hidden_in_a_placeholder(body):
+    tensor = pb.TensorData(dtype="int64", contents_int64=[0] * MANY).SerializeToString()
+    return framed(1, framed(1, framed(2, tensor))) + body
+
+
+REFUSED = {
+    "whole numbers": (ONE_BYTE_EACH, f"{8 * MANY} bytes"),
+    "small shape": (of_packed("int64", bytes(MANY), [1]), f"{MANY} numbers do not fill"),
+    "large shape": (of_packed("int64", bytes(100), [MANY]), "100 numbers do not fill"),
+    "shape too large for an array": (of_packed("int64", bytes(100), [2**31 - 1] * 64), "no array"),
+    "very many dimensions": (of_packed("int64", bytes(100), [2**31 - 1] * 100_000), "no array"),
+    "another field": (of_packed("float32", bytes(400), [100], beside=framed(20, bytes(MANY))), "besides"),
+    "two fields": (of_packed("int64", bytes(MANY), [2 * MANY], beside=framed(20, bytes(MANY))), "besides"),
+    "one by one": (of_packed("int64", bytes(100), [MANY], beside=b"\xa0\x01\x00" * MANY), "besides"),
+    "in a placeholder": (hidden_in_a_placeholder(encode_state([LARGE])), "besides"),
+    "very many tensors": (encode_state([np.zeros(8)]) * 40_000, "besides"),
+    "very many nothings": (framed(2, b"") * MANY, "besides"),
+    "very many fields in each of many tensors": (framed(2, b"\x10\x00" * 5000) * 200, "besides"),
+    "twice": (ONE_BYTE_EACH * 2, f"{16 * MANY} bytes"),
+}
+
+
+@pytest.mark.parametrize(("body", "reason"), REFUSED.values(), ids=REFUSED)
+def test_state_larger_than_allowed_is_refused_before_anything_is_allocated(body, reason):
+    """A number of 8 bytes has one byte on the wire, protobuf makes dozens of an empty message."""
+    code = f"""
+import sys
+from pygrid_wire import MalformedState, decode_state, decode_tensors
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+body = sys.stdin.buffer.read()
+before = peak()
+for decode in (decode_tensors, decode_state):
+    try:
+        decode(body, {8 * MANY - 1})
+    except MalformedState as error:
+        print(error)
+print(peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], input=body, capture_output=True, check=True)  # noqa: S603
+    *reasons, grown = done.stdout.decode().splitlines()
+
+    assert len(reasons) == 2
+    assert all(reason in each for each in reasons)
+    assert int(grown) < 60_000  # kB
+
+
+def test_state_as_large_as_allowed_is_decoded():
+    """The numbers of all tensors are added."""
+    body = encode_state([np.ones(1000, np.int64), np.ones(1000, np.float16), np.ones(1000, np.bool_)])
+
+    assert len(decode_state(body, 11_000)) == 3
+    with pytest.raises(MalformedState, match="11000 bytes when decoded, more than 10999"):
+        decode_state(body, 10_999)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float16", "bool", "bfloat16"])
+def test_decoding_and_encoding_need_the_numbers_once(dtype):
+    """Besides the wire form and the decoded one, a few megabytes."""
+    tensor = Tensor(dtype, np.ones(MANY, "f4" if dtype == "bfloat16" else dtype))
+    size = tensor.values.nbytes
+    tracemalloc.start()
+    body = encode_tensors([tensor])
+    encoding = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    [again] = decode_tensors(body)
+    decoding = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert np.array_equal(again.values, tensor.values)
+    assert encoding < 1.13 * len(body) + (6 << 20)
+    assert decoding < len(body) + size + (6 << 20)

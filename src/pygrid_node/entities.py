@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pygrid_node.server_config import ServerConfig
-from pygrid_wire import Bytes, PlanForms, Tensor
+from pygrid_wire import Bytes, EncodedTensor, PlanForms, Tensor, number_sizes
 
 # Seconds that a worker has to wait if the cycle is late: its end depends on the next valid diff.
 _WAIT_WHEN_LATE = 30
@@ -20,9 +20,19 @@ class ParameterSpec:
     shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, tensor: Tensor) -> "ParameterSpec":
+    def of(cls, tensor: Tensor | EncodedTensor) -> "ParameterSpec":
         """Return the spec of a tensor."""
         return cls(tensor.dtype, tensor.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the decoded tensor in bytes."""
+        return math.prod(self.shape) * number_sizes(self.dtype).decoded
+
+    @property
+    def most_encoded(self) -> int:
+        """The most bytes that the tensor's numbers take in a state."""
+        return math.prod(self.shape) * number_sizes(self.dtype).encoded
 
     def __str__(self) -> str:
         """Return for instance `float32[3, 1]`."""
@@ -108,6 +118,7 @@ class Cycle:
     needed: int
     counted: int
     is_closed: bool
+    attempts: int = 0  # to close it, those that run now included
 
     def is_due(self, now: float) -> bool:
         """Return whether the cycle must be averaged: it has all diffs, or enough when its time is over."""

@@ -51,6 +51,10 @@ class LongString:
         self._source = source
         self._start, self._end = start, end
 
+    def __len__(self) -> int:
+        """Return the number of characters, those of escapes included."""
+        return self._end - self._start
+
     def from_hex(self) -> bytearray:
         """Decode hexadecimal digits. Raises ValueError."""
         return self._taken(lambda text: _sliced(text, binascii.a2b_hex, 1, 2))

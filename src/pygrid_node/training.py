@@ -15,13 +15,15 @@ from pygrid_node.errors import AuthenticationFailed, InvalidRequest, InvalidRequ
 from pygrid_node.server_config import ServerConfig
 from pygrid_node.storage.cycles import CycleStore
 from pygrid_node.storage.models import ModelStore
-from pygrid_node.uploads import check_diff, decode_diff, read_upload
+from pygrid_node.uploads import UploadLimits, check_diff, decode_diff, read_upload
 
 Answer = dict[str, Any]
 Message = Mapping[str, Any]
 
+_LIMITS = UploadLimits()
 # Seconds that a worker has to wait if its cycle is being averaged.
 _AVERAGING_TIME = 1
+_LONGEST_TOKEN = 16 * 1024  # characters
 # Algorithm by entry of `authentication`. Accepting both for one key would let a public key serve as a secret.
 _ALGORITHMS = {"secret": "HS256", "pub_key": "RS256"}
 
@@ -50,11 +52,12 @@ class Training:
         on_opened: Callable[[], None],
         lease_time: float,
         min_reports: int = 1,
+        limits: UploadLimits = _LIMITS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Use these stores; a worker that does not report loses its lease after `lease_time` seconds.
 
-        No cycle of a new model ends with fewer than `min_reports` reports.
+        No cycle of a new model ends with fewer than `min_reports` reports; `limits` is how large it may be.
         """
         self._models = models
         self._cycles = cycles
@@ -62,11 +65,12 @@ class Training:
         self._on_opened = on_opened
         self._lease_time = lease_time
         self._min_reports = min_reports
+        self._limits = limits
         self._clock = clock
 
     def host(self, message: Message) -> Answer:
         """Store a model and open its first cycle. Raises `InvalidRequest`, `AlreadyExists`."""
-        self._models.add(read_upload(message, self._min_reports), self._clock())
+        self._models.add(read_upload(message, self._min_reports, self._limits), self._clock())
         self._on_opened()
         return {"status": "success"}
 
@@ -116,8 +120,9 @@ class Training:
         """
         assignments = self._cycles.assignments(message.get("worker_id"))
         assignment = with_key(assignments, message.get("request_key"))
-        body = decode_diff(message.get("diff"))
-        check_diff(body, self._models.get(assignment.model_id).parameters)
+        parameters = self._models.get(assignment.model_id).parameters
+        body = decode_diff(message.get("diff"), parameters)
+        check_diff(body, parameters)
         now = self._clock()
         cycle = self._cycles.count_diff(assignment, body, now)
         if cycle is not None and cycle.is_due(now):
@@ -143,7 +148,7 @@ class Training:
 
 def with_key(assignments: list[Assignment], request_key: Any) -> Assignment:
     """Return the assignment of a key, in constant time for wrong keys. Raises `InvalidRequestKey`."""
-    key = str(request_key).encode()
+    key = str(request_key).encode(errors="surrogatepass")
     found = [each for each in assignments if hmac.compare_digest(each.request_key.encode(), key)]
     if not found:
         raise InvalidRequestKey
@@ -156,14 +161,17 @@ def check_token(authentication: Mapping[str, str] | None, token: Any) -> None:
         return
     if not token:
         raise AuthenticationFailed("Authentication is required, please pass an 'auth_token'.")
-    if not any(_verifies(str(token), key, _ALGORITHMS[kind]) for kind, key in authentication.items()):
+    text = str(token)
+    if len(text) > _LONGEST_TOKEN or not any(
+        _verifies(text, key, _ALGORITHMS[kind]) for kind, key in authentication.items()
+    ):
         raise AuthenticationFailed("The 'auth_token' you sent is invalid.")
 
 
 def _verifies(token: str, key: str, algorithm: str) -> bool:
     try:
         jwt.decode(token, key, algorithms=[algorithm], options={"verify_aud": False})
-    except JOSEError:  # a malformed token, or a malformed key in the upload
+    except (JOSEError, ValueError, RecursionError):  # a malformed token, or a malformed key in the upload
         return False
     return True
 

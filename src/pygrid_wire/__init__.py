@@ -9,7 +9,7 @@ from pygrid_wire.state import (
     encode_tensors,
     parse_state,
 )
-from pygrid_wire.tensor import Bytes, EncodedTensor, MalformedTensor, Tensor
+from pygrid_wire.tensor import Bytes, EncodedTensor, MalformedTensor, Tensor, number_sizes
 
 __all__ = [
     "Bytes",
@@ -23,6 +23,7 @@ __all__ = [
     "decode_tensors",
     "encode_state",
     "encode_tensors",
+    "number_sizes",
     "parse_plan",
     "parse_state",
     "plan_forms",

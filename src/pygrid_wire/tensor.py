@@ -68,6 +68,23 @@ _FIELDS = {
 }
 
 
+class NumberSizes(NamedTuple):
+    """Bytes of one number: in an array, and at most in a state."""
+
+    decoded: int
+    encoded: int
+
+
+def number_sizes(dtype: str) -> NumberSizes:
+    """Return the sizes of the numbers of a dtype of the wire."""
+    field = _FIELDS[dtype]
+    decoded = np.dtype(field.array).itemsize
+    if field.packed:
+        return NumberSizes(decoded, np.dtype(field.packed).itemsize)
+    # A negative number is a varint of 64 bits, whatever its dtype is.
+    return NumberSizes(decoded, _LONGEST if np.issubdtype(field.array, np.signedinteger) else decoded + 1)
+
+
 def packed_fields() -> list[int]:
     """Return the numbers of the fields of `TensorData` that hold numbers."""
     return [_number(dtype) for dtype in _FIELDS]
@@ -102,12 +119,19 @@ class Tensor:
 
         A number that the dtype cannot hold becomes infinite, or wraps if the dtype is an integer.
         """
+        new = np.empty(values.shape, _FIELDS[self.dtype].array)
+        given, converted = values.reshape(-1), new.reshape(-1)
+        for start in range(0, given.size, _AT_ONCE):
+            converted[start : start + _AT_ONCE] = self._converted(given[start : start + _AT_ONCE])
+        return Tensor(self.dtype, new)
+
+    def _converted(self, values: _Array) -> _Array:
         kind = _FIELDS[self.dtype].array
         if not np.issubdtype(kind, np.floating):
             values = np.rint(values)
         with np.errstate(over="ignore", invalid="ignore"):
             cast = values.astype(kind)
-        return Tensor(self.dtype, _rounded_to_bfloat16(cast) if self.dtype == "bfloat16" else cast)
+        return _rounded_to_bfloat16(cast) if self.dtype == "bfloat16" else cast
 
 
 @dataclass(frozen=True, slots=True)

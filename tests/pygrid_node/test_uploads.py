@@ -1,18 +1,31 @@
 """Uploads and diffs are checked before anything is stored."""
 
+import base64
 import math
 import re
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pygrid_node.entities import ParameterSpec
 from pygrid_node.errors import InvalidRequest
-from pygrid_node.uploads import read_upload
+from pygrid_node.long_strings import LongString
+from pygrid_node.uploads import UploadLimits, check_diff, decode_diff, read_upload
 from pygrid_wire import decode_state, encode_state
 from pygrid_wire import syft_pb2 as pb
 
 DATA = Path(__file__).parents[1] / "data" / "pygrid" / "linear"
+
+
+def nested(depth):
+    """Lists within lists."""
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
 
 COUNT = "needs to be a whole number of at least 1"
 AMOUNT = "needs to be a positive number"
@@ -71,6 +84,63 @@ WRONG = {
         {"client_config__lr": math.nan},
         "'client_config' holds a number that is not finite",
     ),
+    "name is too long": ({"client_config__name": "a" * 513}, "'name' needs to have at most 512 characters"),
+    "version is too long": (
+        {"client_config__version": "1" * 129},
+        "'version' needs to have at most 128 characters",
+    ),
+    "client_config is too long": (
+        {"client_config__more": ["x" * 1000] * 66},
+        "'client_config' needs to have at most 65536 bytes as JSON",
+    ),
+    "client_config of characters that JSON escapes": (
+        {"client_config__more": "\U0001f600" * 6000},
+        "'client_config' needs to have at most 65536 bytes as JSON",
+    ),
+    "client_config is nested too deeply": (
+        {"client_config__more": nested(2000)},
+        "'client_config' needs to have at most 65536 bytes as JSON",
+    ),
+    "client_config has a string that is still in its frame": (
+        {"client_config__diff": LongString(None, 0, 70_000)},
+        "'client_config' needs to have at most 65536 bytes as JSON",
+    ),
+    "server_config is too long": (
+        {"server_config__more": "x" * 66_000},
+        "'server_config' needs to have at most 65536 bytes as JSON",
+    ),
+    "server_config holds what is not JSON": (
+        {"server_config__more": math.inf},
+        "'server_config' holds a number that is not finite",
+    ),
+    "secret is too long": (
+        {"server_config__authentication": {"secret": "s" * 4097}},
+        "'secret' needs to have at most 4096 characters",
+    ),
+    "num_cycles is a million and one": (
+        {"server_config__num_cycles": 1_000_001},
+        "'num_cycles' needs to be at most 1000000",
+    ),
+    "too many plans": (
+        {"plans": {f"plan {number}": "" for number in range(10)} | {"training_plan": ""}},
+        "'plans' holds 11 plans, more than 10",
+    ),
+    "name of a plan is too long": (
+        {"plans": {"training_plan": "", "p" * 129: ""}},
+        "The name of a plan needs to have at most 128 characters",
+    ),
+    "plan is too large": (
+        {"plans": {"training_plan": "00" * (2**21 + 1)}},
+        "'training_plan' has more than 2097152 bytes",
+    ),
+    "averaging plan is too large": (
+        {"averaging_plan": "00" * (2**21 + 1)},
+        "'averaging_plan' has more than 2097152 bytes",
+    ),
+    "model of too many tensors": (
+        {"model": encode_state([np.zeros(0)] * 10_001).hex()},
+        "The model has 10001 tensors, more than 10000.",
+    ),
     "authentication by an endpoint": (
         {"server_config__authentication": {"endpoint": "http://x"}},
         "'authentication' needs a 'secret' or a 'pub_key'",
@@ -89,6 +159,86 @@ def test_wrong_upload_is_refused_with_a_sentence(recorded, changes, sentence):
         read_upload(recorded(**changes)["data"])
 
     assert str(refusal.value) == sentence
+
+
+def zeros(count):
+    """A state of so many zeros, int64: each has one byte."""
+    return encode_state([np.zeros(count, np.int64)])
+
+
+def with_junk(state, size):
+    """The state with so many bytes in a tensor without numbers, in a field that its dtype does not use."""
+    message = pb.State.FromString(state)
+    message.tensors[1].torch_tensor.contents_data.contents_int8.extend([0] * size)
+    return message.SerializeToString()
+
+
+def test_large_upload_of_small_numbers_is_refused_before_it_is_decoded(recorded):
+    """38 MB that would be 304 MB of memory; a fourth of it would be 304 MB as a later checkpoint."""
+    upload = recorded(model=zeros(38_000_000).hex(), averaging_plan="")["data"]
+    tracemalloc.start()
+    with pytest.raises(
+        InvalidRequest, match="the tensors take 304000000 bytes when decoded, more than 268435456"
+    ):
+        read_upload(upload)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 45_000_000  # the bytes that the hexadecimal digits stand for, and a little
+    with pytest.raises(InvalidRequest, match="Checkpoints of this model may have 300000000 bytes, more than"):
+        read_upload(recorded(model=zeros(30_000_000).hex(), averaging_plan="")["data"])
+
+
+LIMITS = UploadLimits(model=4000, averaging=8000)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "count"), [("float32", 980), ("float64", 490), ("float16", 980), ("int64", 390), ("bool", 1000)]
+)
+def test_model_may_have_as_many_numbers_as_the_limits_say(recorded, dtype, count):
+    """In hexadecimal it fills half of a message; a whole number of a checkpoint may have 10 bytes."""
+
+    def upload(numbers):
+        return recorded(model=encode_state([np.zeros(numbers, dtype)]).hex(), averaging_plan="")["data"]
+
+    assert read_upload(upload(count), limits=LIMITS).parameters == (ParameterSpec(dtype, (count,)),)
+    with pytest.raises(InvalidRequest):
+        read_upload(upload(count + 30), limits=LIMITS)
+
+
+def test_averaging_plan_is_refused_if_its_arrays_do_not_fit(recorded):
+    """The sentence names the setting. artificienlib's own plan fits whenever the mean does."""
+    upload = recorded()["data"]
+    parameters = read_upload(upload).parameters
+    mean = sum(math.prod(parameter.shape) for parameter in parameters) * 8
+
+    assert read_upload(upload, limits=UploadLimits(averaging=mean + 100))
+    with pytest.raises(InvalidRequest, match=f"this node has {mean - 1} .its setting MAX_AVERAGING_BYTES"):
+        read_upload(upload, limits=UploadLimits(averaging=mean - 1))
+
+
+def test_bytes_that_no_tensor_needs_are_neither_stored_nor_handed_out(recorded):
+    """A model of three numbers with a megabyte beside them, and such a diff."""
+    padded = with_junk(encode_state([np.zeros(3, np.float32), np.zeros(0)]), 2**20)
+    with pytest.raises(InvalidRequest, match="more bytes than its tensors take"):
+        read_upload(recorded(model=padded.hex(), averaging_plan="")["data"])
+    with pytest.raises(InvalidRequest, match="A diff of this model has at most 1048588 bytes"):
+        decode_diff(base64.b64encode(padded).decode(), [ParameterSpec("float32", (3,))])
+    with pytest.raises(InvalidRequest, match="A diff of this model has at most 1048588 bytes"):
+        decode_diff("A" * 4_000_000, [ParameterSpec("float32", (3,))])
+
+
+def test_diff_is_not_decoded_if_it_is_larger_than_the_model():
+    """A diff of a small model is at most as large as the model; numbers are checked one chunk at a time."""
+    model = [ParameterSpec("int64", (100_000,))]
+    body = zeros(1_000_000)
+    tracemalloc.start()
+    with pytest.raises(InvalidRequest, match=r"is int64\[1000000\] instead of int64\[100000\]"):
+        check_diff(body, model)
+    assert tracemalloc.get_traced_memory()[1] < 400_000
+    check_diff(body, [ParameterSpec("int64", (1_000_000,))])
+    assert tracemalloc.get_traced_memory()[1] < 6_000_000
+    tracemalloc.stop()
 
 
 @pytest.mark.moto

@@ -99,8 +99,11 @@ class Database:
 
 
 def is_storable(value: str) -> bool:
-    """Return whether every database can store a text: PostgreSQL cannot store a NUL, which JSON allows."""
-    return "\0" not in value
+    """Return whether every database can store a text: JSON allows a NUL and lone surrogates."""
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def with_driver(location: URL) -> URL:

@@ -36,7 +36,7 @@ class ModelStore:
         database cannot store.
         """
         if not is_storable("".join((upload.name, upload.version, *upload.plans))):
-            raise InvalidRequest("A name holds the character NUL.")
+            raise InvalidRequest("A name holds a character that can't be stored.")
         model = pack(upload.model)
         with self._database.writing() as connection:
             model_id = _insert_model(connection, upload)
@@ -127,6 +127,14 @@ def insert_checkpoint(connection: Connection, model_id: int, number: int, state:
     connection.execute(insert(checkpoints).values(key | {"body": state.first}))
     for part, body in enumerate(state.others, start=1):
         connection.execute(insert(checkpoint_parts).values(key | {"part": part, "body": body}))
+
+
+def copy_checkpoint(connection: Connection, model_id: int, number: int) -> None:
+    """Store a checkpoint once more, as the one after it, within a transaction; the database copies it."""
+    for table in (checkpoints, checkpoint_parts):
+        copied = [each + 1 if each is table.c.number else each for each in table.c]
+        of_number = (table.c.process_id == model_id) & (table.c.number == number)
+        connection.execute(insert(table).from_select(list(table.c), select(*copied).where(of_number)))
 
 
 def _insert_model(connection: Connection, upload: Upload) -> int:

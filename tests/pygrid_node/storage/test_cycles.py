@@ -263,14 +263,15 @@ def test_reading_transaction_sees_one_state(replicas, full):
 def test_nul_is_not_part_of_a_name(replicas, recorded):
     """PostgreSQL cannot store it: requests for such a name find nothing, uploads are refused."""
     first = replicas[0]
-    for find in (first.cycles.worker, first.cycles.assignments):
-        with pytest.raises(WorkerNotFound):
-            find("w\0")
-    for name, version in (("fixture\0", None), ("fixture-linear", "0.1\0")):
-        with pytest.raises(ModelNotFound):
-            first.models.find(name, version)
-    with pytest.raises(InvalidRequest):
-        first.models.add(read_upload(recorded(client_config__name="a\0")["data"]), now=0.0)
+    for wrong in ("\0", "\ud800"):
+        for find in (first.cycles.worker, first.cycles.assignments):
+            with pytest.raises(WorkerNotFound):
+                find("w" + wrong)
+        for name, version in (("fixture" + wrong, None), ("fixture-linear", "0.1" + wrong)):
+            with pytest.raises(ModelNotFound):
+                first.models.find(name, version)
+        with pytest.raises(InvalidRequest):
+            first.models.add(read_upload(recorded(client_config__name="a" + wrong)["data"]), now=0.0)
 
 
 def test_model_is_read_once(replicas, recorded):

@@ -21,6 +21,7 @@ from pygrid_node.transport.http import HttpApi
 from pygrid_node.transport.messages import Messages
 from pygrid_node.transport.peers import Peers
 from pygrid_node.transport.websocket import WebSocketApi
+from pygrid_node.uploads import UploadLimits
 
 _log = structlog.get_logger()
 
@@ -43,8 +44,12 @@ class Node:
         location, limit = settings.orchestrator, settings.max_message_bytes
         # Without an orchestrator, progress stays in the outbox until a later start has one.
         self._progress = ProgressSender(Outbox(self._database), location, backoff) if location else None
+        limits = UploadLimits(
+            model=limit // 2, averaging=settings.max_averaging_bytes
+        )  # a model is sent in hex
+        self._closer = CycleCloser(models, cycles, min_reports=least, most_memory=limits.averaging)
         self._averager = Averager(
-            CycleCloser(models, cycles, min_reports=least),
+            self._closer,
             cycles,
             on_closed=self._progress.wake if self._progress else lambda: None,
             backoff=backoff,
@@ -56,6 +61,7 @@ class Node:
             on_opened=self._averager.cycle_was_opened,
             lease_time=settings.place_lifetime,
             min_reports=least,
+            limits=limits,
         )
         messages = Messages(training, self._averager, UploadCheck(location) if location else None)
         peers = Peers(settings.trusted_proxies)
@@ -95,6 +101,7 @@ class Node:
         if self._progress:
             await self._progress.stop()
         await self._averager.stop()
+        await asyncio.to_thread(self._closer.stop)
         await asyncio.get_running_loop().shutdown_default_executor()
         self._database.close()
         _log.info("node.stopped", node_id=self._settings.node_id)

@@ -81,6 +81,8 @@ class ProgressPayload(Payload):
     percent_complete: Annotated[int, Field(ge=0, le=100)]
     cycle: Annotated[int, Field(ge=1, le=10**9)] | None = None
     version: str | None = None
+    skipped: Annotated[str, Field(max_length=512)] | None = None
+    """Why the node closed the cycle without its reports."""
 
 
 class UploadPayload(Payload):

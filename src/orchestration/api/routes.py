@@ -23,6 +23,7 @@ from orchestration.api.payloads import (
 )
 from orchestration.domain.cycle import Progress
 from orchestration.domain.entities import Model
+from orchestration.domain.ports import AuditEntry
 
 bp = Blueprint("routes", __name__)
 
@@ -117,7 +118,11 @@ def record_progress() -> ResponseReturnValue:
     """
     body = parsed(request, ProgressPayload)
     progress = Progress(body.percent_complete, body.cycle, body.version)
-    if services().progress.record(body.model_id, progress, node=g.node):
+    is_new = services().progress.record(body.model_id, progress, node=g.node)
+    if body.skipped is not None:
+        entry = AuditEntry(g.node.node_id, "model.cycle_skipped", f"model:{body.model_id}", body.skipped)
+        services().audit.record(entry)
+    if is_new:
         return jsonify(status=f"Model {body.model_id} is {body.percent_complete} % complete.")
     return jsonify(status=f"Nothing new about model {body.model_id}.")
 

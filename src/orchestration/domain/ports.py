@@ -77,12 +77,12 @@ class AuditEntry:
     """One action and its result."""
 
     actor: str
-    """The caller's username, or `service` for what the reconciler does on its own."""
+    """The caller's username, a node's id, or `service` for what the reconciler does on its own."""
     action: str
     subject: str
     """`dataset:`, `model:` or `user:`, followed by an id."""
     result: str
-    """`ok`, or the status and the message of the error."""
+    """`ok`, or the status and the message of the error; why a node skipped a cycle."""
 
 
 class AuditLog(Protocol):

@@ -17,6 +17,10 @@ _log = structlog.get_logger()
 # Averaging has threads of its own, so that requests never wait for a free thread while large models are
 # averaged.
 _THREADS = 4
+# At most one large averaging is in progress, so that what the setting MAX_AVERAGING_BYTES allows is allowed
+# once, and that of two whose memory the process has not survived, one is tried at a time. The small ones have
+# at most 8 MiB of arrays each.
+_LARGE_AT_ONCE, _SMALL_AT_ONCE = 1, 16
 # Seconds after which a thread goes to the next model: small models do not wait for large ones, however many.
 _TIME_SLICE = 0.05
 
@@ -45,6 +49,8 @@ class Averager:
         self._clock = clock
         self._backoff = backoff
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._small = asyncio.Semaphore(_SMALL_AT_ONCE)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="averaging")
         self._changed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -88,9 +94,11 @@ class Averager:
         loop, failures = asyncio.get_running_loop(), 0
         while True:
             try:
-                steps = self._closer.close(cycle_id)
-                while await loop.run_in_executor(self._threads, _run_for_a_slice, steps):
-                    pass
+                is_large = await loop.run_in_executor(self._threads, self._closer.is_large, cycle_id)
+                async with self._large if is_large else self._small:
+                    steps = self._closer.close(cycle_id)
+                    while await loop.run_in_executor(self._threads, _run_for_a_slice, steps):
+                        pass
             except Exception:  # noqa: BLE001 - the top of a task, and logged
                 failures += 1
                 pause = self._backoff.after(failures)

@@ -1,7 +1,7 @@
 """Workers, cycles, assignments and diffs, and the progress messages of closed cycles."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from pygrid_node.entities import Assignment, Cycle, HostedModel, Lease, Progress
 from pygrid_node.errors import CycleOver, WorkerNotFound
 from pygrid_node.storage.blobs import Blob, Deleted, Packed, pack
 from pygrid_node.storage.database import Database, is_storable
-from pygrid_node.storage.models import first_cycle, insert_checkpoint
+from pygrid_node.storage.models import copy_checkpoint, first_cycle, insert_checkpoint
 from pygrid_node.storage.schema import assignments, cycles, diff_parts, diffs, outbox, workers
 from pygrid_wire import Bytes
 
@@ -160,6 +160,18 @@ class CycleStore:
             row = connection.execute(select(cycles).where(this & _FULL)).first()
         return None if row is None else _cycle(row)
 
+    def begin_attempt(self, cycle_id: int) -> None:
+        """Count an attempt to close an open cycle, before it can end the process."""
+        this = (cycles.c.id == cycle_id) & _OPEN
+        with self._database.writing(synced=False) as connection:
+            connection.execute(update(cycles).where(this).values(attempts=cycles.c.attempts + 1))
+
+    def take_back_attempts(self, cycle_ids: Collection[int]) -> None:
+        """Uncount one attempt for each of these cycles."""
+        these = cycles.c.id.in_(cycle_ids) & (cycles.c.attempts > 0) & _OPEN
+        with self._database.writing(synced=False) as connection:
+            connection.execute(update(cycles).where(these).values(attempts=cycles.c.attempts - 1))
+
     def diffs(self, cycle: Cycle) -> Iterator[Bytes]:
         """Read the diffs of a sealed cycle one by one, in the order of their arrival.
 
@@ -188,15 +200,24 @@ class CycleStore:
         """
         state = pack(checkpoint)
         with self._database.writing() as connection:
-            still_open = (cycles.c.id == cycle.id) & _OPEN
-            if not connection.execute(update(cycles).where(still_open).values(closed_at=now)).rowcount:
-                return False
-            insert_checkpoint(connection, model.id, cycle.number + 1, state)
-            _delete_diffs(connection, cycle.id)
-            _open_next(connection, cycle, model, now)
-            body = json.dumps(progress_of(cycle, model))
-            connection.execute(insert(outbox).values(process_id=model.id, body=body))
-            return True
+            if is_open := _close(connection, cycle, _OPEN, now):
+                insert_checkpoint(connection, model.id, cycle.number + 1, state)
+                _open_next(connection, cycle, model, progress_of(cycle, model), now)
+        return is_open
+
+    def skip(self, cycle: Cycle, model: HostedModel, reason: str, now: float) -> bool:
+        """Close a cycle without its diffs: like `close`, with a copy of the checkpoint that it started from.
+
+        The progress message has the reason. Returns False and changes nothing if another replica closed the
+        cycle or took back an attempt.
+        """
+        with self._database.writing() as connection:
+            as_read = _OPEN & (cycles.c.attempts == cycle.attempts)
+            if is_open := _close(connection, cycle, as_read, now):
+                copy_checkpoint(connection, model.id, cycle.number)
+                progress = progress_of(cycle, model) | {"skipped": reason}
+                _open_next(connection, cycle, model, progress, now)
+        return is_open
 
     def _diff_part(self, diff_id: int, part: int) -> bytes | None:
         query = select(diff_parts.c.body).where(
@@ -260,8 +281,17 @@ def _require_room(connection: Connection, cycle: Cycle, now: float, max_workers:
 
 
 def _cycle(row: Row[Any]) -> Cycle:
-    closed = row.closed_at is not None
-    return Cycle(row.id, row.process_id, row.number, row.ends_at, row.wanted, row.needed, row.counted, closed)
+    return Cycle(
+        row.id,
+        row.process_id,
+        row.number,
+        row.ends_at,
+        row.wanted,
+        row.needed,
+        row.counted,
+        is_closed=row.closed_at is not None,
+        attempts=row.attempts,
+    )
 
 
 def _insert_diff(connection: Connection, cycle_id: int, diff: Packed) -> None:
@@ -271,13 +301,22 @@ def _insert_diff(connection: Connection, cycle_id: int, diff: Packed) -> None:
         connection.execute(insert(diff_parts).values(diff_id=diff_id, part=part, body=body))
 
 
-def _delete_diffs(connection: Connection, cycle_id: int) -> None:
-    of_cycle = select(diffs.c.id).where(diffs.c.cycle_id == cycle_id)
+def _close(connection: Connection, cycle: Cycle, condition: ColumnElement[bool], now: float) -> bool:
+    """Close a cycle under a condition and delete its diffs; return whether the condition was true."""
+    this = (cycles.c.id == cycle.id) & condition
+    if not connection.execute(update(cycles).where(this).values(closed_at=now)).rowcount:
+        return False
+    of_cycle = select(diffs.c.id).where(diffs.c.cycle_id == cycle.id)
     connection.execute(delete(diff_parts).where(diff_parts.c.diff_id.in_(of_cycle)))
-    connection.execute(delete(diffs).where(diffs.c.cycle_id == cycle_id))
+    connection.execute(delete(diffs).where(diffs.c.cycle_id == cycle.id))
+    return True
 
 
-def _open_next(connection: Connection, cycle: Cycle, model: HostedModel, now: float) -> None:
+def _open_next(
+    connection: Connection, cycle: Cycle, model: HostedModel, progress: dict[str, Any], now: float
+) -> None:
+    """Add the progress message of a cycle that is closed, and open the next cycle."""
+    connection.execute(insert(outbox).values(process_id=model.id, body=json.dumps(progress)))
     if cycle.number < model.server_config.num_cycles:
         row = first_cycle(model.id, model.server_config, now) | {"number": cycle.number + 1}
         connection.execute(insert(cycles).values(row))

@@ -77,6 +77,7 @@ cycles = Table(
     Column("needed", Integer, nullable=False, server_default="1"),  # enough when its time is over
     Column("counted", Integer, nullable=False),
     Column("closed_at", Float),
+    Column("attempts", Integer, nullable=False, server_default="0"),  # to close it
     UniqueConstraint("process_id", "number"),
 )
 

@@ -67,6 +67,32 @@ def test_progress_without_cycle_is_accepted(progress, world):
     assert world.models.get(MODEL).percent_complete == 10
 
 
+def test_skipped_cycle_is_in_the_audit_log_of_the_model(progress, world, node):
+    """The node says why; the cycle counts like any other."""
+    answer = progress(10, cycle=1, skipped="averaging its reports failed 3 times.")
+    progress(20, cycle=2)
+    [entry] = [entry for _, entry in world.audit.of(f"model:{MODEL}")]
+
+    assert answer.json == {"status": f"Model {MODEL} is 10 % complete."}
+    assert (entry.actor, entry.action) == (node.node_id, "model.cycle_skipped")
+    assert entry.result == "averaging its reports failed 3 times."
+
+
+@pytest.mark.parametrize("skipped", ["x" * 513, 3, ["why"]])
+def test_reason_of_a_skipped_cycle_is_a_short_text(progress, world, skipped):
+    """The audit log stores it."""
+    assert progress(10, cycle=1, skipped=skipped).status_code == 400
+    assert list(world.audit.of(f"model:{MODEL}")) == []
+
+
+def test_model_of_another_node_gets_no_audit_entry(progress, world):
+    """A node reports its own models."""
+    world.put(a_model(model_id="other", dataset_id="steps"))
+
+    assert progress(10, model_id="other", cycle=1, skipped="why").status_code == 403
+    assert list(world.audit.of("model:other")) == []
+
+
 def test_repeated_progress_of_a_cycle_changes_nothing(progress, world):
     """The response is a 200, so that the node's outbox drops the message."""
     first, again = progress(10, cycle=1), progress(10, cycle=1)

@@ -38,6 +38,9 @@ class Cycles:
             raise OSError("no connection")
         return [Cycle(each, 1, 1, end, 2, 1, 1, is_closed=False) for each, end in self.ends.items()]
 
+    def is_large(self, _cycle_id):
+        return False
+
     def close(self, cycle_id):
         self.closed.append(cycle_id)
         self.ends.pop(cycle_id, None)
@@ -133,6 +136,9 @@ class FailingCloser:
     def __init__(self):
         self.attempts = 0
 
+    def is_large(self, _cycle_id):
+        return True
+
     def close(self, _cycle_id):
         self.attempts += 1
         if self.attempts <= 2:
@@ -164,6 +170,9 @@ class SlowCloser:
         self.reached, self.go_on = threading.Event(), threading.Event()
         self.finished = False
 
+    def is_large(self, _cycle_id):
+        return False
+
     def close(self, _cycle_id):
         self.reached.set()
         self.go_on.wait(5)
@@ -191,10 +200,13 @@ def test_stopping_waits_for_the_step_that_runs_and_not_for_the_cycle():
 
 
 class EndlessCloser:
-    """Averages cycle 99 in two steps, and every other cycle forever."""
+    """Averages cycle 99 in two steps, and every other cycle forever; cycles from 10 on are small."""
 
     def __init__(self):
         self.started = set()
+
+    def is_large(self, cycle_id):
+        return cycle_id < 10
 
     def close(self, cycle_id):
         while cycle_id != 99 or cycle_id not in self.started:
@@ -204,7 +216,7 @@ class EndlessCloser:
 
 
 def test_averaging_of_large_models_does_not_delay_a_small_one():
-    """There are more endless averagings than threads."""
+    """There are more endless averagings than threads; one large model at a time takes memory."""
     closer = EndlessCloser()
 
     async def story():
@@ -214,7 +226,45 @@ def test_averaging_of_large_models_does_not_delay_a_small_one():
             await closed.wait()
 
     run(story())
-    assert closer.started == {*range(20), 99}
+    assert {*range(10, 20), 99} < closer.started
+    assert len([cycle_id for cycle_id in closer.started if cycle_id < 10]) == 1
+
+
+class CountingCloser:
+    """Averages a cycle in two time slices, and counts how many are in progress at the same time."""
+
+    def __init__(self, *, large):
+        self.large = large
+        self.in_progress = self.most = self.closed = 0
+
+    def is_large(self, _cycle_id):
+        return self.large
+
+    def close(self, _cycle_id):
+        self.in_progress += 1
+        self.most = max(self.most, self.in_progress)
+        time.sleep(0.06)  # longer than a time slice
+        yield
+        self.in_progress -= 1
+        self.closed += 1
+        if self.closed == 1:
+            raise MemoryError
+
+
+@pytest.mark.parametrize(("large", "most"), [(True, 1), (False, 16)])
+def test_memory_does_not_grow_with_the_number_of_due_cycles(large, most):
+    """A large averaging waits for the one before it, a small one for sixteen; a failure is no exception."""
+    closer = CountingCloser(large=large)
+
+    async def story():
+        async with running(closer) as (averager, _):
+            for cycle_id in range(1, 5 * most):
+                averager.cycle_is_due(cycle_id)
+            while closer.closed < 5 * most:
+                await asyncio.sleep(0.01)
+
+    run(story())
+    assert closer.most == most
 
 
 def timed(recorded, length, **changes):

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from pygrid_node.averaging.closing import CycleCloser
 from pygrid_node.entities import Worker
-from pygrid_node.errors import CheckpointNotFound, CycleOver
+from pygrid_node.errors import CheckpointNotFound, CycleOver, InvalidRequest
+from pygrid_node.settings import Settings
 from pygrid_node.storage.cycles import CycleStore, Outbox
 from pygrid_node.storage.database import Database
 from pygrid_node.storage.models import ModelStore
@@ -149,6 +150,147 @@ def test_averaging_that_stops_between_two_diffs_changes_nothing(scene):
 
     assert scene.checkpoints == [1]
     assert scene.is_due
+
+
+def fail(scene, times):
+    """Let the averaging fail, as a model does that needs more memory than the node has."""
+    closer = CycleCloser(scene.models, scene.cycles, clock=lambda: 1000.0, most_memory=1)
+    for _ in range(times):
+        with pytest.raises(InvalidRequest, match="bytes of memory; this node has 1 "):
+            list(closer.close(scene.cycle.id))
+
+
+def test_cycle_whose_averaging_failed_three_times_is_skipped(scene):
+    """The model goes on from the same numbers; the progress message says why."""
+    fail(scene, 3)
+    assert scene.checkpoints == [1]
+    scene.close()
+    following = scene.cycles.open_cycle(1)
+    with scene.database.reading() as connection:
+        diffs = connection.execute(text("SELECT count(*) FROM diffs")).scalar()
+
+    assert scene.models.checkpoint(1, 2).read() == scene.models.checkpoint(1, 1).read()
+    assert (following.number, following.ends_at, following.attempts, diffs) == (2, 1600.0, 0, 0)
+    [message] = scene.outbox.oldest_of_each_model()
+    assert json.loads(message.body) == {
+        "percent_complete": 50,
+        "model_id": "fixture-linear",
+        "cycle": 1,
+        "skipped": "Cycle 1 was closed without its reports, and the model is unchanged:"
+        " averaging them failed 3 times.",
+    }
+
+
+def test_cycle_whose_averaging_failed_twice_is_averaged(scene):
+    """The next cycle starts with no failure."""
+    fail(scene, 2)
+    scene.close()
+
+    assert scene.models.checkpoint(1, 2).read() != scene.models.checkpoint(1, 1).read()
+    assert "skipped" not in json.loads(scene.outbox.oldest_of_each_model()[0].body)
+
+
+def test_end_of_the_process_counts_as_a_failure(scene):
+    """Nothing else is seen of an averaging that needs too much memory."""
+    for _ in range(3):
+        next(CycleCloser(scene.models, scene.cycles, clock=lambda: 1000.0).close(scene.cycle.id))
+    assert scene.checkpoints == [1]
+    scene.close()
+
+    assert "skipped" in json.loads(scene.outbox.oldest_of_each_model()[0].body)
+
+
+def test_planned_stop_does_not_count_as_a_failure(scene):
+    """A node may be replaced often while a large model is averaged."""
+    for _ in range(5):
+        closer = CycleCloser(scene.models, scene.cycles, clock=lambda: 1000.0)
+        next(closer.close(scene.cycle.id))
+        assert scene.cycles.open_cycle(1).attempts == 1
+        closer.stop()
+        assert scene.cycles.open_cycle(1).attempts == 0
+    scene.close()
+
+    assert "skipped" not in json.loads(scene.outbox.oldest_of_each_model()[0].body)
+
+
+def test_failure_of_the_database_does_not_count(scene):
+    """The attempt goes on as soon as the database answers, also if it is the last one."""
+    fail(scene, 2)
+
+    class Away(CycleStore):
+        def diffs(self, _cycle):
+            raise OperationalError("SELECT", {}, OSError("no connection"))
+
+    closer = CycleCloser(scene.models, Away(scene.database), clock=lambda: 1000.0)
+    for _ in range(5):
+        with pytest.raises(OperationalError):
+            list(closer.close(scene.cycle.id))
+    assert scene.cycles.open_cycle(1).attempts == 3
+    closer.stop()
+    scene.close()
+
+    assert "skipped" not in json.loads(scene.outbox.oldest_of_each_model()[0].body)
+
+
+def test_node_stops_even_if_its_attempts_cannot_be_taken_back(scene):
+    """The database may be away; then they count."""
+
+    class Away(CycleStore):
+        def take_back_attempts(self, _cycle_ids):
+            raise OperationalError("UPDATE", {}, OSError("no connection"))
+
+    closer = CycleCloser(scene.models, Away(scene.database), clock=lambda: 1000.0)
+    next(closer.close(scene.cycle.id))
+    closer.stop()
+
+    assert scene.cycles.open_cycle(1).attempts == 1
+
+
+def test_cycle_is_not_skipped_if_another_replica_has_closed_it_or_stopped(scene):
+    """The last of the three attempts may be that of a replica that is being replaced."""
+    fail(scene, 3)
+    failed = scene.cycles.open_cycle(1)
+    model = scene.models.get(1)
+    scene.cycles.take_back_attempts([failed.id])
+    skipped = [scene.cycles.skip(failed, model, "why", 1000.0)]
+    scene.cycles.begin_attempt(failed.id)
+    scene.close_as_another_replica()
+    skipped.append(scene.cycles.skip(failed, model, "why", 1000.0))
+
+    assert skipped == [False, False]
+    assert scene.models.checkpoint(1, 2).read() == b"theirs"
+
+
+def test_only_a_small_averaging_that_has_not_failed_is_small(tmp_path, recorded):
+    """Of the others one runs at a time, so that none fails because of another one."""
+    upload = recorded(model=encode_state([np.zeros(1_200_000, np.float32)]).hex(), averaging_plan="")
+    scene = Scene(f"sqlite:///{tmp_path}/db", recorded(server_config__max_diffs=1, averaging_plan="")["data"])
+    upload["data"]["client_config"]["name"] = "large"
+    scene.models.add(read_upload(upload["data"]), now=0.0)
+    small, large = scene.cycles.all_open()
+    refusing = CycleCloser(scene.models, scene.cycles, most_memory=1)
+
+    assert [scene.closer.is_large(each) for each in (small.id, large.id, 99)] == [False, True, True]
+    assert refusing.is_large(small.id)
+    fail(scene, 1)
+    assert scene.closer.is_large(small.id)
+    scene.database.close()
+
+
+@pytest.mark.moto
+def test_cycle_of_a_model_of_several_parts_is_skipped(database_url, node_id, recorded):
+    """The database copies the checkpoint: the node might not have the memory."""
+    body = encode_state([np.random.default_rng(1).normal(size=600_000).astype(np.float32)])
+    changes = {"model": body.hex(), "averaging_plan": "", "server_config__max_diffs": 1}
+    settings = Settings(node_id=node_id, database_url=database_url)
+    scene = Scene(settings.database, recorded(**changes)["data"], body)
+    for _ in range(3):
+        scene.cycles.begin_attempt(scene.cycle.id)
+    scene.close()
+    again = scene.models.checkpoint(1, 2).read()
+    scene.database.close()
+
+    assert again == body
 
 
 def test_cycle_that_is_not_due_is_not_averaged(tmp_path, recorded):

@@ -5,6 +5,7 @@ import base64
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from pygrid_node.averaging.averager import Averager
 from pygrid_node.averaging.closing import CycleCloser
@@ -93,7 +94,8 @@ def test_data_must_be_an_object(scene):
 
 
 def test_fault_of_the_node_is_an_internal_error(scene, upload):
-    """Half of a surrogate pair is a string in JSON, which no database can store; no traceback is sent."""
-    upload["client_config"]["name"] = "\ud800"
+    """Here its database has lost a table; no traceback is sent."""
+    with scene.database.writing() as connection:
+        connection.execute(text("DROP TABLE plans"))
     with pytest.raises(InternalError, match=r"^Internal error of the node\.$"):
         asyncio.run(scene.messages.answer(HOST_TRAINING, upload, ADDRESS))

@@ -1,4 +1,4 @@
-"""Downloads: models and plans for workers in a cycle, checkpoints for the orchestrator."""
+"""Downloads: models and plans for workers in a cycle, samples, checkpoints for the orchestrator."""
 
 from collections.abc import Callable, Mapping
 
@@ -6,6 +6,7 @@ from pygrid_node.entities import Cycle
 from pygrid_node.errors import (
     CheckpointNotFound,
     CycleNotFound,
+    InvalidRequest,
     ModelNotFound,
     NodeError,
     PlanNotFound,
@@ -66,6 +67,19 @@ class Downloads:
         if query.get("checkpoint", "latest") == "latest":
             return self._models.checkpoint(model.id)
         return self._models.checkpoint(model.id, _number(query, "checkpoint", CheckpointNotFound))
+
+    def measuring_worker(self, query: Query) -> str:
+        """Return the id of a worker that asks for a sample to measure its speed.
+
+        Raises `WorkerNotFound`, and `InvalidRequest` without an id or if its model requires no speed.
+        """
+        for key in ("worker_id", "random"):
+            if key not in query:
+                raise InvalidRequest(f"{key!r} is required")
+        worker = self._cycles.worker(query["worker_id"])
+        if not self._models.get(worker.model_id).server_config.requires_speed_test:
+            raise InvalidRequest("The model of this worker requires no speed test.")
+        return worker.id
 
     def _cycle_of_worker(self, query: Query, model_id: int) -> Cycle:
         """Return the model's open cycle, if the worker is assigned to it and has the key."""

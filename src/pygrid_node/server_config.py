@@ -7,9 +7,6 @@ from typing import Any
 
 from pygrid_node.errors import InvalidRequest
 
-# If the upload has either of these, even 0, workers must measure their speed.
-_MINIMUM_SPEEDS = ("minimum_upload_speed", "minimum_download_speed")
-
 _MOST = 2**31 - 1  # stands for "no limit": the largest integer of a database column
 
 _SELECTIONS = ("random", "iterate")
@@ -32,7 +29,6 @@ class ServerConfig:
     cycle_length: float
     minimum_upload_speed: float
     minimum_download_speed: float
-    requires_speed_test: bool
     iterative_plan: bool
     authentication: dict[str, str] | None
     given: dict[str, Any]
@@ -53,11 +49,15 @@ class ServerConfig:
             cycle_length=_length(given),
             minimum_upload_speed=_amount(given, "minimum_upload_speed", default=0),
             minimum_download_speed=_amount(given, "minimum_download_speed", default=0),
-            requires_speed_test=any(given.get(key) is not None for key in _MINIMUM_SPEEDS),
             iterative_plan=bool(given.get("iterative_plan", False)),
             authentication=_authentication(given.get("authentication")),
             given=dict(given),
         )
+
+    @property
+    def requires_speed_test(self) -> bool:
+        """Whether workers must measure their speed. Any speed is enough for a minimum of 0."""
+        return self.minimum_upload_speed > 0 or self.minimum_download_speed > 0
 
     @property
     def diffs_at_once(self) -> int | None:

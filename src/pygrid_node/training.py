@@ -2,6 +2,7 @@
 
 import hmac
 import secrets
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -66,11 +67,15 @@ class Training:
         self._lease_time = lease_time
         self._min_reports = min_reports
         self._limits = limits
+        # One upload at a time: protobuf makes up to 90 bytes of one of a plan.
+        self._reading = threading.Lock()
         self._clock = clock
 
     def host(self, message: Message) -> Answer:
         """Store a model and open its first cycle. Raises `InvalidRequest`, `AlreadyExists`."""
-        self._models.add(read_upload(message, self._min_reports, self._limits), self._clock())
+        with self._reading:
+            upload = read_upload(message, self._min_reports, self._limits)
+        self._models.add(upload, self._clock())
         self._on_opened()
         return {"status": "success"}
 

@@ -29,6 +29,7 @@ from pygrid_wire import (
 _MOST_CONFIG = 64 * 1024  # as JSON
 _MOST_PLANS = 10
 _MOST_PLAN = 2 * 1024**2  # protobuf makes 90 bytes of one in the worst case
+_MOST_AVERAGING_PLAN = 512 * 1024
 _MOST_TENSORS = 10_000
 _MOST_AROUND_NUMBERS = 1024**2  # of a state: shapes, ids, dtypes
 _MOST_CYCLES = 1_000_000  # as the orchestrator
@@ -83,7 +84,7 @@ def read_upload(data: Mapping[str, Any], min_reports: int = 1, limits: UploadLim
         raise InvalidRequest("Protocols are not supported by this node.")
     model = _from_hex(data.get("model"), "model", limits.model)
     parameters = _parameters(model, limits.model)
-    averaging_plan = _from_hex(data.get("averaging_plan"), "averaging_plan", _MOST_PLAN)
+    averaging_plan = _from_hex(data.get("averaging_plan"), "averaging_plan", _MOST_AVERAGING_PLAN)
     if averaging_plan and not config.iterative_plan:
         config = config.with_all_diffs(min_reports)
     rule = averaging_rule(averaging_plan, parameters, config.diffs_at_once, limits.averaging)

@@ -16,6 +16,8 @@ TRACE = "Traceback (most recent call last):"
 NOT_JSON = "Expecting value: line 1 column 1 (char 0)"
 NO_PROCESS = "Not found any process related with this cycle and worker ID."
 
+# A model without a minimum speed needs no speeds. PyGrid requires them for a minimum of 0 as well.
+_SPEEDS = {"minimum_upload_speed": 1, "minimum_download_speed": 1}
 # what -> (status, error text or None for a success, why not as recorded)
 BETTER = {
     "authenticate: body is not JSON": (400, NOT_JSON, "HTML 500 for the client's own mistake"),
@@ -65,7 +67,7 @@ def scene(tmp_path_factory, orchestrator_of_module, recorded, running_node):
     """A node in the state of the recording, and the values of the placeholders in the requests."""
     node = running_node(tmp_path_factory.mktemp("errors"), orchestrator_of_module)
     for name, changes in {
-        "fixture-errors": {},
+        "fixture-errors": _SPEEDS,
         "fixture-errors-done": {"max_diffs": 1, "num_cycles": 1},
         "fixture-errors-slow": {"minimum_upload_speed": 1000, "minimum_download_speed": 1000},
         "fixture-errors-auth": {"authentication": {"secret": "s3cret"}},

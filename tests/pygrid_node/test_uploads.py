@@ -134,8 +134,8 @@ WRONG = {
         "'training_plan' has more than 2097152 bytes",
     ),
     "averaging plan is too large": (
-        {"averaging_plan": "00" * (2**21 + 1)},
-        "'averaging_plan' has more than 2097152 bytes",
+        {"averaging_plan": "00" * (2**19 + 1)},
+        "'averaging_plan' has more than 524288 bytes",
     ),
     "model of too many tensors": (
         {"model": encode_state([np.zeros(0)] * 10_001).hex()},

@@ -31,6 +31,7 @@ from pygrid_node.transport.messages import (
 )
 from pygrid_node.transport.pages import json_answer
 from pygrid_node.transport.peers import Peers
+from pygrid_node.transport.speed_test import SpeedTest
 from pygrid_node.transport.websocket import WebSocketApi
 
 _log = structlog.get_logger()
@@ -72,6 +73,7 @@ class HttpApi:
         """
         self._messages = messages
         self._downloads = downloads
+        self._speed_test = SpeedTest(downloads.measuring_worker)
         self._sockets = sockets
         self._peers = peers
         self._node_id = node_id
@@ -92,8 +94,8 @@ class HttpApi:
             web.get("/data-centric/identity/", self._identity),
             web.get("/data-centric/status/", self._status),
             *(web.post(f"/{kind}", self._message(kind)) for kind in (AUTHENTICATE, CYCLE_REQUEST, REPORT)),
-            web.get("/model-centric/speed-test", pages.send_sample, allow_head=False),
-            web.post("/model-centric/speed-test", pages.receive_sample),
+            web.get("/model-centric/speed-test", self._speed_test.send, allow_head=False),
+            web.post("/model-centric/speed-test", self._speed_test.receive),
             web.get("/model-centric/get-model", _download(downloads.model)),
             web.get("/model-centric/get-plan", _download(downloads.plan)),
             web.get("/model-centric/get-protocol", _download(downloads.protocol)),

@@ -1,4 +1,4 @@
-"""HTTP: pages, speed test, CORS, limits, errors, and the credential for trained models."""
+"""HTTP: pages, CORS, limits, errors, and the credential for trained models."""
 
 import contextlib
 import json
@@ -10,8 +10,6 @@ import pytest
 pytestmark = pytest.mark.moto
 
 MISC = json.loads((Path(__file__).parents[2] / "data" / "pygrid" / "misc.json").read_text())
-SPEED_TEST = "/model-centric/speed-test"
-QUERY = {"worker_id": "w", "random": "1"}
 BASIC = "Basic dXNAZXI6cC93"
 MODEL = {"name": "fixture-linear", "version": "0.1"}
 
@@ -33,27 +31,6 @@ def test_root_is_a_page(node):
 
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-
-
-def test_speed_test_sends_64_mib_as_a_form(node):
-    """The length is the recorded one; the boundary is that of the header."""
-    answer = node.http("GET", SPEED_TEST, params=QUERY)
-    [recorded] = [entry for entry in MISC["http"] if entry["what"] == "download sample"]
-    boundary = answer.headers["Content-Type"].removeprefix("multipart/form-data; boundary=")
-
-    assert len(answer.content) == int(answer.headers["Content-Length"]) == recorded["body_length"]
-    assert answer.content.startswith(
-        f'--{boundary}\r\nContent-Disposition: form-data; name="sample"'.encode()
-    )
-    assert answer.content.endswith(f"xxx\r\n--{boundary}--\r\n".encode())
-    assert answer.content.count(b"x") >= 64 * 1024**2
-
-
-def test_speed_test_accepts_any_body_and_answers_pings(node):
-    """The body is discarded, and not limited like a message."""
-    assert node.http("POST", SPEED_TEST, params=QUERY, data=b"upload_data=" + b"x" * 2**20).json() == {}
-    assert node.http("GET", SPEED_TEST, params=QUERY | {"is_ping": "1"}).json() == {}
-    assert node.http("POST", SPEED_TEST).status_code == 400
 
 
 def test_browser_may_send_any_header(node):

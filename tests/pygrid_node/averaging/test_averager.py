@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from pygrid_node.averaging.averager import Averager
 from pygrid_node.backoff import Backoff
 from pygrid_node.entities import Cycle
-from pygrid_wire import decode_state
+from pygrid_wire import decode_state, encode_state
 from tests.pygrid_node.helpers import wait_for
 
 DIFF = (Path(__file__).parents[2] / "data" / "pygrid" / "linear" / "diff-1.bin").read_bytes()
@@ -269,7 +270,8 @@ def test_memory_does_not_grow_with_the_number_of_due_cycles(large, most):
 
 def timed(recorded, length, **changes):
     limits = {"cycle_length": length, "max_diffs": 5, "num_cycles": 1} | changes
-    return recorded(**{f"server_config__{key}": value for key, value in limits.items()})
+    data = {key: limits.pop(key) for key in ("model", "averaging_plan") if key in limits}
+    return recorded(**data, **{f"server_config__{key}": value for key, value in limits.items()})
 
 
 def differs_by(node, diff, cycle=1):
@@ -324,3 +326,38 @@ def test_cycle_that_became_due_while_the_node_was_stopped_is_closed_at_the_start
     wait_for(lambda: second.checkpoint("fixture-linear", 2).ok)
 
     assert differs_by(second, DIFF)
+
+
+@pytest.mark.moto
+def test_cycle_that_cannot_be_averaged_is_skipped_and_reported(start_node, orchestrator, recorded):
+    """Here the node has less memory than before; workers go on with the next cycle."""
+    first = start_node()
+    first.upload(timed(recorded, 600, max_diffs=1, num_cycles=2))
+    first.close()
+    second = start_node(max_averaging_bytes=8)
+    worker = second.worker("fixture-linear")
+    assert worker.report(DIFF) == {"status": "success"}
+    [message] = wait_for(lambda: list(orchestrator.calls))
+    checkpoints = [second.checkpoint("fixture-linear", number).content for number in (1, 2)]
+
+    assert (message["percent_complete"], message["cycle"]) == (50, 1)
+    assert message["skipped"].endswith("averaging them failed 3 times.")
+    assert checkpoints[0] == checkpoints[1]
+    assert second.worker("fixture-linear").accepted["status"] == "accepted"
+
+
+@pytest.mark.moto
+def test_node_that_stops_counts_no_attempt(start_node, tmp_path, recorded):
+    """The averaging of a large model is stopped in the middle, or has ended."""
+    model = encode_state([np.zeros(5_000_000, np.float32)])
+    node = start_node()
+    node.upload(timed(recorded, 600, max_diffs=2, averaging_plan="", model=model.hex()))
+    for worker in [node.worker("fixture-linear") for _ in range(2)]:
+        assert worker.report(model) == {"status": "success"}
+    with contextlib.closing(sqlite3.connect(tmp_path / "database" / "fixturenodedb")) as database:
+        read = "SELECT sum(attempts) FROM cycles WHERE closed_at IS NULL"
+        opened = "SELECT sum(attempts) + count(closed_at) FROM cycles"
+        wait_for(lambda: database.execute(opened).fetchone() != (0,))
+        node.close()
+
+        assert database.execute(read).fetchone() in ((0,), (None,))

@@ -189,6 +189,17 @@ def test_large_upload_of_small_numbers_is_refused_before_it_is_decoded(recorded)
         read_upload(recorded(model=zeros(30_000_000).hex(), averaging_plan="")["data"])
 
 
+def test_number_that_does_not_fit_its_dtype_is_refused(recorded):
+    """Nothing is kept of the decoded numbers."""
+    message = pb.State.FromString(encode_state([np.zeros(2, np.int8)]))
+    message.tensors[0].torch_tensor.contents_data.contents_int8[1] = 128
+    body = message.SerializeToString()
+    with pytest.raises(InvalidRequest, match="The model can't be read: a number does not fit the dtype"):
+        read_upload(recorded(model=body.hex(), averaging_plan="")["data"])
+    with pytest.raises(InvalidRequest, match="The diff can't be read: a number does not fit the dtype"):
+        check_diff(body, [ParameterSpec("int8", (2,))])
+
+
 LIMITS = UploadLimits(model=4000, averaging=8000)
 
 

@@ -128,6 +128,7 @@ def model_item(model: Model | None = None, **changes: Any) -> dict[str, Any]:
         "node_URL": model.node_address,
         "download_key": model.download_key,
         "retrieval_due": model.dataset_id if model.retrieval_due else None,
+        "retrieval_failures": model.retrieval_failures or None,
         "progress_at": model.progress_at,
         "ended_at": model.ended_at or None,
     }

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -164,3 +165,11 @@ def password_in(secret: str) -> str:
     content = json.loads(secret) if secret.startswith("{") else {"password": secret}
     login, _, _ = content.get("MASTER_NODE_URL", ":" + content.get("password", "")).partition("@")
     return login.partition(":")[2]
+
+
+def test_download_link_of_a_long_id_reaches_the_service(platform: Platform):
+    """512 characters of 12 bytes each when percent-encoded, and a signature."""
+    link = f"{platform.url}/download/{quote('🙂' * 512)}?key={'k' * 100}"
+    answer = requests.get(link, timeout=30)
+
+    assert (answer.status_code, answer.json()) == (404, {"error": "This download link is not valid."})

@@ -19,6 +19,10 @@ forwarder_headers = "API_KEY"
 forwarded_allow_ips = "*"
 secure_scheme_headers: dict[str, str] = {}
 
+# The largest limit that gunicorn takes. A download link has the model's id in its path: up to 512 characters,
+# of up to 12 bytes when percent-encoded.
+limit_request_line = 8190
+
 accesslog = os.environ.get("ACCESS_LOG") or None
 errorlog = "-"
 control_socket_disable = True  # the socket is a file in the home directory, which the image's user lacks

@@ -7,7 +7,7 @@ from orchestration.domain.credentials import hash_of
 from orchestration.domain.entities import Caller, Model
 from orchestration.domain.errors import Unauthenticated, Upstream
 from orchestration.domain.node import Node
-from orchestration.domain.ports import NodeCredential, NodeSecret
+from orchestration.domain.ports import NodeCredential, NodeSecret, State
 
 
 class FakeTokens:
@@ -82,10 +82,10 @@ class FakeBucket:
         self.files: dict[str, bytes] = {}
         self.away = False
 
-    def store(self, model: Model, state: bytes) -> None:
+    def store(self, model: Model, state: State) -> None:
         if self.away:
             raise Upstream("S3 did not answer.")
-        self.files[model.model_id] = state
+        self.files[model.model_id] = bytes(state)
 
     def fresh_url(self, model_id: str) -> str:
         return f"https://bucket.test/{quote(model_id, safe='')}?presigned"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import NodeUnreachable, StackFailed, Upstream
 from orchestration.domain.node import ABSENT_STACK, ListedStack, Node, NodeStack, StackPhase, node_id_of
-from orchestration.domain.ports import Deletion, NodeCredential
+from orchestration.domain.ports import Deletion, NodeCredential, State
 
 Name = tuple[str, int]
 """Name of a stack: a node's id and the generation."""
@@ -188,7 +188,7 @@ class FakeServer:
         self.asked_for.append(f"{model.name_on_node} beyond {beyond}")
         return max(beyond, self.checkpoints.get(model.model_id, beyond))
 
-    def trained_model(self, address: str, model: Model, credential: NodeCredential) -> bytes:
+    def trained_model(self, address: str, model: Model, credential: NodeCredential) -> State:
         self.credentials.append(credential)
         if not self.answers(address, node_id_of(model.dataset_id)):
             raise NodeUnreachable("The node did not hand over the trained model.")

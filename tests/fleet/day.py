@@ -15,7 +15,7 @@ from orchestration.control.reconciler import Intervals, Reconciler
 from orchestration.domain.decision import Budget, Rules, is_at_rest
 from orchestration.domain.entities import Model
 from orchestration.domain.node import Quota
-from orchestration.domain.ports import NodeCredential
+from orchestration.domain.ports import NodeCredential, State
 from tests.builders import NOON, a_dataset, a_developer, a_user
 from tests.cloud import PREFIX, Cloud
 from tests.fakes import FakeClock, FakeCloudFormation, FakeNodeServer, Fate, Wire
@@ -91,7 +91,7 @@ class _Server(FakeNodeServer):
         self._scheduler.sleep(PROBE if answers else PROBE_TIMEOUT)
         return answers
 
-    def trained_model(self, address: str, model: Model, credential: NodeCredential) -> bytes:
+    def trained_model(self, address: str, model: Model, credential: NodeCredential) -> State:
         self._scheduler.sleep(PROBE)
         return super().trained_model(address, model, credential)
 

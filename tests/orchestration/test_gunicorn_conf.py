@@ -5,6 +5,9 @@ import runpy
 
 import pytest
 
+from orchestration.domain.credentials import new_download_key
+from tests.processes import LINKS, PUBLIC_URL
+
 CONF = importlib.util.find_spec("orchestration.gunicorn_conf").origin
 
 
@@ -33,6 +36,14 @@ def test_only_the_pods_header_is_forwarded(conf):
 def test_keepalive_exceeds_the_load_balancers_idle_time_out(conf):
     """The load balancer must close idle connections first, after 60 s; else requests are cut off."""
     assert conf()["keepalive"] > 60
+
+
+def test_longest_download_link_is_accepted(conf):
+    """An id of 512 characters, 12 bytes each when percent-encoded. gunicorn's default is 4,094 bytes."""
+    link = LINKS.link("🙂" * 512, new_download_key())
+    request_line = f"GET {link.removeprefix(PUBLIC_URL)} HTTP/1.1\r\n"
+
+    assert len(request_line) <= conf()["limit_request_line"]
 
 
 def test_slow_call_does_not_block_others(conf):

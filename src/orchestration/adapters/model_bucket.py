@@ -2,18 +2,23 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import quote
 
 from itsdangerous import BadSignature, Signer
 
 from orchestration.aws import upstream_errors
 from orchestration.domain.entities import Model
-from orchestration.domain.errors import NotFound, UnusableModel
+from orchestration.domain.errors import NotFound
+from orchestration.domain.ports import State
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from orchestration.adapters.model_file import StreamedFile
+
+_LONGEST_FOLDER = 1024 - len("models//model.safetensors")  # S3 takes keys of 1,024 bytes
+_LONGEST_NAME = 240  # bytes of a file's name before its extension; file systems take 255
 _URL_LIFETIME = 300  # seconds to start a download; following the download link again gives a new URL
 
 
@@ -24,19 +29,29 @@ class S3ModelBucket:
     client: "S3Client"
     bucket: str
 
-    def store(self, model: Model, state: bytes) -> None:
+    def store(self, model: Model, state: State) -> None:
         """Store both forms; the one that download links lead to last, so that no link finds half a model."""
-        tensors = as_safetensors(state, model)
+        # Imported here because only the reconciler calls this: web workers do without NumPy.
+        from orchestration.adapters.model_file import safetensors_file, state_file
+
+        tensors = safetensors_file(state, model)
         with upstream_errors("S3"):
-            self._put(_key(model.model_id, "state.pb"), state, "application/x-protobuf")
+            self._put(_key(model.model_id, "state.pb"), state_file(state), "application/x-protobuf")
             self._put(_key(model.model_id, "safetensors"), tensors, "application/octet-stream")
 
-    def _put(self, key: str, body: bytes, content_type: str) -> None:
-        self.client.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type)
+    def _put(self, key: str, file: "StreamedFile", content_type: str) -> None:
+        self.client.put_object(
+            Bucket=self.bucket,
+            Key=key,
+            Body=cast("BinaryIO", file),
+            ContentLength=file.size,
+            ContentType=content_type,
+        )
 
     def fresh_url(self, model_id: str) -> str:
-        """Return a presigned URL; a browser saves its content as `<model id>.safetensors`."""
-        file_name = quote(f"{model_id}.safetensors", safe="")
+        """Return a presigned URL; a browser saves its content as `<start of the model id>.safetensors`."""
+        start = model_id.encode()[:_LONGEST_NAME].decode(errors="ignore")
+        file_name = quote(f"{start}.safetensors", safe="")
         with upstream_errors("S3"):
             return self.client.generate_presigned_url(
                 "get_object",
@@ -49,27 +64,16 @@ class S3ModelBucket:
             )
 
 
-def as_safetensors(state: bytes, model: Model) -> bytes:
-    """Convert a State to safetensors: its parameters, in order, are `param_000`, `param_001`, ...
-
-    Raises UnusableModel.
-    """
-    # Imported here because only the reconciler calls this: web workers do without NumPy.
-    from safetensors.numpy import save
-
-    from pygrid_wire.state import MalformedState, decode_state
-
-    try:
-        parameters = decode_state(state)
-    except MalformedState as error:
-        raise UnusableModel(f"The trained model can't be read: {error}") from error
-    named = {f"param_{position:03}": array for position, array in enumerate(parameters)}
-    return save(named, metadata={"model_id": model.model_id, "version": model.version})
-
-
 def _key(model_id: str, form: str) -> str:
-    """An id is free text: percent-encoded, it can't climb into another model's folder."""
-    return f"models/{quote(model_id, safe='')}/model.{form}"
+    """Return `models/<id>/model.<form>`.
+
+    An id is free text: percent-encoded, it can't climb into another model's folder. If that is too long for a
+    key, the folder is the id's hash, whose name is no encoded id, because it contains a colon.
+    """
+    folder = quote(model_id, safe="")
+    if len(folder) > _LONGEST_FOLDER:
+        folder = f"sha256:{hashlib.sha256(model_id.encode()).hexdigest()}"
+    return f"models/{folder}/model.{form}"
 
 
 class DownloadLinks:

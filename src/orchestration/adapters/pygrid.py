@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import NodeUnreachable, UnusableModel
 from orchestration.domain.node import NODE_PORT
-from orchestration.domain.ports import NodeCredential
+from orchestration.domain.ports import NodeCredential, State
 from orchestration.domain.progress import MOST_CYCLES
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class PygridServer:
 
     probe_timeout: float = 2.0
     download_timeout: float = 300.0
-    largest_model: int = 512 << 20
+    largest_model: int = 512 << 20  # as sent, and decoded
     local_mode: bool = False
     port: int = NODE_PORT
 
@@ -64,12 +64,11 @@ class PygridServer:
         is_answer = answer.status_code == requests.codes.ok and isinstance(identity, dict)
         return is_answer and identity.get("identity") == node_id
 
-    def trained_model(self, address: str, model: Model, credential: NodeCredential) -> bytes:
-        """Return the newest checkpoint, provided it has the shapes of the first."""
+    def trained_model(self, address: str, model: Model, credential: NodeCredential) -> State:
+        """Return the newest checkpoint, provided it has the shapes of the first; one of them is in memory."""
+        uploaded = self._shapes(self._checkpoint(address, model, credential, _UPLOADED))
         state = self._checkpoint(address, model, credential, _LATEST)
-        first = self._checkpoint(address, model, credential, _UPLOADED)
-        uploaded, trained = self._decoded(first), self._decoded(state)
-        if [(a.shape, a.dtype) for a in uploaded] != [(a.shape, a.dtype) for a in trained]:
+        if self._shapes(state) != uploaded:
             raise UnusableModel("The node's trained model doesn't have the shapes of the uploaded one.")
         return state
 
@@ -97,7 +96,7 @@ class PygridServer:
             raise UnusableModel(f"The node answered {status} for checkpoint {checkpoint}.")
         return bool(status == requests.codes.ok)
 
-    def _checkpoint(self, address: str, model: Model, credential: NodeCredential, checkpoint: str) -> bytes:
+    def _checkpoint(self, address: str, model: Model, credential: NodeCredential, checkpoint: str) -> State:
         path = _path_of(model, checkpoint)
         try:
             with self._get(address, path, self.probe_timeout * 5, credential) as answer:
@@ -123,15 +122,15 @@ class PygridServer:
             stream=True,
         )
 
-    @staticmethod
-    def _decoded(state: bytes) -> "list[np.ndarray]":
+    def _shapes(self, state: State) -> "list[tuple[tuple[int, ...], np.dtype]]":
         # Imported here because only the reconciler calls this: web workers do without NumPy.
-        from pygrid_wire.state import decode_state
+        from pygrid_wire import MalformedState, parse_state
 
         try:
-            return decode_state(state)
-        except ValueError as error:  # MalformedState, or NumPy's error for a shape that no array can have
+            tensors = parse_state(state, largest=self.largest_model)
+        except MalformedState as error:
             raise UnusableModel(f"The node's trained model can't be read: {error}") from error
+        return [(tensor.shape, tensor.array_dtype) for tensor in tensors]
 
 
 def _path_of(model: Model, checkpoint: str) -> str:
@@ -139,7 +138,7 @@ def _path_of(model: Model, checkpoint: str) -> str:
     return f"/model-centric/retrieve-model?{urlencode(query)}"
 
 
-def _body(answer: requests.Response, *, seconds: float, largest: int) -> bytes:
+def _body(answer: requests.Response, *, seconds: float, largest: int) -> bytearray:
     """Read the body within `seconds` and `largest` bytes. A time-out per read would not bound the total."""
     deadline = time.monotonic() + seconds
     body = bytearray()
@@ -149,7 +148,7 @@ def _body(answer: requests.Response, *, seconds: float, largest: int) -> bytes:
             raise UnusableModel(f"The node's answer is larger than {largest} bytes.")
         if time.monotonic() > deadline:
             raise NodeUnreachable(f"The node took longer than {seconds:.0f} s.")
-    return bytes(body)
+    return body
 
 
 def resolved(host: str, port: int, *, local_mode: bool) -> str:

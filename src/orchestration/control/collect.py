@@ -1,5 +1,6 @@
 """Collects from nodes: trained models go to the bucket, lost progress goes to the records."""
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
@@ -7,7 +8,7 @@ from threading import Lock
 import structlog
 
 from orchestration.domain.credentials import new_download_key
-from orchestration.domain.entities import Model
+from orchestration.domain.entities import MOST_FAILURES, Model
 from orchestration.domain.errors import OrchestrationError, Upstream
 from orchestration.domain.node import Node
 from orchestration.domain.ports import (
@@ -37,7 +38,7 @@ class Retrieval:
     audit: AuditLog
     clock: Clock
     schedule: Schedule = field(default_factory=Schedule)
-    """When each model whose retrieval failed is tried again. A try downloads the model twice."""
+    """When each model whose retrieval failed is tried again. A try downloads two checkpoints."""
     lock: Lock = field(default_factory=Lock)
     """Held during a retrieval: several threads reconcile, and memory suffices for one model at a time."""
 
@@ -47,17 +48,33 @@ class Retrieval:
         If one fails, the reason is recorded for its owner, and it is tried again after a pause.
         """
         for model in self.models.to_retrieve(node.dataset_id):
-            if not self.schedule.is_due(model.model_id, self.clock()):
-                continue
-            try:
+            if self.schedule.is_due(model.model_id, self.clock()):
                 with self.lock:
-                    if self.models.get(model.model_id).retrieval_due:  # else another thread was first
-                        self._retrieve(model, node, address)
-                self.schedule.remove(model.model_id)
-            except Upstream as error:
-                log.warning("model.not_retrieved", model_id=model.model_id, error=str(error))
-                self.schedule.back_off(model.model_id, self.clock())
-                self.models.not_retrieved(model, str(error))
+                    self._try(model.model_id, node, address)
+
+    def _try(self, model_id: str, node: Node, address: str) -> None:
+        model = self.models.get(model_id)
+        if not model.retrieval_due:  # another thread was first
+            return
+        try:
+            self._retrieve(model, node, address)
+        except Upstream as error:
+            self.schedule.back_off(model_id, self.clock())
+            self._record_failure(model, str(error))
+        else:
+            self.schedule.remove(model_id)
+            return
+        # An error of botocore and its traceback refer to each other, and the traceback to the model's bytes.
+        # They must be gone before the next model is downloaded.
+        gc.collect()
+
+    def _record_failure(self, model: Model, reason: str) -> None:
+        log.warning("model.not_retrieved", model_id=model.model_id, error=reason)
+        if (failures := model.retrieval_failures + 1) >= MOST_FAILURES:
+            reason += f" Failed {failures} times, so the model no longer keeps its node running."
+        if self.models.not_retrieved(model, reason) == MOST_FAILURES:
+            log.error("model.alarm", model_id=model.model_id, dataset_id=model.dataset_id, reason=reason)
+            self.audit.record(AuditEntry("service", "model.retrieve", f"model:{model.model_id}", reason))
 
     def _retrieve(self, model: Model, node: Node, address: str) -> None:
         """Store the file first, record it last: if the process dies in between, both are done again."""

@@ -118,7 +118,8 @@ class Reconciler:
             self._reconcile_logged(node.node_id)
         for node in nodes:
             if node.dataset_id in due and self.waker.may_wake(node):
-                self.waker.wake(node, self.models.to_retrieve(node.dataset_id))
+                awaited = [m for m in self.models.to_retrieve(node.dataset_id) if m.awaits_retrieval]
+                self.waker.wake(node, awaited)
         self.superseded.remove_secrets()
 
     def _is_time_for(self, node: Node, stack: NodeStack, due: Collection[str]) -> bool:

@@ -5,6 +5,13 @@ from dataclasses import dataclass
 from orchestration.domain.cycle import COMPLETE, NO_REPORTS, ClosedCycle, SealedCycle, Totals
 from orchestration.domain.errors import AccessDenied
 
+MOST_FAILURES = 10
+"""Failed retrievals after which a model no longer keeps its node running.
+
+They take three hours with the pauses of `Schedule`: longer than most outages. After that, the model itself is
+more likely to be the reason, and a node that waited for it would run, and cost money, for ever.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -51,6 +58,8 @@ class Model:
     hosted_as: str | None = None
     """The model's name on the node, if `/create` spelled it differently."""
     retrieval_due: bool = False
+    retrieval_failures: int = 0
+    """Retrievals that have failed since the model was complete."""
     download_key: str | None = None
     """Key that the signature of the download link covers; set once the file is in the bucket."""
     node_address: str | None = None
@@ -78,6 +87,11 @@ class Model:
     def is_training(self) -> bool:
         """Whether devices may train the model; it then keeps its node running."""
         return self.is_active and self.is_accepted and self.percent_complete < COMPLETE
+
+    @property
+    def awaits_retrieval(self) -> bool:
+        """Whether the model is complete and keeps its node running until its file is in the bucket."""
+        return self.retrieval_due and self.retrieval_failures < MOST_FAILURES
 
     def is_stale(self, now: float, stale_after: float) -> bool:
         """Whether the model has made no progress for `stale_after` seconds.

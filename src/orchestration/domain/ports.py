@@ -16,6 +16,9 @@ from orchestration.domain.node import ListedStack, Node, NodeStack, Quota
 Clock = Callable[[], float]
 """Returns the time in seconds since the epoch."""
 
+State = bytes | bytearray
+"""The parameters of a model as its node serializes them. Up to hundreds of megabytes: don't copy it."""
+
 
 class TokenVerifier(Protocol):
     """Verifies Cognito access tokens."""
@@ -165,8 +168,11 @@ class Models(Protocol):
     def relink(self, model: Model, download_key: str, link: str) -> None:
         """Replace the download link. Raises Overtaken if the link has changed since `model` was read."""
 
-    def not_retrieved(self, model: Model, error: str) -> None:
-        """Record why the last retrieval failed. Does nothing if the model was withdrawn."""
+    def not_retrieved(self, model: Model, error: str) -> int:
+        """Record why the last retrieval failed, and return how many have.
+
+        Does nothing if the model was withdrawn, and returns 0.
+        """
 
     def withdraw(self, model: Model, now: float) -> None:
         """End the training and remove the download link. Raises NotFound if the model is gone."""
@@ -363,7 +369,7 @@ class NodeServer(Protocol):
         UnusableModel.
         """
 
-    def trained_model(self, address: str, model: Model, credential: NodeCredential) -> bytes:
+    def trained_model(self, address: str, model: Model, credential: NodeCredential) -> State:
         """Return the newest checkpoint's protobuf, checked against the shapes of the first.
 
         Raises NodeUnreachable, UnusableModel.
@@ -373,8 +379,8 @@ class NodeServer(Protocol):
 class ModelBucket(Protocol):
     """The private bucket of trained models."""
 
-    def store(self, model: Model, state: bytes) -> None:
-        """Store the protobuf and its safetensors form. Idempotent. Raises UnusableModel."""
+    def store(self, model: Model, state: State) -> None:
+        """Store the protobuf and its safetensors form. Idempotent. Raises UnusableModel, Upstream."""
 
     def fresh_url(self, model_id: str) -> str:
         """Return a presigned URL of the safetensors file, valid for a few minutes."""

@@ -132,7 +132,8 @@ class NodeService:
 
     def _check_unneeded(self, dataset_id: str) -> None:
         training = [model for model in self.models.on_dataset(dataset_id) if model.is_training]
-        if unfinished := [*training, *self.models.to_retrieve(dataset_id)]:
+        awaited = [model for model in self.models.to_retrieve(dataset_id) if model.awaits_retrieval]
+        if unfinished := [*training, *awaited]:
             names = ", ".join(sorted(repr(model.model_id) for model in unfinished))
             raise Conflict(
                 f"Unfinished models are on this node: {names}. Send force: true to retire it all the same."

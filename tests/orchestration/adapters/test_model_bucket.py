@@ -1,43 +1,21 @@
 """The bucket of trained models: its content, and its presigned URLs."""
 
-from urllib.parse import parse_qs, urlsplit
+import json
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 import pytest
 import requests
 from botocore.stub import Stubber
-from safetensors import safe_open
 from safetensors.numpy import load
 
-from orchestration.adapters.model_bucket import S3ModelBucket, as_safetensors
-from orchestration.domain.errors import UnusableModel, Upstream
+from orchestration.adapters.model_bucket import S3ModelBucket
+from orchestration.domain.errors import Upstream
 from pygrid_wire.state import encode_state
 from tests.builders import MODEL, a_model
 
 ARRAYS = [np.arange(6, dtype=np.float32).reshape(2, 3), np.array([0.5], np.float64), np.array(7, np.int64)]
 STATE = encode_state(ARRAYS)
-
-
-def test_parameters_keep_their_order_shape_and_type(tmp_path):
-    """They are named `param_000`, `param_001`, ..."""
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(as_safetensors(STATE, a_model(version="3")))
-    with safe_open(path, framework="np") as file:
-        named = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        about = file.metadata()
-
-    assert sorted(named) == ["param_000", "param_001", "param_002"]
-    assert about == {"model_id": MODEL, "version": "3"}
-    for (_, array), expected in zip(sorted(named.items()), ARRAYS, strict=True):
-        assert array.dtype == expected.dtype
-        np.testing.assert_array_equal(array, expected)
-
-
-@pytest.mark.parametrize("state", [b"", b"not a state", STATE[:-3]])
-def test_other_content_than_a_state_is_refused(state):
-    """None of it is stored."""
-    with pytest.raises(UnusableModel, match="can't be read"):
-        as_safetensors(state, a_model())
 
 
 @pytest.mark.moto
@@ -78,6 +56,48 @@ class TestBucket:
 
         assert all(key.startswith("models/") and key.count("/") == 2 for key in keys)
         assert requests.get(bucket.fresh_url(model_id), timeout=5).status_code == 200
+
+    @pytest.mark.parametrize("model_id", ["🙂" * 312, "🙂" * 512, "ü" * 400, "x" * 512], ids=len)
+    def test_long_model_id_is_stored_and_found(self, bucket, model_id):
+        """S3 takes keys of 1,024 bytes; the presigned URL goes into the header of a redirect."""
+        bucket.store(a_model(model_id=model_id), STATE)
+        url = bucket.fresh_url(model_id)
+        answer = requests.get(url, timeout=5)
+        header = answer.content[8 : 8 + int.from_bytes(answer.content[:8], "little")]
+
+        assert sorted(load(answer.content)) == ["param_000", "param_001", "param_002"]
+        assert json.loads(header)["__metadata__"]["model_id"] == model_id
+        assert all(len(key) <= 1024 for key in self.keys(bucket))
+        assert len(url) < 3000
+
+    def test_long_model_ids_do_not_share_a_file(self, bucket):
+        """Neither with each other nor with a model whose id looks like a key."""
+        ids = ["🙂" * 511 + "a", "🙂" * 511 + "b"]
+        for model_id in ids:
+            bucket.store(a_model(model_id=model_id), STATE)
+        folders = [key.split("/")[1] for key in self.keys(bucket)]
+        for folder in sorted(set(folders)):
+            bucket.store(a_model(model_id=folder), STATE)
+
+        assert len(set(folders)) == 2
+        assert len(self.keys(bucket)) == 8
+
+    @pytest.mark.parametrize("length", [1, 300, 998, 999])
+    def test_key_that_was_always_accepted_is_kept(self, bucket, length):
+        """The files of earlier versions are found: 999 is the longest id whose key S3 accepted."""
+        model_id = "x" * length
+        bucket.store(a_model(model_id=model_id), STATE)
+
+        assert f"models/{model_id}/model.safetensors" in self.keys(bucket)
+
+    def test_long_name_of_a_download_is_cut_off(self, bucket):
+        """File systems take 255 bytes; a character is not cut in half."""
+        [disposition] = parse_qs(urlsplit(bucket.fresh_url("x" + "🙂" * 300)).query)[
+            "response-content-disposition"
+        ]
+        name = unquote(disposition.removeprefix("attachment; filename*=UTF-8''"))
+
+        assert name == "x" + "🙂" * 59 + ".safetensors"
 
     def test_refusal_is_upstream(self, aws):
         """The model stays due for retrieval."""

@@ -155,15 +155,15 @@ class TestAnswers:
 @pytest.mark.moto
 class TestTrainedModel:
     def test_newest_checkpoint_is_returned_unchanged(self, hosting):
-        """The first checkpoint is retrieved for its shapes."""
+        """The first checkpoint is retrieved for its shapes, before: one of them is in memory at a time."""
         server, queries = hosting(TRAINED)
         state = server.trained_model(HOST, a_model(hosted_as="Net-1-Ada", version="2"), CREDENTIAL)
         query = {"name": "Net-1-Ada", "version": "2"}
 
         assert state == TRAINED
         assert queries == [
-            ("/model-centric/retrieve-model", query | {"checkpoint": "latest"}),
             ("/model-centric/retrieve-model", query | {"checkpoint": "1"}),
+            ("/model-centric/retrieve-model", query | {"checkpoint": "latest"}),
         ]
 
     def test_credential_is_sent_with_both_requests(self, node):
@@ -194,7 +194,7 @@ class TestTrainedModel:
         server, queries = hosting(TRAINED)
         server.trained_model(HOST, a_model(model_id="a&version=9#ü /../x"), CREDENTIAL)
 
-        assert queries[0][1] == {"name": "a&version=9#ü /../x", "version": "1", "checkpoint": "latest"}
+        assert queries[0][1] == {"name": "a&version=9#ü /../x", "version": "1", "checkpoint": "1"}
 
     @pytest.mark.parametrize(
         "trained",
@@ -262,6 +262,15 @@ class TestTrainedModel:
         server, _ = hosting(encode_state([np.ones(300_000, np.float32)]))
 
         with pytest.raises(UnusableModel, match="larger than 1048576"):
+            server.trained_model(HOST, a_model(), CREDENTIAL)
+
+    @pytest.mark.parametrize("number", ["first", "newest"])
+    def test_model_that_is_too_large_when_decoded_is_refused(self, hosting, number):
+        """An int64 of one byte on the wire has eight bytes in memory."""
+        zeros = encode_state([np.zeros((1 << 17) + 1, np.int64)])
+        server, _ = hosting(trained=zeros, uploaded=zeros if number == "first" else UPLOADED)
+
+        with pytest.raises(UnusableModel, match="take 1048584 bytes when decoded, more than 1048576"):
             server.trained_model(HOST, a_model(), CREDENTIAL)
 
     def test_model_in_chunks_is_read_completely(self, hosting):

@@ -35,7 +35,7 @@ REQUEST_INTERVAL = 3600.0
 
 FOR_DEVICES = (
     "model_id,owner_name,dataset,version,active_status,percent_complete,features,labels,hosted_as,node_URL,"
-    "progress_at,download_key"
+    "progress_at,download_key,retrieval_due,retrieval_failures"
 )
 """The attributes that a list of models is read with: all but counters and history."""
 
@@ -177,7 +177,8 @@ class DynamoModels:
     def retrieved(self, model: Model, download_key: str, link: str) -> None:
         """Write key and link, unless the model was withdrawn since it was read."""
         changes = {"download_key": download_key, "download_link": link}
-        self._while_due(model, put=changes, remove=("retrieval_due", "retrieval_error"))
+        gone = ("retrieval_due", "retrieval_error", "retrieval_failures")
+        self._while_due(model, put=changes, remove=gone)
 
     def relink(self, model: Model, download_key: str, link: str) -> None:
         """Replace the download key, which voids the old link."""
@@ -187,21 +188,23 @@ class DynamoModels:
         except ConditionFailed as error:
             raise Overtaken from error
 
-    def not_retrieved(self, model: Model, error: str) -> None:
-        """Set `retrieval_error`."""
-        self._while_due(model, put={"retrieval_error": error})
+    def not_retrieved(self, model: Model, error: str) -> int:
+        """Set `retrieval_error` and add one to `retrieval_failures`."""
+        item = self._while_due(model, put={"retrieval_error": error}, add={"retrieval_failures": 1})
+        return int(item.get("retrieval_failures", 0))
 
-    def _while_due(self, model: Model, **changes: Any) -> None:
+    def _while_due(self, model: Model, **changes: Any) -> Item:
         try:
-            self._update(model.model_id, Attr("retrieval_due").exists(), **changes)
+            return self._update(model.model_id, Attr("retrieval_due").exists(), **changes)
         except ConditionFailed:
             log.info("retrieval.no_longer_due", model_id=model.model_id)
+            return {}
 
     def withdraw(self, model: Model, now: float) -> None:
         """End the training and remove the link. Withdrawing twice is the same as once."""
         day = datetime.fromtimestamp(now, UTC).isoformat()
         withdrawn = {"active_status": 0, "ended_at": now, "withdrawn_at": day}
-        gone = ("retrieval_due", "retrieval_error", "download_link", "download_key")
+        gone = ("retrieval_due", "retrieval_error", "retrieval_failures", "download_link", "download_key")
         self._update_existing(model.model_id, put=withdrawn, remove=gone)
 
     def publish_node(self, model: Model, address: str) -> None:

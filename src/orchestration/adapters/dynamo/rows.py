@@ -35,6 +35,7 @@ class ModelRow(Row):
     labels: Columns = ()
     hosted_as: Name | None = None
     retrieval_due: Name | None = None
+    retrieval_failures: Count = 0
     download_key: Name | None = None
     node_URL: str | None = None  # noqa: N815 - the marketplace's name
     devices_trained_this_cycle: Count = 0
@@ -91,6 +92,7 @@ class ModelRow(Row):
             labels=self.labels,
             hosted_as=self.hosted_as,
             retrieval_due=self.retrieval_due is not None,
+            retrieval_failures=self.retrieval_failures,
             download_key=self.download_key,
             node_address=self.node_URL,
             ended_at=self.ended_at,

@@ -339,10 +339,12 @@ class TestRetrieval:
         assert models.get(MODEL).download_key == "new"
 
     def test_failed_retrieval_leaves_the_model_due(self, models):
-        """Only the failure reason is recorded."""
-        models.not_retrieved(models.get(MODEL), "It did not answer.")
+        """The failure reason is recorded, and failures are counted."""
+        seen = models.get(MODEL)
 
-        assert models.get(MODEL) == a_model(**DONE)
+        assert [models.not_retrieved(seen, "It did not answer.") for _ in range(2)] == [1, 2]
+        assert models.get(MODEL) == a_model(**DONE, retrieval_failures=2)
+        assert models.to_retrieve(DATASET)[0].retrieval_failures == 2
 
     def test_withdraw_removes_key_and_due_retrieval(self, models):
         """It is idempotent."""
@@ -358,8 +360,9 @@ class TestRetrieval:
         seen = models.get(MODEL)
         models.withdraw(seen, NOON)
         models.retrieved(seen, "key", "https://link.test")
-        models.not_retrieved(seen, "too late")
+        failures = models.not_retrieved(seen, "too late")
 
+        assert failures == 0
         assert models.get(MODEL).download_key is None
 
     def test_missing_model_cannot_be_withdrawn(self, models):
@@ -449,7 +452,7 @@ class TestItems:
         assert (due["active_status"], due["percent_complete"], due["retrieval_due"]) == (0, 100, DATASET)
         assert failed["retrieval_error"] == "It did not answer."
         assert retrieved["download_link"] == "https://link.test"
-        assert not {"retrieval_due", "retrieval_error"} & retrieved.keys()
+        assert not {"retrieval_due", "retrieval_error", "retrieval_failures"} & retrieved.keys()
 
     def test_withdrawn_model_has_a_time_and_no_link(self, table, models):
         """The marketplace shows the link as long as the item has one."""

@@ -28,6 +28,7 @@ sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.par
 
 HOST = "127.0.0.1"
 MB = 1_000_000
+BUCKETS = ("models", "refusing", "closing")
 
 
 def main() -> None:
@@ -39,6 +40,7 @@ def main() -> None:
     retrieval.add_argument(
         "--zeros", type=int, nargs="*", default=[38], help="MB of int64 zeros, 1 byte each"
     )
+    retrieval.add_argument("--due", type=int, default=3, help="models that are due at once, beside one")
     retrieval.set_defaults(run=measure_retrieval)
     serving = commands.add_parser("serve")  # the child processes
     serving.add_argument("directory", type=Path)
@@ -77,7 +79,7 @@ def measure_retrieval(options: argparse.Namespace) -> None:
     print(f"{'model':22} {'due':>3} {'bucket':9} {'base MB':>8} {'peak MB':>8} {'ratio':>6}  stored")
     for dtype, mb in [("float32", mb) for mb in options.mb] + [("int64", mb) for mb in options.zeros]:
         with served(dtype, mb) as directory:
-            for due, bucket in ((1, "models"), (3, "models"), (3, "refusing"), (3, "closing")):
+            for due, bucket in ((1, "models"), *((options.due, each) for each in BUCKETS)):
                 process = child("retrieve", directory, due, bucket)
                 _, *lines = ["", *process.communicate()[0].splitlines()]  # the last one, after the log
                 name = f"{dtype} {mb} MB"
@@ -204,12 +206,13 @@ def certificate(directory: Path) -> Path:
 def retrieve(options: argparse.Namespace) -> None:
     """Retrieve the models that are due, each on its own node; print the memory and how many are stored."""
     import boto3
+    import numpy as np
 
-    import orchestration.adapters.model_file  # noqa: F401 - the reconciler imports it when it stores a model
     from orchestration import aws
     from orchestration.adapters.model_bucket import S3ModelBucket
     from orchestration.adapters.pygrid import PygridServer
     from orchestration.control.collect import Retrieval
+    from pygrid_wire import encode_state
     from tests.builders import a_model, a_node
     from tests.fakes import World
     from tests.processes import LINKS
@@ -240,6 +243,9 @@ def retrieve(options: argparse.Namespace) -> None:
             a_model(model_id=node.node_id, dataset_id=node.dataset_id, is_active=False, retrieval_due=True)
         )
         world.secrets.ensure(node)
+    S3ModelBucket(client, "models").store(
+        a_model(), encode_state([np.zeros(1)])
+    )  # connects for the first time
     base = in_memory("VmRSS")
     threads = [threading.Thread(target=retrieval.retrieve_due, args=(node, HOST)) for node in nodes]
     for thread in threads:

@@ -10,6 +10,7 @@ import re
 import socket
 import time
 from dataclasses import dataclass
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -57,7 +58,7 @@ class PygridServer:
         try:
             with self._get(address, "/data-centric/identity/", self.probe_timeout) as answer:
                 body = _body(answer, seconds=self.probe_timeout, largest=_LARGEST_IDENTITY)
-                identity = json.loads(body)
+                identity = json.loads(bytes(body))
         except (*_UNREACHABLE, NodeUnreachable, UnusableModel, ValueError, RecursionError) as error:
             log.debug("node.probe_failed", node_id=node_id, cause=type(error).__name__)
             return False
@@ -138,17 +139,21 @@ def _path_of(model: Model, checkpoint: str) -> str:
     return f"/model-centric/retrieve-model?{urlencode(query)}"
 
 
-def _body(answer: requests.Response, *, seconds: float, largest: int) -> bytearray:
+def _body(answer: requests.Response, *, seconds: float, largest: int) -> memoryview:
     """Read the body within `seconds` and `largest` bytes. A time-out per read would not bound the total."""
     deadline = time.monotonic() + seconds
-    body = bytearray()
+    # Pages take memory when they are written, and are given back with the last view of them. The memory of a
+    # bytearray would go to malloc, which keeps up to 32 MB for each thread.
+    buffer = mmap(-1, largest, flags=MAP_PRIVATE | MAP_ANONYMOUS)
+    size = 0
     while chunk := answer.raw.read1(_CHUNK):  # returns available bytes without waiting for a full chunk
-        body += chunk
-        if len(body) > largest:
+        if size + len(chunk) > largest:
             raise UnusableModel(f"The node's answer is larger than {largest} bytes.")
+        buffer[size : size + len(chunk)] = chunk
+        size += len(chunk)
         if time.monotonic() > deadline:
             raise NodeUnreachable(f"The node took longer than {seconds:.0f} s.")
-    return body
+    return memoryview(buffer)[:size]
 
 
 def resolved(host: str, port: int, *, local_mode: bool) -> str:

@@ -9,7 +9,7 @@ import structlog
 
 from orchestration.domain.credentials import new_download_key
 from orchestration.domain.entities import MOST_FAILURES, Model
-from orchestration.domain.errors import OrchestrationError, Upstream
+from orchestration.domain.errors import OrchestrationError
 from orchestration.domain.node import Node
 from orchestration.domain.ports import (
     AuditEntry,
@@ -48,21 +48,24 @@ class Retrieval:
         If one fails, the reason is recorded for its owner, and it is tried again after a pause.
         """
         for model in self.models.to_retrieve(node.dataset_id):
-            if self.schedule.is_due(model.model_id, self.clock()):
+            if self._is_time_for(model):
                 with self.lock:
-                    self._try(model.model_id, node, address)
+                    if self._is_time_for(model):  # else it has just failed in another thread
+                        self._try(model, node, address)
 
-    def _try(self, model_id: str, node: Node, address: str) -> None:
-        model = self.models.get(model_id)
-        if not model.retrieval_due:  # another thread was first
-            return
+    def _is_time_for(self, model: Model) -> bool:
+        return self.schedule.is_due(model.model_id, self.clock())
+
+    def _try(self, model: Model, node: Node, address: str) -> None:
         try:
-            self._retrieve(model, node, address)
-        except Upstream as error:
-            self.schedule.back_off(model_id, self.clock())
+            current = self.models.get(model.model_id)
+            if current.retrieval_due:  # else another thread was first
+                self._retrieve(current, node, address)
+            self.schedule.remove(model.model_id)
+        except OrchestrationError as error:
+            self.schedule.back_off(model.model_id, self.clock())
             self._record_failure(model, str(error))
         else:
-            self.schedule.remove(model_id)
             return
         # An error of botocore and its traceback refer to each other, and the traceback to the model's bytes.
         # They must be gone before the next model is downloaded.
@@ -71,7 +74,7 @@ class Retrieval:
     def _record_failure(self, model: Model, reason: str) -> None:
         log.warning("model.not_retrieved", model_id=model.model_id, error=reason)
         if (failures := model.retrieval_failures + 1) >= MOST_FAILURES:
-            reason += f" Failed {failures} times, so the model no longer keeps its node running."
+            reason += f" After {failures} failures, the model no longer keeps its node running."
         if self.models.not_retrieved(model, reason) == MOST_FAILURES:
             log.error("model.alarm", model_id=model.model_id, dataset_id=model.dataset_id, reason=reason)
             self.audit.record(AuditEntry("service", "model.retrieve", f"model:{model.model_id}", reason))

@@ -16,7 +16,7 @@ from orchestration.domain.node import ListedStack, Node, NodeStack, Quota
 Clock = Callable[[], float]
 """Returns the time in seconds since the epoch."""
 
-State = bytes | bytearray
+State = bytes | memoryview
 """The parameters of a model as its node serializes them. Up to hundreds of megabytes: don't copy it."""
 
 

@@ -130,7 +130,7 @@ def test_streamed_file_behaves_like_a_file(steps):
     assert file.seekable()
 
 
-@pytest.mark.parametrize("kind", [bytes, bytearray])
+@pytest.mark.parametrize("kind", [bytes, memoryview])
 def test_state_file_is_a_view(kind):
     """A copy would double the memory of a retrieval."""
     file = state_file(kind(STATE))

@@ -98,6 +98,22 @@ def test_two_threads_retrieve_a_model_once_and_not_at_once(due, retrieval):
     assert due.bucket.files.keys() == {MODEL}
 
 
+def test_failure_in_one_thread_is_not_repeated_by_those_that_wait(due, retrieval):
+    """Each failure counts, and the pause after it holds for all threads."""
+    trained = due.server.trained_model
+    due.server.troubles[MODEL] = [NodeUnreachable("It did not answer.")] * 4
+
+    def slow(*arguments):
+        sleep(0.05)
+        return trained(*arguments)
+
+    due.server.trained_model = slow
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: retrieval.retrieve_due(NODE, ADDRESS), range(4)))
+
+    assert due.models.get(MODEL).retrieval_failures == 1
+
+
 def test_model_withdrawn_during_its_retrieval_gets_no_link(due):
     """A withdrawal takes precedence over a retrieval that is under way."""
     wire = Wire(3, lambda: due.models.withdraw(due.models.get(MODEL), 0.0))

@@ -6,10 +6,12 @@ from time import sleep
 
 import pytest
 
+from orchestration.adapters.dynamo import Table
 from orchestration.control.reconciler import THREADS
 from orchestration.domain.cycle import Progress
 from orchestration.domain.decision import LONGEST_PAUSE
-from orchestration.domain.errors import NodeUnreachable, StackFailed, UnusableModel, Upstream
+from orchestration.domain.entities import MOST_FAILURES
+from orchestration.domain.errors import Conflict, NodeUnreachable, StackFailed, UnusableModel, Upstream
 from orchestration.domain.node import DesiredState, NodeStatus, StackPhase, node_id_of
 from orchestration.domain.ports import Deletion
 from tests.builders import (
@@ -83,6 +85,104 @@ def test_failed_retrieval_is_retried_until_it_succeeds(ready, reconciler, error)
     assert (node.status, node.desired_state) == (NodeStatus.READY, RUNNING)
     assert ready.bucket.files == {MODEL: b"trained"}
     assert "retrieval_error" not in ready.item("model_table", MODEL)
+
+
+class TestModelThatCanNotBeRetrieved:
+    """Its retrieval fails again and again: the node's answer is unusable, or S3 refuses the file."""
+
+    @pytest.fixture
+    def failing(self, ready, reconciler):
+        """Let retrievals fail until the model has failed `MOST_FAILURES` times, and return the world."""
+        ready.put(a_model(**DONE))
+        ready.server.troubles[MODEL] = [UnusableModel("Other shapes.")] * 100
+        for _ in range(MOST_FAILURES - 1):
+            reconciler.run_pass()
+            ready.clock.tick(LONGEST_PAUSE)
+        assert ready.nodes.get(NODE).should_run
+        with pytest.raises(Conflict, match="Unfinished"):
+            a_node_service(ready).retire(DATASET, caller=DEVELOPER, force=False)
+        reconciler.run_pass()
+        return ready
+
+    def test_it_stops_holding_its_node(self, failing):
+        """The idle time-out starts as if the model were in the bucket, and the model's item says so."""
+        running, item = failing.nodes.get(NODE).should_run, failing.item("model_table", MODEL)
+        reconcile(failing)
+        model = failing.models.get(MODEL)
+
+        assert running
+        assert failing.stacks.standing(NODE) == []
+        assert (model.retrieval_due, model.awaits_retrieval) == (True, False)
+        assert item["retrieval_error"] == (
+            "Other shapes. After 10 failures, the model no longer keeps its node running."
+        )
+
+    def test_malformed_item_stops_holding_its_node(self, ready):
+        """The model can't be read; the next model of the node is retrieved all the same."""
+        ready.put(a_model(**DONE))
+        ready.put(a_model(model_id="another", **DONE))
+        Table(ready.dynamodb, "model_table").update({"model_id": MODEL}, put={"loss_sum": "x"})
+        reconciler = a_reconciler(ready)
+        for _ in range(MOST_FAILURES + 2):
+            reconciler.run_pass()
+            ready.clock.tick(LONGEST_PAUSE)
+        reconcile(ready)
+
+        assert ready.bucket.files == {"another": b"trained"}
+        assert "malformed: loss_sum" in ready.item("model_table", MODEL)["retrieval_error"]
+        assert ready.stacks.standing(NODE) == []
+
+    def test_it_does_not_wake_its_node(self, failing):
+        """A stopped node with such a model stays stopped."""
+        reconcile(failing)
+        failing.clock.tick(2 * DAY)
+        reconcile(failing)
+
+        assert failing.stacks.launched == [(NODE, 1)]
+
+    def test_it_does_not_prevent_a_retirement(self, failing):
+        """The owner of the dataset need not send `force`."""
+        assert a_node_service(failing).retire(DATASET, caller=DEVELOPER, force=False)
+
+    def test_operators_are_told_once(self, ready, reconciler, logs):
+        """Later failures are recorded for the owner only."""
+        ready.put(a_submission(model_id="another"))
+        request_node(a_node_service(ready), model_id="another")
+        ready.put(a_model(**DONE))
+        ready.server.troubles[MODEL] = [NodeUnreachable("It did not answer.")] * (MOST_FAILURES + 5)
+        while ready.server.troubles[MODEL]:
+            reconciler.run_pass()
+            ready.clock.tick(LONGEST_PAUSE)
+        reason = "It did not answer. After 10 failures, the model no longer keeps its node running."
+        entries = [entry for _, entry in ready.audit.of(f"model:{MODEL}") if entry.action == "model.retrieve"]
+
+        assert [(entry.actor, entry.result) for entry in entries] == [("service", reason)]
+        assert [entry["reason"] for entry in logs if entry["event"] == "model.alarm"] == [reason]
+        assert ready.models.get(MODEL).retrieval_failures == MOST_FAILURES + 5
+        assert "After 15 failures" in ready.item("model_table", MODEL)["retrieval_error"]
+
+    def test_it_is_retrieved_when_its_node_runs_for_another_model(self, failing):
+        """The reason may be gone: another version of the node, or of this service."""
+        reconcile(failing)
+        failing.server.troubles.clear()
+        failing.put(a_submission(model_id="another"))
+        request_node(a_node_service(failing), model_id="another")
+        failing.clock.tick(LONGEST_PAUSE)
+        reconcile(failing)
+        item = failing.item("model_table", MODEL)
+
+        assert failing.bucket.files == {MODEL: b"trained"}
+        assert not {"retrieval_due", "retrieval_error", "retrieval_failures"} & item.keys()
+
+    def test_another_model_is_still_awaited(self, failing, reconciler):
+        """Each model is counted by itself."""
+        failing.put(a_model(model_id="another", **DONE))
+        failing.server.troubles["another"] = [NodeUnreachable("It did not answer.")]
+        for _ in range(3):
+            reconciler.run_pass()
+            failing.clock.tick(IDLE_TIMEOUT)
+
+        assert failing.bucket.files == {"another": b"trained"}
 
 
 def test_node_is_not_stopped_before_its_model_is_in_the_bucket(ready, reconciler):

@@ -10,7 +10,7 @@ from boto3.dynamodb.conditions import Attr, ConditionBase, Key
 from pydantic import ValidationError
 
 from orchestration.adapters.dynamo.rows import DatasetRow, UserRow
-from orchestration.adapters.dynamo.table import ConditionFailed, Item, Table
+from orchestration.adapters.dynamo.table import LONGEST_KEY, ConditionFailed, Item, Table
 from orchestration.domain.credentials import StoredKey
 from orchestration.domain.entities import Dataset, User
 from orchestration.domain.errors import Conflict, NotFound, Upstream
@@ -133,7 +133,7 @@ class DynamoAuditLog:
         at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
         attributes = {"actor": entry.actor, "action": entry.action, "result": entry.result}
         log.info("audit", subject=entry.subject, **attributes)
-        item = {"subject": entry.subject, "at": f"{at}#{secrets.token_hex(4)}", **attributes}
+        item = {"subject": _subject(entry.subject), "at": f"{at}#{secrets.token_hex(4)}", **attributes}
         try:
             self.table.put(item | {"expires_at": int(now + self.days * DAY)})
         except Upstream as error:
@@ -141,9 +141,14 @@ class DynamoAuditLog:
 
     def of(self, subject: str) -> Iterator[tuple[str, AuditEntry]]:
         """Yield the entries of a subject, oldest first, each with its time in ISO 8601."""
-        for item in self.table.query(None, Key("subject").eq(subject)):
+        for item in self.table.query(None, Key("subject").eq(_subject(subject))):
             entry = AuditEntry(item["actor"], item["action"], item["subject"], item["result"])
             yield item["at"].partition("#")[0], entry
+
+
+def _subject(subject: str) -> str:
+    """Return as much of a subject as fits into a key: an id alone may have 2,048 bytes."""
+    return subject.encode()[:LONGEST_KEY].decode(errors="ignore")
 
 
 def _key(item: Item) -> StoredKey:

@@ -281,6 +281,15 @@ class TestAuditLog:
         ]
         assert entries[0] == ("2023-11-14T22:13:20.000+00:00", ENTRY)
 
+    @pytest.mark.parametrize("model_id", ["🙂" * 512, "ü" + "🙂" * 511])
+    def test_entry_about_a_long_id_is_kept(self, table, model_id):
+        """An id may be as long as a key, and the subject is longer than the id."""
+        entry = AuditEntry("ada", "model.withdraw", f"model:{model_id}", "ok")
+        audit = DynamoAuditLog(table, FakeClock(NOON), days=1)
+        audit.record(entry)
+
+        assert [found.action for _, found in audit.of(entry.subject)] == ["model.withdraw"]
+
     def test_entry_expires(self, table):
         """DynamoDB deletes it after the configured days."""
         DynamoAuditLog(table, FakeClock(NOON), days=2).record(ENTRY)

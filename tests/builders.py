@@ -5,7 +5,7 @@ from typing import Any
 
 from orchestration.adapters.dynamo.nodes import ATTRIBUTES
 from orchestration.adapters.dynamo.table import stored
-from orchestration.domain.cycle import NO_REPORTS, ClosedCycle, SealedCycle, Totals
+from orchestration.domain.cycle import ClosedCycle, SealedCycle, Totals
 from orchestration.domain.entities import Caller, Dataset, Model, User
 from orchestration.domain.node import Node, node_id_of
 
@@ -22,7 +22,7 @@ LEGACY_KEY = "0123456789-sign-up-key"
 
 
 def a_model(**changes: Any) -> Model:
-    """Return a model that `/create` has accepted and that trains."""
+    """Return a model that `/create` has accepted, that its node hosts, and that trains."""
     usual: dict[str, Any] = {
         "model_id": MODEL,
         "owner": SCIENTIST.username,
@@ -32,6 +32,7 @@ def a_model(**changes: Any) -> Model:
         "percent_complete": 0,
         "features": ("age", "bmi"),
         "labels": ("progression",),
+        "hosted_at": NOON,
         "progress_at": NOON,
     }
     return Model(**usual | changes)
@@ -39,7 +40,7 @@ def a_model(**changes: Any) -> Model:
 
 def a_submission(**changes: Any) -> Model:
     """Return a model as artificienlib submits it, before `/create`."""
-    return a_model(**{"features": (), "labels": ()} | changes)
+    return a_model(**{"features": (), "labels": (), "hosted_at": 0.0, "progress_at": 0.0} | changes)
 
 
 def a_dataset(**changes: Any) -> Dataset:
@@ -108,9 +109,9 @@ def a_sealed_cycle(**changes: Any) -> SealedCycle:
     return SealedCycle(**usual | changes)
 
 
-def model_item(model: Model | None = None, **changes: Any) -> dict[str, Any]:
-    """Return the item of a model, with the attributes of artificienlib and of `/create`."""
-    model = model or a_model()
+def submitted_item(model: Model | None = None, **changes: Any) -> dict[str, Any]:
+    """Return the item of a model that artificienlib writes before `/create`."""
+    model = model or a_submission()
     item: dict[str, Any] = {
         "model_id": model.model_id,
         "active_status": int(model.is_active),
@@ -118,22 +119,41 @@ def model_item(model: Model | None = None, **changes: Any) -> dict[str, Any]:
         "dataset": model.dataset_id,
         "date_submitted": "2023-11-14",
         "owner_name": model.owner,
-        "percent_complete": model.percent_complete,
-        "devices_trained_this_cycle": model.totals.devices,
+        "percent_complete": 0,
+        "devices_trained_this_cycle": 0,
         "loss_this_cycle": -1,
         "acc_this_cycle": -1,
+    }
+    return _written(item | changes)
+
+
+def model_item(model: Model | None = None, **changes: Any) -> dict[str, Any]:
+    """Return the record of an accepted model, as this service writes it."""
+    model = model or a_model()
+    item: dict[str, Any] = {
+        "name": model.model_id.lower(),
+        "model_id": model.model_id,
+        "owner_name": model.owner,
+        "dataset": model.dataset_id,
+        "version": model.version,
+        "active_status": int(model.is_active),
+        "percent_complete": model.percent_complete,
         "features": list(model.features),
         "labels": list(model.labels),
         "hosted_as": model.hosted_as,
+        "hosted_at": model.hosted_at or None,
+        "trains_on": model.dataset_id if model.is_active else None,
         "node_URL": model.node_address,
+        "shown_on": model.dataset_id if model.node_address else None,
         "download_key": model.download_key,
         "retrieval_due": model.dataset_id if model.retrieval_due else None,
         "retrieval_failures": model.retrieval_failures or None,
         "progress_at": model.progress_at,
         "ended_at": model.ended_at or None,
+        "closed_cycles": model.totals.cycle,
+        "revision": model.revision,
     }
-    if model.totals != NO_REPORTS:
-        item |= _counters(model.totals) | {"closed_cycles": model.totals.cycle}
+    item |= _counters(model.totals)
     if model.sealed is not None:
         item |= {"sealed_at": model.sealed.sealed_at}
         item |= {_sealed(name): value for name, value in _counters(model.sealed.totals).items()}
@@ -159,13 +179,6 @@ def _sealed(name: str) -> str:
 def node_item(node: Node) -> dict[str, Any]:
     """Return the item of a node, with every field."""
     return _written({ATTRIBUTES.get(name, name): value for name, value in asdict(node).items()})
-
-
-def submitted_item(**changes: Any) -> dict[str, Any]:
-    """Return the item that artificienlib writes before `/create`: no features, no labels."""
-    item = model_item(a_submission())
-    del item["features"], item["labels"]
-    return _written(item | changes)
 
 
 def dataset_item(dataset: Dataset | None = None, **changes: Any) -> dict[str, Any]:

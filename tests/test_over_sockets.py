@@ -48,9 +48,18 @@ def generated() -> Iterator[list[str]]:
 def platform(tmp_path_factory: pytest.TempPathFactory, generated: list[str]) -> Iterator[Platform]:
     directory = tmp_path_factory.mktemp("platform")
     with Platform(Options(directory, port=0, aws_port=0, workers=4)) as platform:
-        # Reports of a dataset are counted only after a device has called /info.
+        # A report is counted only for an accepted model, after a device of its dataset has called /info.
+        assert create(platform).status_code == 202
         assert info(platform, "127.0.0.1").status_code == 200
         yield platform
+
+
+def create(platform: Platform) -> requests.Response:
+    """Call /create like artificienlib, for the model that every new platform contains."""
+    body = {"dataset_id": seeds.DATASET_ID, "model_id": platform.environment["MODEL_ID"]}
+    body |= {"features": seeds.FEATURES, "labels": seeds.LABELS}
+    headers = {"Authorization": f"Bearer {platform.token(platform.scientist)}"}
+    return from_address("127.0.0.1").post(f"{platform.url}/create", json=body, headers=headers, timeout=30)
 
 
 def info(platform: Platform, address: str) -> requests.Response:

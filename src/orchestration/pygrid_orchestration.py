@@ -19,6 +19,7 @@ from orchestration.adapters.dynamo import (
     DynamoModels,
     DynamoNodes,
     DynamoUsers,
+    ModelItems,
     Table,
 )
 from orchestration.adapters.jws import PUBLISHED_KEYS, KeySet, fetcher
@@ -262,7 +263,8 @@ class Parts:
 
     @cached_property
     def models(self) -> DynamoModels:
-        return DynamoModels(self._table(self.settings.model_table))
+        items = ModelItems(self._table(self.settings.model_table))
+        return DynamoModels(self._table(self.settings.training_table), items)
 
     @cached_property
     def datasets(self) -> DynamoDatasets:

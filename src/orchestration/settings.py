@@ -33,6 +33,7 @@ class Settings(StackSettings):
 
     model_bucket: str
     model_table: str = "model_table"
+    training_table: str = "training_table"
     dataset_table: str = "dataset_table"
     user_table: str = "user_table"
     node_table: str = "node_table"

@@ -28,6 +28,7 @@ ATOMS = frozenset({bool, type(None), str, Decimal, bytes})
 MISSING = object()
 
 WRONG_TYPE = "An operand in the update expression has an incorrect data type"
+PREDICATES = ("attribute_exists", "attribute_not_exists", "attribute_type", "begins_with", "contains")
 
 _sums = DYNAMODB_CONTEXT.copy()
 _sums.clear_traps()
@@ -117,6 +118,9 @@ class Scope:
                 return self.value(path) is not MISSING
             case ("attribute_not_exists", path):
                 return self.value(path) is MISSING
+            case ("attribute_type", path, kind):
+                found = self.value(path)
+                return found is not MISSING and kind_of(found) == self.value(kind)
             case (operator, one, other):
                 return _compare(operator, self.value(one), self.value(other))
         raise NotImplementedError(condition)
@@ -277,7 +281,7 @@ class _Parser:
             found = self.disjunction()
             self._expect(")")
             return found
-        if self._next() in ("attribute_exists", "attribute_not_exists", "begins_with", "contains"):
+        if self._next() in PREDICATES:
             return self._function()
         one, operator = self._operand(), self._take()
         return (operator, one, self._operand()) if operator in ("=", "<>", *COMPARISONS) else self._unknown()

@@ -48,6 +48,8 @@ CONDITION_FAILED = "ConditionalCheckFailedException"
 
 Key = tuple[Any, ...]
 
+WHOLE = {"ProjectionType": "ALL"}
+
 
 @cache
 def table_definitions() -> dict[str, dict[str, Any]]:
@@ -62,22 +64,22 @@ class _Rows:
     """The items of a table, or of an index: those that have all attributes of its key."""
 
     def __init__(
-        self, schema: list[dict[str, str]], table_key: tuple[str, ...] = (), projection: str = "ALL"
+        self,
+        schema: list[dict[str, str]],
+        table_key: tuple[str, ...] = (),
+        projection: Mapping[str, Any] = WHOLE,
     ) -> None:
-        if projection not in ("ALL", "KEYS_ONLY"):
-            raise NotImplementedError(projection)
-        self._keys_only = projection == "KEYS_ONLY"
         self.key = tuple(part["AttributeName"] for part in schema)
         self.partitions: dict[Any, dict[Key, Item]] = {}
         self._order = tuple(dict.fromkeys(self.key + table_key))
+        self._shown = None if projection == WHOLE else {*self._order, *projection.get("NonKeyAttributes", ())}
 
     def put(self, key: Key, old: Item | None, new: Item | None) -> None:
         """Replace an item."""
         if old is not None and self._has(old):
             del self.partitions[old[self.key[0]]][key]
         if new is not None and self._has(new):
-            shown = self.key_of(new) if self._keys_only else new
-            self.partitions.setdefault(new[self.key[0]], {})[key] = shown
+            self.partitions.setdefault(new[self.key[0]], {})[key] = self._projected(new)
 
     def ordered(self, partition: Any = None, after: Item | None = None) -> list[Item]:
         """Return the items of a partition, or of all, in the order of their keys, after a key."""
@@ -88,6 +90,11 @@ class _Rows:
     def key_of(self, item: Mapping[str, Any]) -> Item:
         """Return the key from which a query continues after this item."""
         return {name: item[name] for name in self._order}
+
+    def _projected(self, item: Item) -> Item:
+        if self._shown is None:
+            return item
+        return {name: value for name, value in item.items() if name in self._shown}
 
     def _position(self, item: Mapping[str, Any]) -> Key:
         return tuple(item[name] for name in self._order)
@@ -103,9 +110,7 @@ class _Table:
         indexes = definition.get("GlobalSecondaryIndexes", ())
         self.rows = _Rows(definition["KeySchema"])
         self.indexes = {
-            index["IndexName"]: _Rows(
-                index["KeySchema"], self.rows.key, index["Projection"]["ProjectionType"]
-            )
+            index["IndexName"]: _Rows(index["KeySchema"], self.rows.key, index["Projection"])
             for index in indexes
         }
         self.kinds = {a["AttributeName"]: a["AttributeType"] for a in definition["AttributeDefinitions"]}

@@ -12,12 +12,13 @@ from orchestration.adapters.dynamo import (
     DynamoModels,
     DynamoNodes,
     DynamoUsers,
+    ModelItems,
     Table,
 )
 from orchestration.domain.cycle import Progress
 from orchestration.domain.entities import Dataset, Model, User
 from orchestration.domain.node import Node
-from tests.builders import dataset_item, model_item, node_item, user_item
+from tests.builders import dataset_item, model_item, node_item, submitted_item, user_item
 from tests.fakes.clock import FakeClock
 from tests.fakes.expressions import Item
 from tests.fakes.outside import FakeBucket, FakeNodeDatabases, FakeSecrets
@@ -76,7 +77,7 @@ class Rivals(Wire):
 
     def passed(self, call: str) -> None:
         super().passed(call)
-        if call == "dynamodb.get_item model_table" and self._left:
+        if call == "dynamodb.get_item training_table" and self._left:
             self._left -= 1
             for model in self._world.all_models():
                 progress = Progress(model.percent_complete + 1)
@@ -86,11 +87,10 @@ class Rivals(Wire):
 Entity = Dataset | Model | Node | User
 ITEMS: dict[type, tuple[str, Callable[[Any], Item]]] = {
     Dataset: ("dataset_table", dataset_item),
-    Model: ("model_table", model_item),
     Node: ("node_table", node_item),
     User: ("user_table", user_item),
 }
-"""The table of an entity, and its item as the marketplace, artificienlib or this service writes it."""
+"""The table of an entity, and its item as the marketplace or this service writes it."""
 
 
 @dataclass
@@ -119,7 +119,8 @@ class World:
         self.datasets = DynamoDatasets(Table(client, "dataset_table"))
         self.users = DynamoUsers(Table(client, "user_table"))
         self.keys = DynamoApiKeys(Table(client, "key_table"))
-        self.models = DynamoModels(Table(client, "model_table"))
+        items = ModelItems(Table(client, "model_table"))
+        self.models = DynamoModels(Table(client, "training_table"), items)
         self.nodes = DynamoNodes(Table(client, "node_table"))
         self.audit = DynamoAuditLog(Table(client, "audit_table"), self.clock, days=1)
 
@@ -133,8 +134,18 @@ class World:
 
     def put(self, entity: Entity) -> None:
         """Write the item of an entity, and replace an existing one."""
+        if isinstance(entity, Model):
+            self._put_model(entity)
+            return
         table, item_of = ITEMS[type(entity)]
         self.dynamodb.put_item(TableName=table, Item=item_of(entity))
+
+    def _put_model(self, model: Model) -> None:
+        """Write what was submitted, and for an accepted model the record, which the item shows."""
+        self.dynamodb.put_item(TableName="model_table", Item=submitted_item(model))
+        if model.is_accepted:
+            self.dynamodb.put_item(TableName="training_table", Item=model_item(model))
+            self.models.show(model)
 
     def item(self, table: str, key: str) -> Item | None:
         """Return the current item with this key."""
@@ -156,7 +167,8 @@ class World:
 
     def snapshot(self) -> dict[str, object]:
         """Return everything stored, except the audit log and the number of rejected reports."""
-        models = [item | {"rejected_reports": 0} for item in self.dynamodb.items("model_table")]
+        tables = ("model_table", "training_table")
+        models = [item | {"rejected_reports": 0} for table in tables for item in self.dynamodb.items(table)]
         others = ("dataset_table", "user_table", "node_table", "key_table")
         outside = (self.secrets, self.node_databases, self.stacks, self.bucket, self.clock)
         return {

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import pytest
 
 from orchestration.control.orphans import INTERVAL
-from orchestration.domain.cycle import Progress
+from orchestration.domain.cycle import Progress, Report
 from orchestration.domain.errors import OrchestrationError
 from orchestration.domain.node import NodeStatus
-from tests.builders import DATASET, DEVELOPER, MODEL
+from tests.builders import DATASET, DEVELOPER, MODEL, SCIENTIST
 from tests.cloud import NODE, Cloud, a_cloud
 from tests.fakes import Crash, Creation, Deletion, Fate, Wire
-from tests.processes import a_node_service, a_progress_service, a_reconciler, request_node
+from tests.processes import a_model_service, a_node_service, a_progress_service, a_reconciler, request_node
 
 pytestmark = pytest.mark.exhaustive
 
@@ -71,6 +71,18 @@ def retrieve(world: Cloud) -> None:
     reconcile_until(world, is_stopped)
 
 
+def report(world: Cloud) -> None:
+    """Let a device report, and the node close a cycle."""
+    world.models.count(world.models.hosted(MODEL), Report(0.5, None))
+    a_progress_service(world).record(MODEL, Progress(50, 5), node=world.nodes.get(NODE))
+
+
+def withdraw(world: Cloud) -> None:
+    """Withdraw the model; wait until the node is stopped."""
+    a_model_service(world).withdraw(MODEL, caller=SCIENTIST)
+    reconcile_until(world, is_stopped)
+
+
 def retire(world: Cloud) -> None:
     """Retire the node during the training."""
     a_node_service(world).retire(DATASET, caller=DEVELOPER, force=True)
@@ -119,6 +131,8 @@ SCENARIOS = {
     ),
     "launch, never answers": Scenario((launch,), fates=(Fate(answers=False),), ends_ready=True),
     "retrieve": Scenario((retrieve,), preparation=(launch,)),
+    "close a cycle and retire": Scenario((report, retire), preparation=(launch,)),
+    "withdraw": Scenario((withdraw,), preparation=(launch, report)),
     "retire": Scenario((retire,), preparation=(launch,)),
     "retire, deletion fails": Scenario((retire,), (launch,), (Fate(deletion=Deletion.FAILS),)),
     "retire, resource stuck": Scenario(
@@ -183,6 +197,7 @@ def test_scenario_killed_after_any_call_is_completed(name):
 def faults_of(scenario: Scenario, world: Cloud) -> list[str]:
     """Return the names of the checks that fail at the end of a scenario."""
     node = world.nodes.get(NODE)
+    item = world.item("model_table", MODEL)
     standing = {stack.name for stack in world.census.of_node(NODE)}
     current = {f"artificien-node-{NODE}-{node.generation}"}
     checks = {
@@ -200,6 +215,7 @@ def faults_of(scenario: Scenario, world: Cloud) -> list[str]:
             "secret": (NODE, node.generation) not in world.secrets.passwords,
             "nodeURL": world.datasets.get(DATASET).node_address != address,
             "node_URL": world.models.get(MODEL).node_address != address,
+            "shown node_URL": item.get("node_URL") != address,
         }
     else:
         checks |= {
@@ -208,8 +224,30 @@ def faults_of(scenario: Scenario, world: Cloud) -> list[str]:
             "secret": world.secrets.passwords,
             "nodeURL": world.datasets.get(DATASET).node_address,
             "node_URL": world.models.get(MODEL).node_address,
+            "shown node_URL": item.get("node_URL"),
             "charged": node.charged_to,
         }
-    if retrieve in scenario.steps:
-        checks["file"] = world.bucket.files != {MODEL: b"trained"}
+    checks |= faults_of_model(scenario, world)
     return [name for name, has_failed in checks.items() if has_failed]
+
+
+def faults_of_model(scenario: Scenario, world: Cloud) -> dict[str, object]:
+    """Return checks of the model's record, of what the marketplace shows of it, and of its file."""
+    model, item = world.models.get(MODEL), world.item("model_table", MODEL)
+    checks: dict[str, object] = {
+        "shown state": (item["active_status"], item["percent_complete"])
+        != (int(model.is_active), model.percent_complete),
+        "shown history": len(item.get("history", ())) != len(model.history),
+        "shown columns": tuple(item.get("features", ())) != model.features,
+    }
+    if retrieve in scenario.steps:
+        checks |= {
+            "file": world.bucket.files != {MODEL: b"trained"},
+            "sealed": model.sealed,
+            "history": [cycle.percent_complete for cycle in model.history] != [100],
+            "due": model.retrieval_due,
+            "shown link": item.get("download_link", "").rpartition("/")[2] != model.download_key,
+        }
+    if withdraw in scenario.steps:
+        checks |= {"withdrawn": model.is_active, "shown link": item.get("download_link")}
+    return checks

@@ -126,16 +126,18 @@ def state_of(deployment: Deployment) -> dict[str, Any]:
     files = session.client("s3").list_objects_v2(Bucket=SETTINGS.model_bucket).get("Contents", [])
     model = table("model_table").get_item(Key={"model_id": MODEL})["Item"]
     dataset = table("dataset_table").get_item(Key={"dataset_id": DATASET})["Item"]
+    record = table("training_table").get_item(Key={"name": MODEL})["Item"]
     quota = table("node_table").get_item(Key={"node_id": "quota:all"}).get("Item", {})
     return {
         "stacks": deployment.cloud.census.of_node(NODE),
         "most at once": deployment.cloud.census.most_at_once(NODE),
         "secrets": session.client("secretsmanager").list_secrets()["SecretList"],
         "files": len(files),
-        "cycles": len(model["history"]),
-        "link": bool(model.get("download_link")),
-        "due": model.get("retrieval_due"),
-        "node_URL": model.get("node_URL"),
+        "cycles": (len(record["history"]), len(model["history"])),
+        "link": model["download_link"] == record["download_link"],
+        "due": record.get("retrieval_due"),
+        "shown": (model["active_status"], model["percent_complete"]),
+        "node_URL": (record.get("node_URL"), record.get("shown_on"), model.get("node_URL")),
         "nodeURL": dataset.get("nodeURL"),
         "awake": int(quota.get("awake", 0)),
     }
@@ -146,10 +148,11 @@ EXPECTED = {
     "most at once": 1,
     "secrets": [],
     "files": 2,
-    "cycles": 1,
+    "cycles": (1, 1),
     "link": True,
     "due": None,
-    "node_URL": None,
+    "shown": (0, 100),
+    "node_URL": (None, None, None),
     "nodeURL": None,
     "awake": 0,
 }

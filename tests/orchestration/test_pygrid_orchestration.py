@@ -12,16 +12,26 @@ from orchestration.control.reconciler import Intervals
 from orchestration.domain.decision import Budget, Rules
 from orchestration.domain.node import Quota
 from orchestration.pygrid_orchestration import Parts, create_app, create_reconciler
-from tests.builders import DATASET, LEGACY_KEY, MODEL, a_developer, dataset_item, submitted_item, user_item
+from tests.builders import (
+    DATASET,
+    LEGACY_KEY,
+    MODEL,
+    a_developer,
+    dataset_item,
+    model_item,
+    submitted_item,
+    user_item,
+)
 from tests.web import settings
 
 pytestmark = [pytest.mark.moto, pytest.mark.usefixtures("own_logs")]
 SETTINGS = settings()
+TABLES = ("model", "training", "dataset", "user", "node", "key")
 
 
 @pytest.fixture
 def table(moto_table_of):
-    return {name: moto_table_of(f"{name}_table") for name in ("model", "dataset", "user", "node", "key")}
+    return {name: moto_table_of(f"{name}_table") for name in TABLES}
 
 
 @pytest.fixture
@@ -89,6 +99,7 @@ def test_device_is_served_from_the_tables(table):
 def test_loss_is_counted_in_the_table(table):
     """A report is accepted after a device has shown a valid key."""
     table["model"].put(submitted_item())
+    table["training"].put(model_item())
     table["dataset"].put(dataset_item())
     DynamoNodes(table["node"]).device_seen(DATASET, time.time())
     client = create_app(SETTINGS).test_client()

@@ -37,7 +37,7 @@ def test_complete_environment_is_read():
 
     assert settings.app_client_ids == {"one", "two"}
     assert settings.issuer == "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_Abc"
-    assert settings.model_table == "model_table"
+    assert (settings.model_table, settings.training_table) == ("model_table", "training_table")
     assert settings.local_mode is False
 
 

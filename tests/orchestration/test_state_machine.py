@@ -60,7 +60,7 @@ class Marketplace(RuleBasedStateMachine):
     @initialize(seed=st.integers(0, 2**16))
     def open(self, seed: int) -> None:
         self.world = a_cloud(dataset_ids=DATASETS, seed=seed, validate=False)
-        self.world.remove("model_table")
+        self.world.remove("model_table")  # no model is accepted yet
         self.reconcilers = [a_reconciler(self.world), a_reconciler(self.world)]
         self.submitted = 0
         self.passed_at = 0.0

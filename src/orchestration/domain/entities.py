@@ -1,6 +1,6 @@
 """Datasets, models and users of the marketplace, as frozen values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestration.domain.cycle import COMPLETE, NO_REPORTS, ClosedCycle, SealedCycle, Totals
 from orchestration.domain.errors import AccessDenied
@@ -57,6 +57,8 @@ class Model:
     labels: tuple[str, ...] = ()
     hosted_as: str | None = None
     """The model's name on the node, if `/create` spelled it differently."""
+    hosted_at: float = 0.0
+    """When the node was first known to host the model; 0 before its upload."""
     retrieval_due: bool = False
     retrieval_failures: int = 0
     """Retrievals that have failed since the model was complete."""
@@ -72,6 +74,8 @@ class Model:
     """A cycle that is closed but not yet in the history: a process died between the two."""
     history: tuple[ClosedCycle, ...] = ()
     """The last closed cycles, oldest first."""
+    revision: int = field(default=0, compare=False)
+    """How many changes of what the marketplace shows were recorded."""
 
     def must_belong_to(self, caller: Caller) -> None:
         """Raise AccessDenied unless the caller owns the model."""
@@ -80,7 +84,7 @@ class Model:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether `/create` has accepted the model, whose item artificienlib writes before."""
+        """Whether `/create` has accepted the model, which artificienlib submits before."""
         return bool(self.features and self.labels)
 
     @property

@@ -109,13 +109,22 @@ class DownloadLinks(Protocol):
 
 
 class Models(Protocol):
-    """The model table. artificienlib writes its items, the marketplace reads them.
+    """The models: as artificienlib submits them, and this service's own record of each accepted one.
 
-    A model is looked up by its id as given, then by the id in lower case.
+    The library's rights allow anybody to write any attribute of any submitted item. So a submission says only
+    whose model it is, of which version, and for which dataset, until `/create` has accepted it. From then on
+    everything is decided by the record. One record exists for all spellings of a name that differ in case
+    only. The submitted item shows the record to the marketplace.
     """
 
     def get(self, model_id: str) -> Model:
-        """Return the model with its running cycle, read consistently. Raises NotFound, Conflict."""
+        """Return the record of a model, or what was submitted, read consistently. Raises NotFound, Conflict.
+
+        The id is looked up as given, then in lower case. A record is also found by its name on the node.
+        """
+
+    def hosted(self, name: str) -> Model:
+        """Return the record of the model with exactly this name on its node. Raises NotFound."""
 
     def accept(
         self,
@@ -125,14 +134,18 @@ class Models(Protocol):
         hosted_as: str | None,
         now: float,
     ) -> Model:
-        """Record what a model trains on and when its owner requested its node; return the updated model.
+        """Record what a model trains on and when its owner requested its node; return the record.
 
-        `hosted_as` is the node's name for the model, if it differs from the id. Raises Conflict if the model
-        has completed or was withdrawn since it was read.
+        `hosted_as` is the node's name for the model, if it differs from the id. Restores the submitted item
+        where it doesn't show the record. Raises Conflict if another model has the name in any spelling, or
+        the model has completed or was withdrawn.
         """
 
+    def show(self, model: Model) -> None:
+        """Restore the submitted item where it doesn't show the record, as after it was sent again."""
+
     def on_dataset(self, dataset_id: str) -> Sequence[Model]:
-        """Return the active models of a dataset, without their histories.
+        """Return the records of a dataset's active models, without counters and histories.
 
         Eventually consistent. Malformed items are logged and left out.
         """
@@ -150,7 +163,7 @@ class Models(Protocol):
         """
 
     def reject(self, model: Model) -> None:
-        """Count a report that was refused. Raises NotFound if the model is gone."""
+        """Count a report that was refused."""
 
     def close_cycle(self, model: Model, progress: Progress, now: float) -> None:
         """Close the cycle that was running when `model` was read.

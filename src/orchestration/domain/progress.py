@@ -45,13 +45,9 @@ class ProgressService:
     def hosted(self, model_id: str, version: str | None, *, node: Node) -> Model:
         """Return a model of a node's dataset by the name under which the node hosts it.
 
-        Any other spelling of the id is not found. A model is looked up by its id in lower case too, so
-        otherwise a model that was uploaded under another spelling could report the progress of this one.
         `version` None matches any version. Raises NotFound, AccessDenied.
         """
-        model = self.models.get(model_id)
-        if model_id != model.name_on_node:
-            raise NotFound(f"There is no model {model_id!r}.")
+        model = self.models.hosted(model_id)
         if node_id_of(model.dataset_id) != node.node_id:
             raise AccessDenied("This model is on another node.")
         if version not in (None, model.version):
@@ -60,7 +56,14 @@ class ProgressService:
 
     def check_upload(self, model_id: str, version: str, *, node: Node) -> None:
         """Raise Conflict unless `/create` has accepted the model and it trains; NotFound, AccessDenied."""
-        if not self.hosted(model_id, version, node=node).is_training:
+        try:
+            trains = self.hosted(model_id, version, node=node).is_training
+        except NotFound:
+            submitted = self.models.get(model_id)
+            if submitted.is_accepted or submitted.model_id != model_id:
+                raise
+            trains = False
+        if not trains:
             raise Conflict(f"Model {model_id!r} does not train. Call /create before the upload.")
 
     @retry(retry=retry_if_exception_type(Overtaken), stop=stop_after_attempt(5), reraise=True)

@@ -6,8 +6,8 @@ import structlog
 
 from orchestration.domain.cycle import Report
 from orchestration.domain.demand import Waker
-from orchestration.domain.entities import Model
-from orchestration.domain.errors import AccessDenied, Conflict, OrchestrationError, Overtaken
+from orchestration.domain.entities import Dataset, Model
+from orchestration.domain.errors import Conflict, NotFound, OrchestrationError, Overtaken
 from orchestration.domain.node import NodeStatus, node_id_of
 from orchestration.domain.ports import Clock, Datasets, Models, Nodes
 from orchestration.domain.schedule import Schedule
@@ -19,6 +19,8 @@ SEEN_INTERVAL = 60.0
 """Seconds between two writes of `device_at`. A write costs more than all reads of an `/info`."""
 
 NO_NODE = "no node available yet"
+NOBODY = " "
+"""No username: Cognito's contain no space."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +62,11 @@ class DeviceService:
     """When the authorization of each dataset's loss reports is looked up again."""
 
     def work(self, dataset_id: str, *, api_key: str) -> Work:
-        """Return the models that a device can train, and their node. Raises NotFound, Unauthenticated.
+        """Return the models that a device can train, and their node. Raises Unauthenticated.
 
         A node that is stopped is woken at most once a day, for models that still wait for devices.
         """
-        dataset = self.datasets.get(dataset_id)
-        self.accounts.check_key(api_key, owner=dataset.owner)
+        dataset = self._opened(dataset_id, api_key)
         now = self.clock()
         node = self.nodes.get(node_id_of(dataset_id))
         if node is None or now - node.device_at > SEEN_INTERVAL:
@@ -89,44 +90,70 @@ class DeviceService:
         """Count one device's report; return False if the model completed a moment ago.
 
         A device posts its loss while its node closes the cycle, so reports arrive up to `rules.late` seconds
-        after a model's last cycle. Raises NotFound, InvalidRequest, AccessDenied, Unauthenticated, Conflict.
+        after a model's last cycle. Raises NotFound, InvalidRequest, Unauthenticated, Conflict.
         """
-        model = self.models.get(model_id)
+        model = self._reported(model_id, api_key)
         try:
-            report = Report.of(loss, acc, self.rules.bound)
-            self._authorize(model.dataset_id, api_key)
-            return self._count(model, report)
+            return self._count(model, Report.of(loss, acc, self.rules.bound))
         except OrchestrationError as error:
             log.info("report.rejected", model_id=model.model_id, error=str(error))
             self.models.reject(model)
             raise
+
+    def _reported(self, model_id: str, api_key: str) -> Model:
+        """Return the model of a report that is authorized. Raises NotFound, Unauthenticated.
+
+        Whoever may not report can't tell a missing model from others: the reads and the answer are the same.
+        """
+        try:
+            model = self.models.hosted(model_id)
+        except NotFound:
+            model = None
+        dataset_id = model.dataset_id if model else model_id
+        if self.rules.key_required:
+            self._opened(dataset_id, api_key)
+        elif not self._has_seen_key(dataset_id):
+            log.info("report.not_authorized", model_id=model_id)
+            model = None
+        if model is None:
+            raise NotFound(f"There is no model {model_id!r} to report for.")
+        return model
 
     def _count(self, model: Model, report: Report) -> bool:
         if model.is_active:
             try:
                 self.models.count(model, report)
             except Overtaken:  # it has completed since it was read
-                model = self.models.get(model.model_id)
+                model = self.models.hosted(model.name_on_node)
             else:
                 return True
         if self.clock() - model.ended_at > self.rules.late:
             raise Conflict(f"Model {model.model_id!r} no longer trains.")
         return False
 
-    def _authorize(self, dataset_id: str, api_key: str) -> None:
-        """Check that a device of the dataset has shown a valid API key.
+    def _has_seen_key(self, dataset_id: str) -> bool:
+        """Return whether a device of the dataset has shown a valid API key.
 
         The pod sends no credential with a loss report. So a valid key at `/info` authorizes the reports of
         its dataset for a day, unless `rules.key_required`.
         """
-        if self.rules.key_required:
-            self.accounts.check_key(api_key, owner=self.datasets.get(dataset_id).owner)
-            return
         now = self.clock()
         if not self.authorization_ends.is_due(dataset_id, now):
-            return
+            return True
         node = self.nodes.get(node_id_of(dataset_id))
         ends = (node.device_at if node else 0.0) + self.rules.device_seen_within
-        if now > ends:
-            raise AccessDenied("No device of this dataset has shown a valid API key lately.")
-        self.authorization_ends.set(dataset_id, ends)
+        if now <= ends:
+            self.authorization_ends.set(dataset_id, ends)
+        return now <= ends
+
+    def _opened(self, dataset_id: str, api_key: str) -> Dataset:
+        """Return the dataset that a key is valid for. Raises Unauthenticated.
+
+        A missing dataset is refused like one of another developer, after the same reads.
+        """
+        try:
+            dataset = self.datasets.get(dataset_id)
+        except (NotFound, Conflict):
+            dataset = Dataset(dataset_id, owner=NOBODY)
+        self.accounts.check_key(api_key, owner=dataset.owner)
+        return dataset

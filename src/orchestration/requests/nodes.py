@@ -89,6 +89,7 @@ class NodeService:
         if dataset_id not in user.purchased:
             raise AccessDenied(f"You have not purchased dataset {dataset_id!r}.")
         if not model.is_active:
+            self.models.show(model)
             raise Conflict(
                 f"Model {model.model_id!r} is complete or withdrawn. Send it under a new name or version."
             )

@@ -1,5 +1,7 @@
 """The data stack: the tables, the bucket of trained models, the secret that signs download links."""
 
+from collections.abc import Sequence
+
 from aws_cdk import Aws, BootstraplessSynthesizer, CfnOutput, Duration, Fn, RemovalPolicy, Stack
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_s3 as s3
@@ -11,6 +13,29 @@ from orchestration.stacks.policies import acknowledge
 _TEXT = dynamodb.AttributeType.STRING
 _NUMBER = dynamodb.AttributeType.NUMBER
 
+_FORMER_INDEXES = (
+    ("dataset-active-index", "dataset", "active_status", _NUMBER),
+    ("retrieval-due-index", "retrieval_due", "model_id", _TEXT),
+)
+"""Indexes of the model table that only earlier versions of the service use: name, keys, the second's type."""
+_LISTED = (
+    "model_id",
+    "owner_name",
+    "dataset",
+    "version",
+    "active_status",
+    "percent_complete",
+    "features",
+    "labels",
+    "hosted_as",
+    "hosted_at",
+    "node_URL",
+    "progress_at",
+    "download_key",
+    "retrieval_failures",
+)
+"""What lists of models are read with: no counter, so that a loss report writes to no index."""
+
 
 class DataStack(Stack):
     """One per deployment. Deleting the stack retains tables and bucket, which a new stack can import.
@@ -18,16 +43,20 @@ class DataStack(Stack):
     Names of tables, keys and indexes are fixed: the marketplace and artificienlib use them.
     """
 
-    def __init__(self, scope: Construct, construct_id: str) -> None:
-        """Declare the stack."""
+    def __init__(self, scope: Construct, construct_id: str, *, former_indexes: int = 0) -> None:
+        """Declare the stack, with so many of the indexes that only earlier versions use.
+
+        CloudFormation deletes one index of a table in an update, so an update deletes the two in turn.
+        """
         super().__init__(scope, construct_id, synthesizer=BootstraplessSynthesizer())
-        self._model_table()
+        self._model_table(former_indexes)
+        self._training_table()
         self._dataset_table()
         users = self._table("UserTable", "user_table", key="user_id")
         _index(users, "users_username_index", "username")
         nodes = self._table("NodeTable", "node_table", key="node_id")
         # Sparse: only a node that a request has marked for the reconciler has this attribute.
-        _index(nodes, "attention-index", "attention", "node_id", keys_only=True)
+        _index(nodes, "attention-index", "attention", "node_id", include=())
         keys = self._table("KeyTable", "key_table", key="key_hash", expiry="expires_at")
         _index(keys, "owner-index", "owner", "created_at", _NUMBER)
         self._table("AuditTable", "audit_table", key="subject", sort="at", expiry="expires_at")
@@ -37,12 +66,22 @@ class DataStack(Stack):
     def _export(self, name: str, value: str) -> None:
         CfnOutput(self, name, value=value, export_name=Fn.join("-", [Aws.STACK_NAME, name]))
 
-    def _model_table(self) -> None:
+    def _model_table(self, former_indexes: int) -> None:
+        """Declare what artificienlib writes and the marketplace reads; anybody's library may write it."""
         models = self._table("ModelTable", "model_table", key="model_id")
         _index(models, "owner-active-index", "owner_name", "active_status", _NUMBER)
-        _index(models, "dataset-active-index", "dataset", "active_status", _NUMBER)
-        # Sparse: only a complete model whose file isn't in the bucket yet has this attribute.
-        _index(models, "retrieval-due-index", "retrieval_due", "model_id", _TEXT)
+        for index in _FORMER_INDEXES[:former_indexes]:
+            _index(models, *index)
+
+    def _training_table(self) -> None:
+        """Declare the records of accepted models, which only this service may write."""
+        records = self._table("TrainingTable", "training_table", key="name")
+        # Sparse: the attribute is the dataset's id, while the model trains;
+        _index(records, "trains-on-index", "trains_on", include=_LISTED)
+        # while it is complete and its file isn't in the bucket yet;
+        _index(records, "retrieval-due-index", "retrieval_due", include=_LISTED)
+        # while the marketplace may show the address of its node.
+        _index(records, "shown-on-index", "shown_on", include=("model_id",))
 
     def _dataset_table(self) -> None:
         # A Lambda function of the marketplace, which uploads sample data, reads the stream.
@@ -134,11 +173,16 @@ def _index(
     sort: str | None = None,
     sort_type: dynamodb.AttributeType = _TEXT,
     *,
-    keys_only: bool = False,
+    include: Sequence[str] | None = None,
 ) -> None:
+    """Add an index of whole items, or of these attributes and the keys; an empty list is the keys alone."""
+    projection = dynamodb.ProjectionType.ALL
+    if include is not None:
+        projection = dynamodb.ProjectionType.INCLUDE if include else dynamodb.ProjectionType.KEYS_ONLY
     table.add_global_secondary_index(
         index_name=name,
         partition_key=dynamodb.Attribute(name=key, type=_TEXT),
         sort_key=dynamodb.Attribute(name=sort, type=sort_type) if sort else None,
-        projection_type=dynamodb.ProjectionType.KEYS_ONLY if keys_only else dynamodb.ProjectionType.ALL,
+        projection_type=projection,
+        non_key_attributes=list(include) if include else None,
     )

@@ -27,8 +27,10 @@ _Grants = Mapping[str, tuple[str, ...]]
 
 _FOR_BOTH: _Grants = {
     "model_table": ("GetItem", "UpdateItem"),
-    "model_table/dataset-active-index": ("Query",),
-    "model_table/retrieval-due-index": ("Query",),
+    "training_table": ("GetItem", "UpdateItem"),
+    "training_table/trains-on-index": ("Query",),
+    "training_table/retrieval-due-index": ("Query",),
+    "training_table/shown-on-index": ("Query",),
     "dataset_table": ("GetItem", "UpdateItem"),
     "audit_table": ("PutItem",),  # entries can be neither read nor changed
 }
@@ -42,7 +44,7 @@ _FOR_WEB: _Grants = {
 }
 _FOR_RECONCILER: _Grants = {
     **_FOR_BOTH,
-    "model_table/retrieval-due-index": ("Query", "Scan"),
+    "training_table/retrieval-due-index": ("Query", "Scan"),
     "node_table": ("GetItem", "Scan", "UpdateItem"),
     "node_table/attention-index": ("Query",),
 }

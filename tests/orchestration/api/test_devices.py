@@ -2,8 +2,8 @@
 
 import pytest
 
-from orchestration.adapters.dynamo import DynamoModels
-from tests.builders import DATASET, MODEL, a_dataset, a_model, a_node, model_item, submitted_item
+from orchestration.adapters.dynamo import DynamoModels, ModelItems
+from tests.builders import DATASET, LEGACY_KEY, MODEL, a_dataset, a_model, a_node, model_item
 from tests.web import API_KEY, services_on
 
 
@@ -66,16 +66,25 @@ def test_missing_or_wrong_key_is_unauthenticated(info, headers):
     assert "error" in answer.json
 
 
-def test_unknown_dataset_is_not_found(info):
-    """The response is a 404 in JSON."""
-    assert info(dataset_id="nowhere").status_code == 404
+@pytest.mark.parametrize("key", ["wrong", "art_" + "x" * 51, LEGACY_KEY])
+def test_response_does_not_say_whether_a_dataset_exists(info, world, key):
+    """The key is wrong, or that of another developer; status, headers and body are the same."""
+    world.put(a_dataset(dataset_id="elsewhere", owner="otto"))
+    known, *unknown = (
+        info({"api_key": key}, dataset_id) for dataset_id in ("elsewhere", "nowhere", "x" * 512)
+    )
+
+    assert known.status_code == 401
+    for answer in unknown:
+        assert (answer.status_code, answer.data) == (known.status_code, known.data)
+        assert answer.headers == known.headers
 
 
 @pytest.mark.moto
 @pytest.mark.usefixtures("node")
 def test_malformed_rows_are_left_out(moto_table_of, world, shared_app, monkeypatch):
     """A null or a number in place of a string would crash the host app on the phone."""
-    table = moto_table_of("model_table")
+    table = moto_table_of("training_table")
     rows = {
         "null version": {"version": None},
         "numeric version": {"version": 3},
@@ -90,12 +99,11 @@ def test_malformed_rows_are_left_out(moto_table_of, world, shared_app, monkeypat
     for name, faulty in rows.items():
         item = model_item(a_model(model_id=name)) | faulty
         table.client.put_item(TableName=table.name, Item=item)
-    half_written = submitted_item(model_id="half-written")
+    half_written = model_item(a_model(model_id="half-written"))
     del half_written["version"]
     table.put(half_written)
-    table.put(submitted_item(model_id="left behind"))
     table.put(model_item())
-    world.models = DynamoModels(table)
+    world.models = DynamoModels(table, ModelItems(moto_table_of("model_table")))
     services_on(world).bind(shared_app)
     answer = shared_app.test_client().post("/info", json={"dataset_id": DATASET}, headers=API_KEY)
 

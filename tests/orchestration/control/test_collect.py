@@ -50,7 +50,7 @@ def test_no_secret_is_read_while_no_model_is_due(world):
     wire = Wire()
     a_retrieval(world.through(wire)).retrieve_due(NODE, ADDRESS)
 
-    assert wire.calls == ["dynamodb.query model_table"]
+    assert wire.calls == ["dynamodb.query training_table"]
 
 
 def test_model_stays_due_while_the_secret_is_unreadable(due, retrieval):
@@ -69,12 +69,14 @@ def test_retrieval_is_recorded_after_the_file_is_stored(due):
     a_retrieval(due.through(wire)).retrieve_due(NODE, ADDRESS)
 
     assert wire.calls == [
-        "dynamodb.query model_table",
-        "dynamodb.get_item model_table",
+        "dynamodb.query training_table",
+        "dynamodb.get_item training_table",
         "secrets.credential",
         "server.trained_model",
         "bucket.store",
+        "dynamodb.update_item training_table",
         "dynamodb.update_item model_table",
+        "dynamodb.update_item training_table",
         "dynamodb.put_item audit_table",
     ]
 

@@ -177,9 +177,9 @@ def test_launch_interrupted_anywhere_is_completed(after):
     assert world.stacks.launched == [(NODE, 1)]
 
 
-@pytest.mark.parametrize("after", range(8, calls_of(launch, a_world()) + 1))
+@pytest.mark.parametrize("after", range(12, calls_of(launch, a_world()) + 1))
 def test_reconciler_completes_a_launch_once_the_request_is_recorded(after):
-    """No second request is needed; the first seven calls precede the record of the desired state."""
+    """No second request is needed; the first eleven calls precede the record of the desired state."""
     world = reconcile(interrupted(launch, a_world(), after), passes=8)
 
     assert state_of(world) == ready_state(world)
@@ -291,7 +291,7 @@ class TestPausedProcess:
         """The process has read that the node should stop; meanwhile a data scientist requested it."""
         world = a_world_with_a_ready_node()
         a_node_service(world).retire(DATASET, caller=DEVELOPER, force=True)
-        wire = WhenCalled("dynamodb.query model_table", lambda: creates(world))
+        wire = WhenCalled("dynamodb.query training_table", lambda: creates(world))
         a_reconciler(world.through(wire)).run_pass()
         node = world.nodes.get(NODE)
 
@@ -438,7 +438,7 @@ class TestSteps:
         world.put(a_model(model_id="deleted meanwhile"))
         creates(world)
         with world.dynamodb.lagging():
-            world.remove("model_table", "deleted meanwhile")
+            world.remove("training_table", "deleted meanwhile")
             launch(world)
         reconcile(world, passes=1)
 

@@ -469,7 +469,7 @@ def test_steady_node_is_not_probed_in_every_pass(ready):
     )
     quiet.run_pass()
 
-    assert wire.calls == ["dynamodb.scan model_table", "dynamodb.scan node_table", "stacks.all"]
+    assert wire.calls == ["dynamodb.scan training_table", "dynamodb.scan node_table", "stacks.all"]
 
 
 class TestUnownedStacks:

@@ -99,6 +99,7 @@ def test_data_stack_creates_tables_and_bucket(monkeypatch):
         "key_table",
         "model_table",
         "node_table",
+        "training_table",
         "user_table",
     ]
     assert [bucket["Name"] for bucket in buckets] == [outputs["ModelBucketName"]]

@@ -2,11 +2,12 @@
 
 import pytest
 
-from orchestration.domain.errors import AccessDenied, Conflict, InvalidRequest, NotFound, Unauthenticated
+from orchestration.domain.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
 from orchestration.domain.node import DesiredState, NodeStatus, node_id_of
 from orchestration.requests.devices import Work
 from tests import processes
 from tests.builders import DATASET, LEGACY_KEY, MODEL, a_dataset, a_model, a_node, a_submission
+from tests.fakes import Wire
 
 RUNNING, STOPPED = DesiredState
 
@@ -82,10 +83,36 @@ def test_wrong_key_changes_nothing(devices, world):
     assert not world.datasets.get(DATASET).is_set_up
 
 
-def test_unknown_dataset_is_not_found(work):
-    """The key is not checked."""
-    with pytest.raises(NotFound):
-        work("nowhere")
+@pytest.mark.parametrize("key", ["wrong", LEGACY_KEY])
+def test_unknown_dataset_is_refused_like_that_of_another_developer(devices, world, key):
+    """A stranger can't tell which datasets exist, not even by the reads."""
+    world.put(a_dataset(dataset_id="steps", owner="otto"))
+    refusals, reads = [], []
+    for dataset_id in ("steps", "nowhere"):
+        wire = Wire()
+        with pytest.raises(Unauthenticated) as refusal:
+            processes.a_device_service(world.through(wire)).work(dataset_id, api_key=key)
+        refusals.append(str(refusal.value))
+        reads.append(wire.calls)
+
+    assert refusals[0] == refusals[1]
+    assert reads[0] == reads[1]
+
+
+def test_request_of_a_device_makes_four_reads(world):
+    """Dataset, key, node and models; a key of sign-up makes one more."""
+    world.put(a_node(**UP, device_at=world.clock()))
+    world.put(a_model())
+    wire = Wire()
+    processes.a_device_service(world.through(wire)).work(DATASET, api_key=LEGACY_KEY)
+
+    assert wire.calls == [
+        "dynamodb.get_item dataset_table",
+        "dynamodb.get_item key_table",
+        "dynamodb.query user_table",
+        "dynamodb.get_item node_table",
+        "dynamodb.query training_table",
+    ]
 
 
 def test_device_request_calls_nothing_but_tables(world, devices):
@@ -158,12 +185,31 @@ class TestAcceptance:
 
     @pytest.mark.parametrize("seen", [0.0, 86_401.0])
     def test_report_is_refused_without_a_recent_valid_key(self, report, world, seen):
-        """A valid key at `/info` authorizes the dataset's reports for a day."""
+        """A valid key at `/info` authorizes the dataset's reports for a day. Nothing is written."""
         world.put(a_node(device_at=world.clock.now - seen if seen else 0.0))
-        with pytest.raises(AccessDenied):
+        before = world.snapshot()
+        with pytest.raises(NotFound):
             report(0.5)
 
-        assert world.models.get(MODEL).totals.devices == 0
+        assert world.snapshot() == before
+
+    @pytest.mark.parametrize("rules", [{}, {"key_required": True}], ids=["no key", "key required"])
+    def test_reports_that_are_not_authorized_are_refused_alike(self, world, rules):
+        """An unknown model, one that is not accepted, one whose app has not called: after the same reads."""
+        world.put(a_node())
+        world.put(a_model())
+        world.put(a_submission(model_id="submitted"))
+        refusals, reads = [], []
+        for model_id in (MODEL, "submitted", "unknown"):
+            wire = Wire()
+            service = processes.a_device_service(world.through(wire), **rules)
+            with pytest.raises((NotFound, Unauthenticated)) as refusal:
+                service.record_loss(model_id, 11.0, -1, api_key="wrong")
+            refusals.append((refusal.type, str(refusal.value).replace(model_id, "")))
+            reads.append(wire.calls)
+
+        assert refusals[0] == refusals[1] == refusals[2]
+        assert reads[0] == reads[1] == reads[2]
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), 10.5, -10.5])
     def test_loss_must_be_finite_and_within_the_bound(self, report, world, value):
@@ -199,11 +245,10 @@ class TestAcceptance:
             report(0.5)
 
     def test_rejected_reports_are_counted(self, report, world):
-        """The count shows owner and operator that reports are being refused."""
-        world.put(a_node())
+        """The count shows owner and operator that reports of authorized devices are being refused."""
         for _ in range(3):
-            with pytest.raises(AccessDenied):
-                report(0.5)
+            with pytest.raises(InvalidRequest):
+                report(0.5, bound=0.25)
 
         assert world.item("model_table", MODEL)["rejected_reports"] == 3
 
@@ -241,5 +286,5 @@ class TestAuthorization:
         service.record_loss(MODEL, 0.5, -1.0, api_key="")
         world.clock.tick(86_401)
 
-        with pytest.raises(AccessDenied):
+        with pytest.raises(NotFound):
             service.record_loss(MODEL, 0.5, -1.0, api_key="")

@@ -122,7 +122,8 @@ class TestRequest:
         for _ in range(2):
             request_node(a_node_service(world.through(wire)))
 
-        assert wire.calls.count("dynamodb.update_item model_table") == 1
+        for table in ("training_table", "model_table"):
+            assert wire.calls.count(f"dynamodb.update_item {table}") == 1
 
     def test_model_and_dataset_show_the_address_of_a_ready_node(self, ready):
         """The marketplace reads `node_URL`, `hasNode` and `nodeURL`."""
@@ -270,18 +271,18 @@ def test_refused_request_changes_nothing(world, nodes, changes, caller, error, w
     world.put(a_submission(model_id="unpaid", dataset_id=OTHER_DATASET))
     world.put(a_submission(model_id="ghostly", owner=STRANGER.username))
     world.put(a_model(model_id="withdrawn", is_active=False))
-    before = world.dynamodb.items("model_table")
+    before = [world.dynamodb.items(table) for table in ("model_table", "training_table")]
 
     with pytest.raises(error, match=words):
         request_node(nodes, caller=caller, **changes)
 
-    assert world.dynamodb.items("model_table") == before
+    assert [world.dynamodb.items(table) for table in ("model_table", "training_table")] == before
     assert not world.nodes.get(NODE).should_run
     assert world.stacks.launched == []
     assert world.secrets.made == 0
 
 
-@pytest.mark.parametrize("position", range(1, 12))
+@pytest.mark.parametrize("position", range(1, 16))
 def test_two_requests_at_once_launch_once(world, position):
     """A second request and its reconciler step may interrupt any call of the first request."""
     world.put(a_submission())

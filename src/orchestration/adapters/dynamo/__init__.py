@@ -6,6 +6,7 @@ from orchestration.adapters.dynamo.marketplace import (
     DynamoDatasets,
     DynamoUsers,
 )
+from orchestration.adapters.dynamo.model_items import ModelItems
 from orchestration.adapters.dynamo.models import DynamoModels
 from orchestration.adapters.dynamo.nodes import DynamoNodes
 from orchestration.adapters.dynamo.table import Table
@@ -17,5 +18,6 @@ __all__ = [
     "DynamoModels",
     "DynamoNodes",
     "DynamoUsers",
+    "ModelItems",
     "Table",
 ]

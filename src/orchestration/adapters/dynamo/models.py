@@ -1,4 +1,7 @@
-"""The model table: artificienlib writes its items, the marketplace reads them, this service adds attributes.
+"""The training table: this service's own record of each accepted model. The model table shows it.
+
+A record is found by its name in lower case, so that one model has all spellings of a name that differ in case
+only: whoever is accepted first has them.
 
 Devices report losses while a node closes the cycle they belong to, and every report must count in exactly one
 cycle. Reading the counters, writing the history and setting them to zero would lose the reports in between.
@@ -6,6 +9,10 @@ So a cycle is sealed: one update renames the running counters to `sealed_...` an
 report comes either before or after that update. A second update moves the sealed counters to the history. If
 the process dies between the two, the next call for the model makes the second update; its condition, that the
 same cycle is still sealed, keeps two processes from appending the cycle twice.
+
+Each change is written to the record first and then shown in the model's item. The state from which the change
+can be made again is removed last: the sealed counters, `retrieval_due`, `shown_on`. So if the process dies in
+between, the next one shows the change.
 """
 
 import random
@@ -19,29 +26,21 @@ import structlog
 from boto3.dynamodb.conditions import Attr, ConditionBase, Key
 from pydantic import ValidationError
 
-from orchestration.adapters.dynamo.rows import ModelRow
+from orchestration.adapters.dynamo.model_items import ModelItems, history_of
+from orchestration.adapters.dynamo.rows import ModelRow, faults_of
 from orchestration.adapters.dynamo.table import ConditionFailed, Item, Table
-from orchestration.domain.cycle import Progress, Report, Totals
+from orchestration.domain.cycle import Progress, Report
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import Conflict, NotFound, Overtaken
 
 log = structlog.get_logger(__name__)
 
-HISTORY_LENGTH = 1000
-"""Closed cycles kept. A DynamoDB item holds 400 kB; a closed cycle takes about 150 bytes."""
-
 REQUEST_INTERVAL = 3600.0
 """Seconds between two writes of the time at which the owner requested the model."""
 
-FOR_DEVICES = (
-    "model_id,owner_name,dataset,version,active_status,percent_complete,features,labels,hosted_as,node_URL,"
-    "progress_at,download_key,retrieval_due,retrieval_failures"
-)
-"""The attributes that a list of models is read with: all but counters and history."""
-
-EXISTS = Attr("model_id").exists()
-TRAINS = EXISTS & Attr("active_status").eq(1)
-NO_REPORT_YET = Attr("devices_trained_this_cycle").eq(0)
+TRAINS = Attr("active_status").eq(1)
+SHOWN = {"revision": 1}
+"""Added with each change of what the marketplace shows."""
 
 SEALED: dict[str, tuple[str, Any]] = {
     "devices_trained_this_cycle": ("sealed_devices", 0),
@@ -52,19 +51,35 @@ SEALED: dict[str, tuple[str, Any]] = {
 }
 """Each counter of the running cycle: its name when sealed, and its value when the next cycle starts."""
 
+FIRST_CYCLE: dict[str, Any] = {"closed_cycles": 0} | {name: start for name, (_, start) in SEALED.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class DynamoModels:
-    """Implements the port `Models`."""
+    """Implements the port `Models`; `table` is the training table."""
 
     table: Table
+    items: ModelItems
 
     def get(self, model_id: str) -> Model:
-        """Return the model. Its id is looked up as sent, then in lower case."""
-        for candidate in _spellings(model_id):
-            if item := self.table.get(model_id=candidate):
-                return _row(item).entity()
+        """Return the record, or what was submitted under this id as sent, then in lower case."""
+        record = self._find(model_id)
+        if record is not None and model_id == record.hosted_as:
+            return record.entity()
+        for spelling in dict.fromkeys((model_id, model_id.lower())):
+            if record is not None and spelling == record.model_id:
+                return record.entity()
+            if submitted := self.items.submitted(spelling):
+                return submitted
         raise NotFound(f"There is no model {model_id!r}.")
+
+    def hosted(self, name: str) -> Model:
+        """Return the record with this name on its node."""
+        record = self._find(name)
+        model = record.entity() if record else None
+        if model is None or model.name_on_node != name:
+            raise NotFound(f"There is no model {name!r}.")
+        return model
 
     def accept(
         self,
@@ -75,29 +90,73 @@ class DynamoModels:
         now: float,
     ) -> Model:
         """Write what a model trains on, unless it is written already: it is sent every 30 seconds."""
+        columns = {"features": list(features), "labels": list(labels), "hosted_as": hosted_as}
+        if not model.is_accepted:
+            model = self._claim(model, columns, now)
         is_written = (model.features, model.labels, model.hosted_as) == (
             tuple(features),
             tuple(labels),
             hosted_as,
         )
-        if is_written and now - model.progress_at < REQUEST_INTERVAL:
-            return model
-        changes = {
-            "features": list(features),
-            "labels": list(labels),
-            "hosted_as": hosted_as,
+        if not is_written or now - model.progress_at >= REQUEST_INTERVAL:
+            model = self._renew(model, columns, now)
+        self.show(model)
+        return model
+
+    def _claim(self, model: Model, columns: dict[str, Any], now: float) -> Model:
+        """Create the record, or return the one that another request of the owner has created."""
+        record = FIRST_CYCLE | {
+            "model_id": model.model_id,
+            "owner_name": model.owner,
+            "dataset": model.dataset_id,
+            "version": model.version,
+            "active_status": 1,
+            "percent_complete": 0,
+            "trains_on": model.dataset_id,
             "progress_at": now,
+            "revision": 1,
         }
         try:
-            item = self._update(model.model_id, TRAINS & Attr("owner_name").eq(model.owner), put=changes)
+            key = {"name": _name(model.model_id)}
+            item = self.table.update(key, put=record | columns, when=Attr("name").not_exists())
         except ConditionFailed as error:
-            raise Conflict(f"Model {model.model_id!r} is complete or withdrawn.") from error
+            claimed = self._existing(model)
+            if (claimed.owner_name, claimed.dataset) != (model.owner, model.dataset_id):
+                raise _taken(model) from error
+            return claimed.entity()
         return _row(item).entity()
+
+    def _renew(self, model: Model, columns: dict[str, Any], now: float) -> Model:
+        when: ConditionBase = TRAINS
+        if columns["hosted_as"] != model.hosted_as:
+            when &= Attr("hosted_at").not_exists()  # the node keeps the name of the upload
+        try:
+            return _row(self._update(model, when, put={**columns, "progress_at": now}, add=SHOWN)).entity()
+        except ConditionFailed as error:
+            raise Conflict(
+                f"Model {model.model_id!r} is complete, withdrawn, or hosted as {model.name_on_node!r}. "
+                "Send it under a new name or version."
+            ) from error
+
+    def show(self, model: Model) -> None:
+        """Show the record in an item that doesn't show it."""
+        if model.is_accepted and not self.items.shows(model):
+            row = self._existing(model)
+            self._show(row, address=row.node_URL)
+
+    def _show(self, row: ModelRow, address: str | None = None) -> None:
+        """Show a record, unless a newer one is shown.
+
+        The library's rights suffice to pretend that. So what the item says is compared with the record.
+        """
+        if not self.items.show(row, address=address):
+            newest = self._existing(row.entity())
+            if newest.revision == row.revision:
+                self.items.show(row, address=address, is_newest=True)
 
     def on_dataset(self, dataset_id: str) -> Sequence[Model]:
         """Return the dataset's active models."""
-        key = Key("dataset").eq(dataset_id) & Key("active_status").eq(1)
-        return self._query("dataset-active-index", key)
+        return self._query("trains-on-index", Key("trains_on").eq(dataset_id))
 
     def datasets_due(self) -> Collection[str]:
         """Return the datasets with models to retrieve. The index holds only those models."""
@@ -109,39 +168,21 @@ class DynamoModels:
         return self._query("retrieval-due-index", Key("retrieval_due").eq(dataset_id))
 
     def count(self, model: Model, report: Report) -> None:
-        """Add a report in one write; then write the means, unless a later report has written newer ones."""
-        amounts: dict[str, float] = {
-            "devices_trained_this_cycle": 1,
-            "loss_sum": report.loss,
-            "closed_cycles": 0,
-        }
+        """Add a report in one write; then show the means, unless a later report has shown newer ones."""
+        amounts: dict[str, float] = {"devices_trained_this_cycle": 1, "loss_sum": report.loss, **SHOWN}
         if report.acc is not None:
             amounts |= {"acc_sum": report.acc, "acc_devices": 1}
-        if not model.totals.sample:  # DynamoDB sets a value only inside a map that exists
-            self._update_existing(model.model_id, default={"loss_sample": {}})
         # Chosen at random, so that two concurrent reports rarely overwrite each other.
         place = ("loss_sample", random.choice(model.totals.places()))  # noqa: S311 - no secret
         try:
-            item = self._update(model.model_id, TRAINS, add=amounts, put_inside={place: report.loss})
+            item = self._update(model, TRAINS, add=amounts, put_inside={place: report.loss})
         except ConditionFailed as error:
             raise Overtaken from error
-        totals = _row(item).totals()
-        counted = Attr("devices_trained_this_cycle").eq(totals.devices)
-        self._show_means(model.model_id, totals, _in_cycle(totals.cycle) & counted)
+        self.items.show_counters(_row(item))
 
     def reject(self, model: Model) -> None:
         """Add one to `rejected_reports`."""
-        self._update_existing(model.model_id, add={"rejected_reports": 1})
-
-    def _show_means(self, model_id: str, totals: Totals, unless_newer: ConditionBase) -> None:
-        means = {"loss_this_cycle": totals.loss} if totals.devices else {}
-        means |= {"median_loss_this_cycle": totals.median_loss} if totals.sample else {}
-        means |= {"acc_this_cycle": totals.acc} if totals.acc_devices else {}
-        try:
-            if means:
-                self._update(model_id, unless_newer, put=means, quietly=True)
-        except ConditionFailed:
-            log.debug("mean.superseded", model_id=model_id, devices=totals.devices)
+        self.items.show_counters(_row(self._update(model, add={"rejected_reports": 1, **SHOWN})))
 
     def close_cycle(self, model: Model, progress: Progress, now: float) -> None:
         """Seal the running cycle in one write, then finish closing it."""
@@ -152,93 +193,123 @@ class DynamoModels:
             "progress_at": now,
         }
         if progress.is_last:
-            changes |= {"active_status": 0, "retrieval_due": model.dataset_id, "ended_at": now}
-        unsealed = TRAINS & Attr("sealed_at").not_exists() & _in_cycle(model.totals.cycle)
+            changes |= {"active_status": 0, "trains_on": None, "ended_at": now}
+            changes["retrieval_due"] = model.dataset_id
+        unsealed = TRAINS & Attr("sealed_at").not_exists() & Attr("closed_cycles").eq(model.totals.cycle)
+        hosted = {"hosted_at": now}
         try:
-            item = self._update(model.model_id, unsealed, put=changes, move=SEALED)
+            item = self._update(model, unsealed, put=changes, default=hosted, move=SEALED, add=SHOWN)
         except ConditionFailed as error:
             raise Overtaken from error
-        self.finish_closing(_row(item).entity())
+        self._finish(_row(item))
 
     def finish_closing(self, model: Model) -> None:
-        """Append a sealed cycle to the history, once; show its means, unless the next cycle has some."""
-        if model.sealed is None:
-            return
-        history = [asdict(cycle) for cycle in (*model.history, model.sealed.closed())][-HISTORY_LENGTH:]
-        as_sealed = Attr("sealed_at").exists() & _in_cycle(model.sealed.cycle)
+        """Show a sealed cycle and append it to the history, once."""
+        if model.sealed is not None:
+            row = self._existing(model)
+            if row.sealed() is not None and row.closed_cycles == model.sealed.cycle:
+                self._finish(row)
+
+    def _finish(self, row: ModelRow) -> None:
+        self._show(row)
+        history = [asdict(cycle) for cycle in history_of(row)]
+        as_sealed = Attr("sealed_at").exists() & Attr("closed_cycles").eq(row.closed_cycles)
         sealed = ["sealed_at", *(target for target, _ in SEALED.values())]
         try:
-            self._update(model.model_id, as_sealed, put={"history": history}, remove=sealed)
+            self._update(row.entity(), as_sealed, put={"history": history}, remove=sealed, quietly=True)
         except ConditionFailed:
-            log.debug("cycle.closed_elsewhere", model_id=model.model_id, cycle=model.sealed.cycle)
-            return
-        self._show_means(model.model_id, model.sealed.totals, _in_cycle(model.sealed.cycle) & NO_REPORT_YET)
+            log.debug("cycle.closed_elsewhere", model_id=row.model_id, cycle=row.closed_cycles)
 
     def retrieved(self, model: Model, download_key: str, link: str) -> None:
-        """Write key and link, unless the model was withdrawn since it was read."""
+        """Write key and link, show them, and then only remove the mark, unless the model was withdrawn."""
         changes = {"download_key": download_key, "download_link": link}
-        gone = ("retrieval_due", "retrieval_error", "retrieval_failures")
-        self._while_due(model, put=changes, remove=gone)
+        solved = ("retrieval_error", "retrieval_failures")
+        if row := self._while_due(model, put=changes, remove=solved, add=SHOWN):
+            self._show(row)
+            self._while_due(model, remove=("retrieval_due",))
 
     def relink(self, model: Model, download_key: str, link: str) -> None:
         """Replace the download key, which voids the old link."""
         changes = {"download_key": download_key, "download_link": link}
+        unchanged = Attr("download_key").eq(model.download_key)
         try:
-            self._update(model.model_id, Attr("download_key").eq(model.download_key), put=changes)
+            self._show(_row(self._update(model, unchanged, put=changes, add=SHOWN)))
         except ConditionFailed as error:
             raise Overtaken from error
 
     def not_retrieved(self, model: Model, error: str) -> int:
         """Set `retrieval_error` and add one to `retrieval_failures`."""
-        item = self._while_due(model, put={"retrieval_error": error}, add={"retrieval_failures": 1})
-        return int(item.get("retrieval_failures", 0))
+        failed = {"retrieval_failures": 1, **SHOWN}
+        row = self._while_due(model, put={"retrieval_error": error}, add=failed)
+        if row is None:
+            return 0
+        self._show(row)
+        return row.retrieval_failures
 
-    def _while_due(self, model: Model, **changes: Any) -> Item:
+    def _while_due(self, model: Model, **changes: Any) -> ModelRow | None:
         try:
-            return self._update(model.model_id, Attr("retrieval_due").exists(), **changes)
+            return _row(self._update(model, Attr("retrieval_due").exists(), **changes))
         except ConditionFailed:
             log.info("retrieval.no_longer_due", model_id=model.model_id)
-            return {}
+            return None
 
     def withdraw(self, model: Model, now: float) -> None:
         """End the training and remove the link. Withdrawing twice is the same as once."""
         day = datetime.fromtimestamp(now, UTC).isoformat()
         withdrawn = {"active_status": 0, "ended_at": now, "withdrawn_at": day}
-        gone = ("retrieval_due", "retrieval_error", "retrieval_failures", "download_link", "download_key")
-        self._update_existing(model.model_id, put=withdrawn, remove=gone)
+        retrieval = ("retrieval_due", "retrieval_error", "retrieval_failures")
+        gone = ("trains_on", "download_link", "download_key", *retrieval)
+        try:
+            row = _row(self._update(model, put=withdrawn, remove=gone, add=SHOWN))
+        except ConditionFailed:  # it was never accepted
+            self.items.withdraw(model, withdrawn)
+        else:
+            self._show(row)
 
     def publish_node(self, model: Model, address: str) -> None:
-        """Set `node_URL`."""
-        self._update_existing(model.model_id, put={"node_URL": address})
+        """Set `node_URL`: mark the record first, so that `unpublish_node` finds it, and set it there last."""
+        marked = {"shown_on": model.dataset_id}
+        try:
+            self._update(model, put=marked, quietly=True)
+            self.items.show_address(model.model_id, address)
+            self._update(model, put={**marked, "node_URL": address}, quietly=True)
+        except ConditionFailed as error:
+            raise NotFound(f"There is no model {model.model_id!r}.") from error
 
     def unpublish_node(self, dataset_id: str) -> None:
         """Remove `node_URL` from all models of the dataset."""
-        shown = self.table.query(
-            "dataset-active-index",
-            Key("dataset").eq(dataset_id),
-            FilterExpression=Attr("node_URL").exists(),
-            ProjectionExpression="model_id",
-        )
-        for item in shown:
-            with suppress(NotFound):  # the index may show a model that is gone
-                self._update_existing(item["model_id"], remove=("node_URL",))
+        for item in self.table.query("shown-on-index", Key("shown_on").eq(dataset_id)):
+            self.items.show_address(item["model_id"], None)
+            with suppress(ConditionFailed):  # the index may show a record that is gone
+                removed = ("node_URL", "shown_on")
+                self.table.update(
+                    {"name": item["name"]}, remove=removed, when=Attr("name").exists(), quietly=True
+                )
 
-    def _update_existing(self, model_id: str, **changes: Any) -> None:
-        try:
-            self._update(model_id, EXISTS, **changes)
-        except ConditionFailed as error:
-            raise NotFound(f"There is no model {model_id!r}.") from error
+    def _find(self, model_id: str) -> ModelRow | None:
+        item = self.table.get(name=_name(model_id))
+        return None if item is None else _row(item)
 
-    def _update(self, model_id: str, when: ConditionBase, **changes: Any) -> dict[str, Any]:
-        return self.table.update({"model_id": model_id}, when=when, **changes)
+    def _existing(self, model: Model) -> ModelRow:
+        """Return the record of a model, read again. Raises Conflict if another model has its name."""
+        row = self._find(model.model_id)
+        if row is None or row.model_id != model.model_id:
+            raise _taken(model)
+        return row
+
+    def _update(self, model: Model, when: ConditionBase | None = None, **changes: Any) -> Item:
+        """Update the record of a model. Raises ConditionFailed, also for the record of another model."""
+        same = Attr("model_id").eq(model.model_id) & Attr("owner_name").eq(model.owner)
+        key = {"name": _name(model.model_id)}
+        return self.table.update(key, when=same if when is None else same & when, **changes)
 
     def _query(self, index: str, key: ConditionBase) -> Sequence[Model]:
         models = []
-        for item in self.table.query(index, key, ProjectionExpression=FOR_DEVICES):
+        for item in self.table.query(index, key):
             try:
                 models.append(ModelRow.model_validate(item).entity())
             except ValidationError as error:
-                log.warning("model.malformed", model_id=item.get("model_id"), faults=_faults(error))
+                log.warning("model.malformed", model_id=item.get("model_id"), faults=faults_of(error))
         return models
 
 
@@ -246,17 +317,15 @@ def _row(item: Item) -> ModelRow:
     try:
         return ModelRow.model_validate(item)
     except ValidationError as error:
-        raise Conflict(f"The item of model {item['model_id']!r} is malformed: {_faults(error)}.") from error
+        raise Conflict(f"The record of model {item['name']!r} is malformed: {faults_of(error)}.") from error
 
 
-def _in_cycle(cycle: int) -> ConditionBase:
-    closed = Attr("closed_cycles")
-    return closed.eq(cycle) if cycle else closed.eq(0) | closed.not_exists()
+def _name(model_id: str) -> str:
+    return model_id.lower()
 
 
-def _spellings(model_id: str) -> Sequence[str]:
-    return list(dict.fromkeys((model_id, model_id.lower())))
-
-
-def _faults(error: ValidationError) -> str:
-    return ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors())
+def _taken(model: Model) -> Conflict:
+    return Conflict(
+        f"Another model has the name {model.model_id!r}, perhaps in other letter case. "
+        "Choose another name or version."
+    )

@@ -2,15 +2,14 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, ValidationError
 
 from orchestration.domain.credentials import is_hint
 from orchestration.domain.cycle import ClosedCycle, SealedCycle, Totals
 from orchestration.domain.entities import Dataset, Model, User
 
 Name = Annotated[StrictStr, Field(min_length=1)]
-NoneAsEmpty = BeforeValidator(lambda value: () if value is None else value)
-Columns = Annotated[tuple[Name, ...], NoneAsEmpty]
+Columns = Annotated[tuple[Name, ...], Field(min_length=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Sample = dict[str, Finite]
@@ -22,21 +21,40 @@ class Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class ModelRow(Row):
-    """An item of the model table, as artificienlib and this service write it."""
+class SubmissionRow(Row):
+    """What this service reads of an item of the model table, which anybody's library may write."""
 
     model_id: Name
     owner_name: Name
     dataset: Name
     version: Name
     active_status: int
+
+    def entity(self) -> Model:
+        """Return a model that is not accepted."""
+        return Model(
+            model_id=self.model_id,
+            owner=self.owner_name,
+            dataset_id=self.dataset,
+            version=self.version,
+            is_active=self.active_status == 1,
+            percent_complete=0,
+        )
+
+
+class ModelRow(SubmissionRow):
+    """The record of an accepted model, an item of the training table."""
+
     percent_complete: Annotated[int, Field(ge=0, le=100)]
-    features: Columns = ()
-    labels: Columns = ()
+    features: Columns
+    labels: Columns
     hosted_as: Name | None = None
+    hosted_at: Finite = 0.0
     retrieval_due: Name | None = None
+    retrieval_error: str | None = None
     retrieval_failures: Count = 0
     download_key: Name | None = None
+    download_link: Name | None = None
     node_URL: str | None = None  # noqa: N815 - the marketplace's name
     devices_trained_this_cycle: Count = 0
     closed_cycles: Count = 0
@@ -45,6 +63,7 @@ class ModelRow(Row):
     acc_devices: Count = 0
     loss_sample: Sample = {}
     ended_at: Finite = 0.0
+    withdrawn_at: str | None = None
     progress_at: Finite = 0.0
     sealed_at: Finite | None = None
     sealed_devices: Count = 0
@@ -53,6 +72,8 @@ class ModelRow(Row):
     sealed_acc_devices: Count = 0
     sealed_loss_sample: Sample = {}
     history: tuple[ClosedCycle, ...] = ()
+    rejected_reports: Count = 0
+    revision: Count = 0
 
     def totals(self) -> Totals:
         """Return the counters of the running cycle."""
@@ -91,6 +112,7 @@ class ModelRow(Row):
             features=self.features,
             labels=self.labels,
             hosted_as=self.hosted_as,
+            hosted_at=self.hosted_at,
             retrieval_due=self.retrieval_due is not None,
             retrieval_failures=self.retrieval_failures,
             download_key=self.download_key,
@@ -100,6 +122,7 @@ class ModelRow(Row):
             totals=self.totals(),
             sealed=self.sealed(),
             history=self.history,
+            revision=self.revision,
         )
 
 
@@ -119,6 +142,11 @@ class DatasetRow(Row):
             is_set_up=self.properlySetUp,
             node_address=self.nodeURL or None,
         )
+
+
+def faults_of(error: ValidationError) -> str:
+    """Return the names of the attributes that are missing or malformed."""
+    return ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors())
 
 
 def _strings(value: Any) -> Any:

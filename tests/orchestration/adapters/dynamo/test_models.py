@@ -1,12 +1,14 @@
-"""The model table, and the attributes that the marketplace reads."""
+"""The training table, and the attributes of the model table that the marketplace reads."""
 
 from contextlib import suppress
 from dataclasses import asdict, replace
 
 import pytest
+from boto3.dynamodb.conditions import Key
 
-from orchestration.adapters.dynamo import DynamoModels
-from orchestration.adapters.dynamo.models import HISTORY_LENGTH, REQUEST_INTERVAL
+from orchestration.adapters.dynamo import DynamoModels, ModelItems, Table
+from orchestration.adapters.dynamo.model_items import HISTORY_LENGTH
+from orchestration.adapters.dynamo.models import REQUEST_INTERVAL
 from orchestration.domain.cycle import LARGEST_COUNTED, Progress, Report
 from orchestration.domain.errors import Conflict, NotFound, Overtaken
 from tests.builders import (
@@ -30,24 +32,43 @@ COLUMNS = {"features": ("age",), "labels": ("y",), "hosted_as": None}
 
 
 @pytest.fixture
+def records(table_of):
+    """The training table, which only this service writes."""
+    return table_of("training_table")
+
+
+@pytest.fixture
 def table(table_of):
+    """The model table, which the library writes and the marketplace reads."""
     return table_of("model_table")
 
 
 @pytest.fixture
-def models(table):
-    return DynamoModels(table)
+def models(records, table):
+    return DynamoModels(records, ModelItems(table))
 
 
 @pytest.fixture
-def put(table):
-    """Write the item of a model."""
-    return lambda model: table.put(model_item(model))
+def put(records, table):
+    """Write the item of a submitted model, and the record of an accepted one."""
+
+    def write(model):
+        table.put(submitted_item(model))
+        if model.is_accepted:
+            records.put(model_item(model))
+
+    return write
+
+
+def seen_through(wire, table):
+    """Return the models for a process whose calls to DynamoDB are recorded."""
+    client = tapped(table.client, "dynamodb", wire)
+    return DynamoModels(Table(client, "training_table"), ModelItems(Table(client, "model_table")))
 
 
 def interrupted(table, after, then):
-    """Return the table's models for a process that calls `then` after its n-th call to DynamoDB."""
-    return DynamoModels(replace(table, client=tapped(table.client, "dynamodb", Wire(after, then))))
+    """Return the models for a process that calls `then` after its n-th call to DynamoDB."""
+    return seen_through(Wire(after, then), table)
 
 
 def close_and_crash(table, progress):
@@ -75,16 +96,41 @@ class TestLookUp:
 
         assert models.get(MODEL) == model
 
-    def test_id_is_looked_up_as_sent_then_in_lower_case(self, put, models):
+    @pytest.mark.parametrize("accepted", [a_model, a_submission])
+    def test_id_is_looked_up_as_sent_then_in_lower_case(self, put, models, accepted):
         """An exact match takes precedence."""
-        put(a_model(model_id="net"))
+        put(accepted(model_id="net"))
         lower = models.get("NET")
-        put(a_model(model_id="NET"))
+        put(a_submission(model_id="NET", owner="mallory"))
 
         assert lower.model_id == "net"
-        assert models.get("NET").model_id == "NET"
+        assert models.get("net") == lower
+        assert (models.get("NET").model_id, models.get("NET").owner) == ("NET", "mallory")
         with pytest.raises(NotFound):
             models.get("neT1")
+
+    def test_name_on_the_node_takes_precedence(self, put, models):
+        """Nobody can put another model in its place by submitting one under this name."""
+        put(a_model(model_id="net", hosted_as="Net"))
+        put(a_submission(model_id="Net", owner="mallory"))
+
+        assert models.get("Net") == models.get("net") == models.hosted("Net")
+        assert models.get("Net").owner == "ada"
+
+    @pytest.mark.parametrize("name", ["net", "NET", "Net-1"])
+    def test_only_the_exact_name_on_the_node_is_hosted(self, put, models, name):
+        """Nodes and devices use no other."""
+        put(a_model(model_id="net", hosted_as="Net"))
+
+        with pytest.raises(NotFound):
+            models.hosted(name)
+
+    def test_submitted_model_is_not_hosted(self, put, models):
+        """`/create` accepts a model before its upload."""
+        put(a_submission())
+
+        with pytest.raises(NotFound):
+            models.hosted(MODEL)
 
     def test_active_models_of_a_dataset_are_listed(self, put, models):
         """Models that are complete or withdrawn aren't, nor those of another dataset."""
@@ -165,21 +211,89 @@ class TestAccept:
 
         assert again == models.get(MODEL) == replace(accepted, progress_at=NOON + REQUEST_INTERVAL)
 
-    @pytest.mark.parametrize("now", [a_model(is_active=False), a_model(owner="mallory")])
-    def test_changed_model_is_a_conflict(self, put, models, now):
-        """The model was withdrawn, or has another owner; nothing is written."""
+    @pytest.mark.parametrize(
+        "now",
+        [
+            a_model(is_active=False),
+            a_model(owner="mallory"),
+            a_model(model_id="Net-1-ada"),
+            a_model(dataset_id="steps"),
+        ],
+        ids=["withdrawn", "another owner", "another spelling", "another dataset"],
+    )
+    def test_claimed_name_is_a_conflict(self, put, models, now):
+        """A name belongs to the first model that is accepted, in whatever letter case; nothing is written."""
         put(now)
 
-        with pytest.raises(Conflict):
+        with pytest.raises(Conflict, match=r"another name|new name"):
             models.accept(a_submission(), **COLUMNS, now=NOON)
-        assert models.get(MODEL) == now
+        assert models.get(now.model_id) == now
 
-    def test_deleted_model_is_not_created_again(self, models):
+    def test_model_that_was_withdrawn_since_it_was_read_is_a_conflict(self, put, models):
+        """Its columns are not written any more."""
+        put(a_model())
+        seen = models.get(MODEL)
+        models.withdraw(seen, NOON)
+
+        with pytest.raises(Conflict, match="withdrawn"):
+            models.accept(seen, **COLUMNS, now=NOON)
+        assert models.get(MODEL).features == seen.features
+
+    def test_name_of_a_hosted_model_stays(self, put, models):
+        """The node has stored it under this name."""
+        put(a_model(hosted_at=NOON))
+
+        with pytest.raises(Conflict, match=f"hosted as '{MODEL}'"):
+            models.accept(models.get(MODEL), **COLUMNS | {"hosted_as": "NET-1-ada"}, now=NOON)
+
+    def test_two_first_requests_at_once_create_one_record(self, put, models, table):
+        """Both answer with it."""
+        put(a_submission())
+        answers = []
+
+        def other():
+            answers.append(models.accept(models.get(MODEL), **COLUMNS, now=NOON))
+
+        first = interrupted(table, 2, other)  # it has found no record, and the submission
+        answers.append(first.accept(first.get(MODEL), **COLUMNS, now=NOON))
+
+        assert answers[0] == answers[1] == models.get(MODEL)
+
+    def test_model_without_an_item_is_accepted_and_gets_none(self, models, table):
         """A partial item would stay in the table."""
-        with pytest.raises(Conflict):
-            models.accept(a_submission(), **COLUMNS, now=NOON)
-        with pytest.raises(NotFound):
-            models.get(MODEL)
+        models.accept(a_submission(), **COLUMNS, now=NOON)
+
+        assert table.get(model_id=MODEL) is None
+
+    def test_request_restores_a_replaced_item(self, put, models, table):
+        """The library sends the whole item again, for a name that it has used before."""
+        put(a_model())
+        models.publish_node(models.get(MODEL), ADDRESS)
+        report(models, 0.5)
+        models.close_cycle(models.get(MODEL), Progress(10), NOON)
+        models.accept(models.get(MODEL), **COLUMNS, now=NOON)
+        before = table.get(model_id=MODEL)
+        table.put(submitted_item())
+        models.accept(models.get(MODEL), **COLUMNS, now=NOON)
+
+        assert table.get(model_id=MODEL) == before
+        assert {"features", "labels", "history", "node_URL"} <= before.keys()
+
+    def test_request_shows_what_an_interrupted_one_has_recorded(self, put, models, table):
+        """The process dies between the record and the item."""
+
+        def die():
+            raise Crash
+
+        put(a_submission())
+        first = interrupted(table, 3, die)
+        with suppress(Crash):
+            first.accept(first.get(MODEL), **COLUMNS, now=NOON)
+        before = table.get(model_id=MODEL)
+        models.accept(models.get(MODEL), **COLUMNS, now=NOON)
+
+        assert "features" not in before
+        assert table.get(model_id=MODEL)["features"] == ["age"]
 
 
 class TestCount:
@@ -209,11 +323,28 @@ class TestCount:
 
         assert totals.devices == 4
 
-    def test_item_without_sums_is_counted(self, put, models):
+    def test_accepted_model_is_counted_from_0(self, put, models):
         """The library writes -1 as means, and no attribute of this service."""
         put(a_submission())
+        models.accept(models.get(MODEL), **COLUMNS, now=NOON)
 
         assert report(models, 0.5) == some_totals(devices=1, loss_sum=0.5)
+
+    def test_report_is_two_writes(self, put, table, models):
+        """One counts the report, one shows the means."""
+        put(a_model())
+        for loss in (0.5, 0.25):
+            wire = Wire()
+            seen_through(wire, table).count(models.get(MODEL), Report.of(loss, -1.0))
+            assert wire.calls == ["dynamodb.update_item training_table", "dynamodb.update_item model_table"]
+
+    def test_index_is_not_written_with_a_report(self, put, records, models):
+        """It contains no attribute that a report changes."""
+        put(a_model())
+        before = list(records.query("trains-on-index", Key("trains_on").eq(DATASET)))
+        report(models, 0.5, 0.5)
+
+        assert list(records.query("trains-on-index", Key("trains_on").eq(DATASET))) == before
 
     def test_inactive_model_counts_nothing(self, put, models):
         """It is complete or withdrawn."""
@@ -222,12 +353,6 @@ class TestCount:
         with pytest.raises(Overtaken):
             report(models, 0.5)
         assert models.get(MODEL).totals == some_totals()
-
-    def test_report_is_counted_for_the_name_on_the_node(self, put, models):
-        """Devices know this spelling only."""
-        put(a_model())
-
-        assert report(models, 0.5, model_id="NET-1-Ada").devices == 1
 
     def test_report_creates_no_item(self, models):
         """A report needs no credential, so its id may be invented."""
@@ -346,8 +471,30 @@ class TestRetrieval:
         assert models.get(MODEL) == a_model(**DONE, retrieval_failures=2)
         assert models.to_retrieve(DATASET)[0].retrieval_failures == 2
 
+    def test_success_resets_the_failures(self, models):
+        """They are failures in a row."""
+        models.not_retrieved(models.get(MODEL), "It did not answer.")
+        models.retrieved(models.get(MODEL), "key", "https://link.test")
+
+        assert models.get(MODEL).retrieval_failures == 0
+
+    def test_interrupted_record_leaves_the_model_due(self, models, table):
+        """The link is shown before the mark is removed; the next retrieval keeps the key."""
+        seen = []
+
+        def look():
+            seen.append((table.get(model_id=MODEL).get("download_link"), models.to_retrieve(DATASET)))
+
+        for calls in (1, 2):
+            interrupted(table, calls, look).retrieved(models.get(MODEL), "key", "https://link.test")
+            models.table.update({"name": MODEL}, put={"retrieval_due": DATASET})
+
+        assert [link for link, _ in seen] == [None, "https://link.test"]
+        assert [[model.download_key for model in due] for _, due in seen] == [["key"], ["key"]]
+
     def test_withdraw_removes_key_and_due_retrieval(self, models):
         """It is idempotent."""
+        models.not_retrieved(models.get(MODEL), "It did not answer.")
         models.retrieved(models.get(MODEL), "key", "https://link.test")
         for _ in range(2):
             models.withdraw(models.get(MODEL), NOON)
@@ -400,20 +547,18 @@ class TestItems:
 
         assert models.get(MODEL) == a_submission()
 
-    def test_rejected_reports_are_counted_separately(self, table, models):
+    def test_rejected_reports_are_counted_separately(self, put, table, models):
         """Owner and operator see the number; the mean stays unchanged."""
-        table.put(submitted_item())
+        put(a_model())
         for _ in range(2):
             models.reject(models.get(MODEL))
         item = table.get(model_id=MODEL)
 
         assert (item["rejected_reports"], item["devices_trained_this_cycle"]) == (2, 0)
-        with pytest.raises(NotFound):
-            models.reject(a_model(model_id="unknown"))
 
-    def test_means_of_the_running_cycle_are_stored(self, table, models):
+    def test_means_of_the_running_cycle_are_stored(self, put, table, models):
         """They are -1 before the first report; the accuracy, before the first measured one."""
-        table.put(submitted_item())
+        put(a_model())
         before = table.get(model_id=MODEL)
         report(models, 0.25)
         report(models, 0.75)
@@ -424,9 +569,9 @@ class TestItems:
         assert item["acc_this_cycle"] == -1
         assert item["devices_trained_this_cycle"] == 2
 
-    def test_means_stay_until_the_next_report(self, table, models):
+    def test_means_stay_until_the_next_report(self, put, table, models):
         """Closing a cycle doesn't reset them."""
-        table.put(submitted_item())
+        put(a_model())
         report(models, 0.25, 0.5)
         models.close_cycle(models.get(MODEL), Progress(10), NOON)
         closed = table.get(model_id=MODEL)
@@ -439,9 +584,9 @@ class TestItems:
         assert [float(item["acc_this_cycle"]) for item in (closed, unreported, running)] == [0.5, 0.5, 0.5]
         assert closed["devices_trained_this_cycle"] == 0
 
-    def test_complete_model_is_inactive_and_due_until_retrieved(self, table, models):
-        """`retrieval_due` is the dataset's id, the key of a sparse index."""
-        table.put(submitted_item())
+    def test_complete_model_is_inactive_and_has_a_link_once_it_is_retrieved(self, put, table, models):
+        """Until then, it shows why the last retrieval failed."""
+        put(a_model())
         models.close_cycle(models.get(MODEL), Progress(100), NOON)
         due = table.get(model_id=MODEL)
         models.not_retrieved(models.get(MODEL), "It did not answer.")
@@ -449,23 +594,50 @@ class TestItems:
         models.retrieved(models.get(MODEL), "key", "https://link.test")
         retrieved = table.get(model_id=MODEL)
 
-        assert (due["active_status"], due["percent_complete"], due["retrieval_due"]) == (0, 100, DATASET)
+        assert (due["active_status"], due["percent_complete"]) == (0, 100)
         assert failed["retrieval_error"] == "It did not answer."
         assert retrieved["download_link"] == "https://link.test"
-        assert not {"retrieval_due", "retrieval_error", "retrieval_failures"} & retrieved.keys()
+        assert "retrieval_error" not in retrieved
 
-    def test_withdrawn_model_has_a_time_and_no_link(self, table, models):
+    def test_withdrawn_model_has_a_time_and_no_link(self, put, table, models):
         """The marketplace shows the link as long as the item has one."""
-        table.put(model_item(a_model(download_key="key"), download_link="https://link.test"))
+        put(a_model(**DONE))
+        models.retrieved(models.get(MODEL), "key", "https://link.test")
+        shown = table.get(model_id=MODEL)
         models.withdraw(models.get(MODEL), NOON)
         item = table.get(model_id=MODEL)
 
+        assert shown["download_link"] == "https://link.test"
         assert item["withdrawn_at"] == "2023-11-14T22:13:20+00:00"
-        assert not {"download_link", "download_key", "retrieval_due"} & item.keys()
+        assert "download_link" not in item
 
-    def test_node_url_is_written_and_removed(self, table, models):
+    def test_submitted_model_is_withdrawn(self, put, table, models):
+        """It was never accepted, so it has no record."""
+        put(a_submission())
+        models.withdraw(models.get(MODEL), NOON)
+
+        assert table.get(model_id=MODEL)["active_status"] == 0
+        assert not models.get(MODEL).is_active
+
+    def test_submission_of_another_spelling_is_withdrawn_alone(self, put, models):
+        """It has no right on the record of that name."""
+        put(a_model())
+        put(a_submission(model_id="Net-1-ada", owner="mallory"))
+        models.withdraw(models.get("Net-1-ada"), NOON)
+
+        assert not models.get("Net-1-ada").is_active
+        assert models.get(MODEL).is_active
+
+    def test_submission_that_changed_hands_is_not_withdrawn(self, put, models):
+        """Another user has submitted the id meanwhile."""
+        put(a_submission(owner="mallory"))
+
+        with pytest.raises(NotFound):
+            models.withdraw(a_submission(), NOON)
+
+    def test_node_url_is_written_and_removed(self, put, table, models):
         """`node_URL` is a bare host."""
-        table.put(submitted_item())
+        put(a_model())
         models.publish_node(models.get(MODEL), ADDRESS)
         shown = table.get(model_id=MODEL)
         models.unpublish_node(DATASET)
@@ -473,19 +645,19 @@ class TestItems:
         assert shown["node_URL"] == ADDRESS
         assert "node_URL" not in table.get(model_id=MODEL)
 
-    def test_interrupted_closing_is_finished_once(self, table, models):
+    def test_interrupted_closing_is_finished_once(self, put, table, models):
         """One write seals the totals; the next process writes the history."""
-        table.put(submitted_item())
+        put(a_model())
         report(models, 0.25)
         close_and_crash(table, Progress(10))
         sealed = models.get(MODEL)
         report(models, 0.75)
         models.finish_closing(sealed)
         wire = Wire()
-        DynamoModels(replace(table, client=tapped(table.client, "dynamodb", wire))).finish_closing(sealed)
+        seen_through(wire, table).finish_closing(sealed)
         finished = models.get(MODEL)
 
-        assert wire.calls == [], "the cycle was finished twice"
+        assert wire.calls == ["dynamodb.get_item training_table"], "the cycle was finished twice"
         assert sealed.sealed is not None
         assert finished.sealed is None
         assert finished.history == (a_closed_cycle(loss=0.25, devices=1, median_loss=0.25),)
@@ -493,9 +665,9 @@ class TestItems:
         assert float(table.get(model_id=MODEL)["loss_this_cycle"]) == 0.75
         assert not [name for name in table.get(model_id=MODEL) if name.startswith("sealed")]
 
-    def test_finishing_a_finished_cycle_keeps_the_next_sealed_one(self, table, models):
+    def test_finishing_a_finished_cycle_keeps_the_next_sealed_one(self, put, table, models):
         """A process has read the model when cycle 1 was sealed; now cycle 2 is."""
-        table.put(submitted_item())
+        put(a_model())
         close_and_crash(table, Progress(10))
         seen = models.get(MODEL)
         models.finish_closing(seen)
@@ -504,52 +676,47 @@ class TestItems:
 
         assert models.get(MODEL).sealed.cycle == 2
 
-    def test_mean_does_not_replace_that_of_a_later_report(self, table, models):
+    def test_mean_does_not_replace_that_of_a_later_report(self, put, table, models):
         """Of two concurrent reports, the second is counted and shown before the first is shown."""
-        table.put(submitted_item())
-        report(interrupted(table, 3, lambda: report(models, 0.75)), 0.25)
+        put(a_model())
+        report(interrupted(table, 2, lambda: report(models, 0.75)), 0.25)
 
         assert float(table.get(model_id=MODEL)["loss_this_cycle"]) == 0.5
 
-    def test_mean_does_not_replace_that_of_the_next_cycle(self, table, models):
+    def test_mean_does_not_replace_that_of_the_next_cycle(self, put, table, models):
         """The cycle closes before its mean is written, and the next cycle has as many reports."""
 
         def go_on():
             models.close_cycle(models.get(MODEL), Progress(10), NOON)
             report(models, 4.0)
 
-        table.put(submitted_item())
-        report(interrupted(table, 3, go_on), 0.25)
+        put(a_model())
+        report(interrupted(table, 2, go_on), 0.25)
 
         assert float(table.get(model_id=MODEL)["loss_this_cycle"]) == 4.0
 
-    def test_mean_of_a_closed_cycle_does_not_replace_that_of_the_next(self, table, models):
-        """Both cycles close, and the mean of the first is written last."""
-
-        def go_on():
-            report(models, 4.0)
-            models.close_cycle(models.get(MODEL), Progress(20), NOON)
-
-        table.put(submitted_item())
+    def test_mean_of_a_closed_cycle_does_not_replace_that_of_the_next(self, put, table, models):
+        """A report of the next cycle is shown before the closed cycle is."""
+        put(a_model())
         report(models, 0.25)
-        slow = interrupted(table, 2, go_on)
+        slow = interrupted(table, 1, lambda: report(models, 4.0))
         slow.close_cycle(models.get(MODEL), Progress(10), NOON)
 
         assert float(table.get(model_id=MODEL)["loss_this_cycle"]) == 4.0
-        assert [cycle.loss for cycle in models.get(MODEL).history] == [0.25, 4.0]
+        assert [cycle.loss for cycle in models.get(MODEL).history] == [0.25]
 
-    def test_cycle_does_not_close_while_another_is_sealed(self, table, models):
+    def test_cycle_does_not_close_while_another_is_sealed(self, put, table, models):
         """The means of the sealed cycle would be lost."""
-        table.put(submitted_item())
+        put(a_model())
         close_and_crash(table, Progress(10))
 
         with pytest.raises(Overtaken):
             models.close_cycle(models.get(MODEL), Progress(20), NOON)
 
-    def test_history_keeps_the_last_cycles(self, table, models, monkeypatch):
+    def test_history_keeps_the_last_cycles(self, put, models, monkeypatch):
         """An item is at most 400 kB, including the features."""
-        monkeypatch.setattr("orchestration.adapters.dynamo.models.HISTORY_LENGTH", 3)
-        table.put(submitted_item())
+        monkeypatch.setattr("orchestration.adapters.dynamo.model_items.HISTORY_LENGTH", 3)
+        put(a_model())
         for percent in range(1, 6):
             models.close_cycle(models.get(MODEL), Progress(percent), NOON)
 
@@ -562,29 +729,16 @@ class TestItems:
 
         assert HISTORY_LENGTH * size < 300_000
 
-    def test_columns_are_written_once(self, table, models, monkeypatch):
+    def test_columns_are_written_once(self, put, table, models):
         """Within an hour, a request of the library causes no write."""
-        table.put(submitted_item())
+        put(a_submission())
         accepted = models.accept(a_submission(), **COLUMNS, now=NOON)
-        monkeypatch.setattr(DynamoModels, "_update", None)
+        wire = Wire()
+        seen_through(wire, table).accept(accepted, **COLUMNS, now=NOON + REQUEST_INTERVAL - 1)
 
-        assert models.accept(accepted, **COLUMNS, now=NOON + REQUEST_INTERVAL - 1) is accepted
+        assert wire.calls == ["dynamodb.get_item model_table"]
 
-    def test_item_of_an_older_version_has_no_progress_time(self, table, models):
-        """It is read and listed; the next request or cycle sets the time."""
-        item = model_item(a_model(features=COLUMNS["features"], labels=COLUMNS["labels"]))
-        del item["progress_at"]
-        table.put(item)
-        older = models.get(MODEL)
-        listed = [model.progress_at for model in models.on_dataset(DATASET)]
-
-        assert older.progress_at == 0.0
-        assert listed == [0.0]
-        assert models.accept(older, **COLUMNS, now=NOON).progress_at == NOON
-
-    @pytest.mark.parametrize(
-        "name", ["version", "owner_name", "dataset", "percent_complete", "active_status"]
-    )
+    @pytest.mark.parametrize("name", ["version", "owner_name", "dataset", "active_status"])
     def test_item_without_a_required_attribute_is_a_conflict(self, table, models, name):
         """The error names the attribute."""
         item = submitted_item()
@@ -594,19 +748,45 @@ class TestItems:
         with pytest.raises(Conflict, match=name):
             models.get(MODEL)
 
+    @pytest.mark.parametrize("pretended", [10**30, "x", -1])
+    def test_item_that_pretends_to_be_newer_is_shown_the_record(self, put, table, models, pretended):
+        """The library's rights suffice to write any revision."""
+        put(a_model())
+        table.put(submitted_item(revision=pretended))
+        models.close_cycle(models.get(MODEL), Progress(10), NOON)
+        item = table.get(model_id=MODEL)
+
+        assert (item["percent_complete"], item["revision"]) == (10, 1)
+
+    @pytest.mark.parametrize(
+        "slow",
+        [
+            lambda models: models.reject(a_model()),
+            lambda models: models.accept(a_model(), **COLUMNS, now=NOON),
+            lambda models: models.count(a_model(), Report.of(0.5, 0.5)),
+        ],
+        ids=["a rejected report", "a request", "a report"],
+    )
+    def test_older_record_is_not_shown(self, put, table, models, slow):
+        """A process is interrupted between its writes of the record and of the item."""
+        put(a_model())
+        slow(interrupted(table, 1, lambda: models.withdraw(models.get(MODEL), NOON)))
+
+        assert table.get(model_id=MODEL)["active_status"] == 0
+
     @pytest.mark.parametrize("faulty", [{"version": 1}, {"percent_complete": 101}, {"history": ["x"]}])
-    def test_report_for_a_malformed_item_is_a_conflict(self, table, models, faulty):
+    def test_report_for_a_malformed_record_is_a_conflict(self, records, models, faulty):
         """It is not an internal error."""
-        table.put(submitted_item(**faulty))
+        records.put(model_item() | faulty)
 
         with pytest.raises(Conflict, match=next(iter(faulty))):
             report(models, 0.5)
 
-    def test_malformed_items_are_skipped_and_logged(self, table, models, logs):
+    def test_malformed_records_are_skipped_and_logged(self, records, models, logs):
         """One malformed item made the former /info fail for every device."""
-        table.put(model_item())
+        records.put(model_item())
         for number, faulty in enumerate(MALFORMED):
-            table.put(model_item(a_model(model_id=f"bad {number}")) | faulty)
+            records.put(model_item(a_model(model_id=f"bad {number}")) | faulty)
         listed = models.on_dataset(DATASET)
 
         assert [model.model_id for model in listed] == [MODEL]
@@ -614,10 +794,10 @@ class TestItems:
             f"bad {number}" for number in range(len(MALFORMED))
         }
 
-    def test_all_pages_of_models_are_listed(self, table, models):
+    def test_all_pages_of_models_are_listed(self, records, models):
         """DynamoDB ends a page at 1 MB."""
         for number in range(12):
-            table.put(model_item(a_model(model_id=f"m{number}", features=("f" * 400,) * 250)))
+            records.put(model_item(a_model(model_id=f"m{number}", features=("f" * 400,) * 250)))
 
         assert len(models.on_dataset(DATASET)) == 12
 

@@ -101,13 +101,20 @@ class TestTable:
 
     def test_scan_of_a_sparse_index(self, table_of):
         """An item without the index's key is not in the index."""
-        table = table_of("model_table")
-        table.put({"model_id": "due", "retrieval_due": "steps", "version": "1"})
-        table.put({"model_id": "retrieved"})
+        table = table_of("training_table")
+        table.put({"name": "due", "retrieval_due": "steps", "version": "1"})
+        table.put({"name": "retrieved"})
         found = table.scan("retrieval-due-index", ProjectionExpression="retrieval_due")
 
         assert list(found) == [{"retrieval_due": "steps"}]
         assert len(list(table.scan())) == 2
+
+    def test_index_contains_what_it_includes(self, table_of):
+        """The attributes that it names, and the keys of index and table."""
+        table = table_of("training_table")
+        table.put({"name": "m", "trains_on": "d", "version": "1", "loss_sum": 1})
+
+        assert list(table.scan("trains-on-index")) == [{"name": "m", "trains_on": "d", "version": "1"}]
 
     def test_reads_are_consistent(self):
         """Indexes and eventually consistent reads may lag behind."""

@@ -18,6 +18,8 @@ MODEL = "net-1-ada"
 SCIENTIST = Caller("ada")
 DEVELOPER = Caller("devi")
 STRANGER = Caller("mallory")
+NETWORK = "127.0.0.0/24"
+"""The network of Flask's test client, from which the scientist calls `/create`."""
 LEGACY_KEY = "0123456789-sign-up-key"
 
 
@@ -33,6 +35,7 @@ def a_model(**changes: Any) -> Model:
         "features": ("age", "bmi"),
         "labels": ("progression",),
         "hosted_at": NOON,
+        "networks": {NETWORK: NOON},
         "progress_at": NOON,
     }
     return Model(**usual | changes)
@@ -40,7 +43,9 @@ def a_model(**changes: Any) -> Model:
 
 def a_submission(**changes: Any) -> Model:
     """Return a model as artificienlib submits it, before `/create`."""
-    return a_model(**{"features": (), "labels": (), "hosted_at": 0.0, "progress_at": 0.0} | changes)
+    return a_model(
+        **{"features": (), "labels": (), "hosted_at": 0.0, "networks": {}, "progress_at": 0.0} | changes
+    )
 
 
 def a_dataset(**changes: Any) -> Dataset:
@@ -142,6 +147,8 @@ def model_item(model: Model | None = None, **changes: Any) -> dict[str, Any]:
         "labels": list(model.labels),
         "hosted_as": model.hosted_as,
         "hosted_at": model.hosted_at or None,
+        "networks": dict(model.networks),
+        "upload_failure": model.upload_failure or None,
         "trains_on": model.dataset_id if model.is_active else None,
         "node_URL": model.node_address,
         "shown_on": model.dataset_id if model.node_address else None,

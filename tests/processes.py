@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestration.adapters.model_bucket import DownloadLinks
+from orchestration.adapters.upload_tokens import SignedUploadTokens
 from orchestration.control.collect import Resync, Retrieval
 from orchestration.control.launch import Launcher
 from orchestration.control.lifecycle import Lifecycle
@@ -16,10 +17,12 @@ from orchestration.domain.demand import IdleTimeout, Waker
 from orchestration.domain.node import Quota
 from orchestration.domain.progress import ProgressService
 from orchestration.domain.publication import Publication
+from orchestration.domain.uploads import UploadBinding
 from orchestration.requests.accounts import AccountService
 from orchestration.requests.devices import DeviceService, ReportRules
 from orchestration.requests.models import ModelService
 from orchestration.requests.nodes import NodeAnswer, NodeService
+from orchestration.requests.uploads import UploadService
 from tests.builders import DATASET, MODEL, SCIENTIST
 from tests.fakes import World
 
@@ -37,6 +40,7 @@ SILENT_AFTER = 3600.0
 STALE_AFTER = 7 * DAY
 PUBLIC_URL = "http://orchestration.test:5001"
 LINKS = DownloadLinks(PUBLIC_URL, "s" * 32)
+UPLOAD_TOKENS = SignedUploadTokens("s" * 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +92,21 @@ def a_node_service(world: World, terms: Terms = USUAL) -> NodeService:
         users=world.users,
         nodes=world.nodes,
         publication=a_publication(world),
+        upload_tokens=UPLOAD_TOKENS,
         budget=terms.rules.budget,
         quota=terms.quota,
+        clock=world.clock,
+    )
+
+
+def an_upload_service(world: World, binding: UploadBinding = UploadBinding.ADDRESS) -> UploadService:
+    """Return the use cases of uploads."""
+    return UploadService(
+        progress=a_progress_service(world),
+        models=world.models,
+        tokens=UPLOAD_TOKENS,
+        audit=world.audit,
+        binding=binding,
         clock=world.clock,
     )
 

@@ -63,6 +63,7 @@ def services_on(world: World, limits: RateLimits | None = None) -> Services:
         models=processes.a_model_service(world),
         accounts=processes.an_account_service(world),
         progress=processes.a_progress_service(world),
+        uploads=processes.an_upload_service(world),
         limits=limits or Unlimited(),
         audit=world.audit,
     )

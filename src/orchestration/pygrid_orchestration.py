@@ -27,6 +27,7 @@ from orchestration.adapters.model_bucket import DownloadLinks, S3ModelBucket
 from orchestration.adapters.node_databases import DataApi, OneDirectory, SharedCluster
 from orchestration.adapters.node_secrets import SecretsManagerNodeSecrets
 from orchestration.adapters.pygrid import PygridServer
+from orchestration.adapters.upload_tokens import SignedUploadTokens
 from orchestration.api.limits import RateLimits
 from orchestration.control.collect import Resync, Retrieval
 from orchestration.control.launch import Launcher
@@ -49,6 +50,7 @@ from orchestration.requests.accounts import AccountService
 from orchestration.requests.devices import DeviceService, ReportRules
 from orchestration.requests.models import ModelService
 from orchestration.requests.nodes import NodeService
+from orchestration.requests.uploads import UploadService
 from orchestration.settings import Settings
 
 if TYPE_CHECKING:
@@ -96,6 +98,7 @@ class Parts:
                 users=self.users,
                 nodes=self.nodes,
                 publication=self.publication,
+                upload_tokens=self.upload_tokens,
                 budget=self.budget,
                 quota=self.quota,
                 clock=time.time,
@@ -119,6 +122,14 @@ class Parts:
             ),
             accounts=self.accounts,
             progress=self.progress,
+            uploads=UploadService(
+                progress=self.progress,
+                models=self.models,
+                tokens=self.upload_tokens,
+                audit=self.audit,
+                binding=settings.upload_binding,
+                clock=time.time,
+            ),
             limits=RateLimits(
                 per_address=settings.rate_per_address,
                 per_caller=settings.rate_per_caller,
@@ -134,6 +145,10 @@ class Parts:
         url = settings.jwks_url or f"{settings.issuer}/.well-known/jwks.json"
         keys = KeySet(fetcher(url), untrusted=() if settings.local_mode else PUBLISHED_KEYS)
         return CognitoTokens(keys, settings.issuer, settings.app_client_ids, time.time)
+
+    @cached_property
+    def upload_tokens(self) -> SignedUploadTokens:
+        return SignedUploadTokens(self.settings.download_secret.get_secret_value())
 
     # The reconciler
 

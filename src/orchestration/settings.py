@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from orchestration.domain.uploads import UploadBinding
 from orchestration.provisioning.names import CLUSTER_STACK, NODE_STACK
 from orchestration.provisioning.node_shape import SIZES
 
@@ -105,6 +106,8 @@ class Settings(StackSettings):
     rate_losses_per_model: str = "12000 per minute"
     rate_storage: str = "memory://"
     """Where requests are counted: in each web process, or in a shared Redis."""
+    upload_binding: UploadBinding = UploadBinding.ADDRESS
+    """How an upload is bound to the caller of `/create`."""
     trusted_proxies: Annotated[int, Field(ge=0)] = 0
     """How many proxies, such as a load balancer, forward requests and add the caller's address."""
     audit_days: PositiveFloat = 400

@@ -163,7 +163,8 @@ class FakeStacks:
 class FakeServer:
     """The nodes: each answers while its stack is usable. If `silent`, none does.
 
-    Each retrieval of a trained model raises the next of `troubles`; afterwards it returns `state`.
+    They host the models in `uploaded`, by their names. Each retrieval of a trained model raises the next of
+    `troubles`; afterwards it returns `state`.
     """
 
     def __init__(self, stacks: FakeStacks) -> None:
@@ -173,6 +174,8 @@ class FakeServer:
         self.troubles: dict[str, list[Exception]] = {}
         self.asked_for: list[str] = []
         self.checkpoints: dict[str, int] = {}
+        self.uploaded: set[str] = set()
+        self.looked_for: list[str] = []
         self.credentials: list[NodeCredential] = []
 
     def answers(self, address: str, node_id: str) -> bool:
@@ -180,6 +183,13 @@ class FakeServer:
         return not self.silent and any(
             stack.address == address and stack.phase is StackPhase.USABLE for stack in standing
         )
+
+    def hosts(self, address: str, model: Model, credential: NodeCredential) -> bool:
+        self.credentials.append(credential)
+        if not self.answers(address, node_id_of(model.dataset_id)):
+            raise NodeUnreachable("The node did not say how far the model is.")
+        self.looked_for.append(model.name_on_node)
+        return model.name_on_node in self.uploaded
 
     def newest_checkpoint(self, address: str, model: Model, credential: NodeCredential, beyond: int) -> int:
         self.credentials.append(credential)

@@ -36,6 +36,11 @@ def accounts(world):
 
 
 @pytest.fixture
+def uploads(world):
+    return processes.an_upload_service(world)
+
+
+@pytest.fixture
 def devices(world):
     return processes.a_device_service(world)
 

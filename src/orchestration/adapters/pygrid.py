@@ -73,6 +73,10 @@ class PygridServer:
             raise UnusableModel("The node's trained model doesn't have the shapes of the uploaded one.")
         return state
 
+    def hosts(self, address: str, model: Model, credential: NodeCredential) -> bool:
+        """Return whether the node has the checkpoint that it creates from the upload."""
+        return self._has(address, model, credential, 1)
+
     def newest_checkpoint(self, address: str, model: Model, credential: NodeCredential, beyond: int) -> int:
         """Search by doubling steps, then by halving them; no body is read."""
         newest, step = beyond, 1

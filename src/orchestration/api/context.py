@@ -15,6 +15,7 @@ from orchestration.requests.accounts import AccountService
 from orchestration.requests.devices import DeviceService
 from orchestration.requests.models import ModelService
 from orchestration.requests.nodes import NodeService
+from orchestration.requests.uploads import UploadService
 
 EXTENSION = "orchestration"
 
@@ -29,6 +30,7 @@ class Services:
     models: ModelService
     accounts: AccountService
     progress: ProgressService
+    uploads: UploadService
     limits: RateLimits
     audit: AuditLog
 

@@ -1,6 +1,6 @@
 """Request JSON to typed values, or InvalidRequest with a sentence that names the field."""
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from flask import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -86,10 +86,13 @@ class ProgressPayload(Payload):
 
 
 class UploadPayload(Payload):
-    """POST /model_upload."""
+    """POST /model_upload: a question before an upload is stored, or with `result` how the upload ended."""
 
     model_id: Id
     version: Id
+    address: str | None = None
+    token: str | None = None
+    result: Literal["stored", "exists"] | None = None
 
 
 AnyPayload = TypeVar("AnyPayload", bound=Payload)

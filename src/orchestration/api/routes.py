@@ -24,6 +24,7 @@ from orchestration.api.payloads import (
 from orchestration.domain.cycle import Progress
 from orchestration.domain.entities import Model
 from orchestration.domain.ports import AuditEntry
+from orchestration.domain.uploads import Upload
 
 bp = Blueprint("routes", __name__)
 
@@ -52,10 +53,17 @@ def create_node() -> ResponseReturnValue:
     # artificienlib polls this route every 30 seconds, so only refusals are audited.
     with audited("node.request", f"dataset:{body.dataset_id}", failures_only=True):
         answer = services().nodes.request(
-            body.dataset_id, body.model_id, body.features, body.labels, caller=g.caller
+            body.dataset_id,
+            body.model_id,
+            body.features,
+            body.labels,
+            caller=g.caller,
+            address=request.remote_addr,
         )
     if answer.address is not None:
-        return jsonify(status="ready", nodeURL=answer.address)
+        reason = {"reason": answer.reason} if answer.reason else {}
+        ready = {"status": "ready", "nodeURL": answer.address, "upload_token": answer.upload_token}
+        return jsonify(ready | reason)
     return jsonify(status="deploying", reason=answer.reason), HTTPStatus.ACCEPTED
 
 
@@ -130,9 +138,17 @@ def record_progress() -> ResponseReturnValue:
 @bp.post("/model_upload")
 @node_required
 def check_upload() -> ResponseReturnValue:
-    """Answer whether the calling node may host a model, before the node stores the upload."""
+    """Answer whether the calling node may store an upload, or record how the upload ended."""
     body = parsed(request, UploadPayload)
-    services().progress.check_upload(body.model_id, body.version, node=g.node)
+    upload = Upload(body.model_id, body.version, body.address, body.token)
+    match body.result:
+        case "stored":
+            services().uploads.stored(upload, node=g.node)
+            return jsonify(status=f"Model {body.model_id} is on this node.")
+        case "exists":
+            services().uploads.exists(upload, node=g.node)
+            return jsonify(status=f"The owner of model {body.model_id} is told.")
+    services().uploads.check(upload, node=g.node)
     return jsonify(status=f"Model {body.model_id} may be uploaded to this node.")
 
 

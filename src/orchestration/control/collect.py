@@ -91,9 +91,10 @@ class Retrieval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resync:
-    """Asks a node for the progress of models that it has not reported for `silent_after` seconds.
+    """Asks a node what it has not told: whether a model was uploaded, and how far a silent one is.
 
-    The original node sends each report once, so a report that is lost is lost for good.
+    A model is silent if the node has not reported progress for `silent_after` seconds. The original node
+    sends each report once, so a report that is lost is lost for good, and tells nothing about uploads.
     """
 
     models: Models
@@ -105,13 +106,28 @@ class Resync:
     schedule: Schedule = field(default_factory=Schedule)
 
     def resync_silent(self, node: Node, address: str) -> None:
-        """Correct the progress of every silent model of a node that answers."""
+        """Correct the progress of every silent model of a node that answers, and look for uploaded ones."""
         now = self.clock()
         for model in self.models.on_dataset(node.dataset_id):
-            is_silent = model.is_training and now - model.progress_at > self.silent_after
-            if is_silent and self.schedule.is_due(model.model_id, now):
+            if not model.is_training or not self.schedule.is_due(model.model_id, now):
+                continue
+            if not model.is_hosted:
+                self._look_for(model, node, address)
+            elif now - model.progress_at > self.silent_after:
                 self.schedule.set(model.model_id, now + self.silent_after)
                 self._resync(model.model_id, node, address)
+
+    def _look_for(self, model: Model, node: Node, address: str) -> None:
+        """Record that the node hosts the model, if it does; else look again after a pause."""
+        try:
+            if self.server.hosts(address, model, self.secrets.credential(node)):
+                self.models.record_hosted(model, self.clock())
+                self.schedule.remove(model.model_id)
+                log.info("model.hosted", model_id=model.model_id, node_id=node.node_id)
+                return
+        except OrchestrationError as error:
+            log.warning("model.not_looked_for", model_id=model.model_id, error=str(error))
+        self.schedule.back_off(model.model_id, self.clock())
 
     def _resync(self, model_id: str, node: Node, address: str) -> None:
         try:

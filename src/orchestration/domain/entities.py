@@ -1,5 +1,6 @@
 """Datasets, models and users of the marketplace, as frozen values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from orchestration.domain.cycle import COMPLETE, NO_REPORTS, ClosedCycle, SealedCycle, Totals
@@ -59,6 +60,10 @@ class Model:
     """The model's name on the node, if `/create` spelled it differently."""
     hosted_at: float = 0.0
     """When the node was first known to host the model; 0 before its upload."""
+    networks: Mapping[str, float] = field(default_factory=dict, compare=False)
+    """The networks from which its owner has called `/create`, with the time to ten minutes."""
+    upload_failure: str = ""
+    """Why an upload was refused since the last one that was stored."""
     retrieval_due: bool = False
     retrieval_failures: int = 0
     """Retrievals that have failed since the model was complete."""
@@ -88,8 +93,13 @@ class Model:
         return bool(self.features and self.labels)
 
     @property
+    def is_hosted(self) -> bool:
+        """Whether the model was uploaded to its node."""
+        return self.hosted_at > 0
+
+    @property
     def is_training(self) -> bool:
-        """Whether devices may train the model; it then keeps its node running."""
+        """Whether the model trains once it is uploaded; it keeps its node running."""
         return self.is_active and self.is_accepted and self.percent_complete < COMPLETE
 
     @property

@@ -108,6 +108,16 @@ class DownloadLinks(Protocol):
         """
 
 
+class UploadTokens(Protocol):
+    """Signs upload tokens, which `/create` answers with and a node passes on with an upload."""
+
+    def token(self, node_id: str, name: str, version: str) -> str:
+        """Return a token for one model on one node, valid for an hour."""
+
+    def is_valid(self, token: str, node_id: str, name: str, version: str) -> bool:
+        """Return whether a token is valid for this model on this node. Never raises."""
+
+
 class Models(Protocol):
     """The models: as artificienlib submits them, and this service's own record of each accepted one.
 
@@ -133,16 +143,24 @@ class Models(Protocol):
         labels: Sequence[str],
         hosted_as: str | None,
         now: float,
+        network: str | None = None,
     ) -> Model:
         """Record what a model trains on and when its owner requested its node; return the record.
 
-        `hosted_as` is the node's name for the model, if it differs from the id. Restores the submitted item
-        where it doesn't show the record. Raises Conflict if another model has the name in any spelling, or
-        the model has completed or was withdrawn.
+        `network` is where the request comes from, if that is known. `hosted_as` is the node's name for the
+        model, if it differs from the id. Restores the submitted item where it doesn't show the record.
+        Raises Conflict if another model has the name in any spelling, or the model has completed or was
+        withdrawn.
         """
 
     def show(self, model: Model) -> None:
         """Restore the submitted item where it doesn't show the record, as after it was sent again."""
+
+    def record_hosted(self, model: Model, now: float) -> None:
+        """Record that the node hosts the model, and forget refused uploads. Idempotent."""
+
+    def upload_failed(self, model: Model, failure: str, now: float) -> bool:
+        """Record why an upload was refused; return False if one was recorded within a minute."""
 
     def on_dataset(self, dataset_id: str) -> Sequence[Model]:
         """Return the records of a dataset's active models, without counters and histories.
@@ -374,6 +392,9 @@ class NodeServer(Protocol):
 
     def answers(self, address: str, node_id: str) -> bool:
         """Whether the node with this id answers at the address and is healthy. Never raises."""
+
+    def hosts(self, address: str, model: Model, credential: NodeCredential) -> bool:
+        """Return whether the model was uploaded to the node. Raises NodeUnreachable, UnusableModel."""
 
     def newest_checkpoint(self, address: str, model: Model, credential: NodeCredential, beyond: int) -> int:
         """Return the number of the newest checkpoint; at least `beyond`, which is known to exist.

@@ -10,7 +10,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt
 from orchestration.domain.credentials import hash_of
 from orchestration.domain.cycle import COMPLETE, Progress, closes
 from orchestration.domain.entities import Model
-from orchestration.domain.errors import AccessDenied, Conflict, NotFound, Overtaken, Unauthenticated
+from orchestration.domain.errors import AccessDenied, NotFound, Overtaken, Unauthenticated
 from orchestration.domain.node import Node, NodeStatus, node_id_of
 from orchestration.domain.ports import Clock, Models, Nodes
 
@@ -53,18 +53,6 @@ class ProgressService:
         if version not in (None, model.version):
             raise NotFound(f"Model {model_id!r} has no such version.")
         return model
-
-    def check_upload(self, model_id: str, version: str, *, node: Node) -> None:
-        """Raise Conflict unless `/create` has accepted the model and it trains; NotFound, AccessDenied."""
-        try:
-            trains = self.hosted(model_id, version, node=node).is_training
-        except NotFound:
-            submitted = self.models.get(model_id)
-            if submitted.is_accepted or submitted.model_id != model_id:
-                raise
-            trains = False
-        if not trains:
-            raise Conflict(f"Model {model_id!r} does not train. Call /create before the upload.")
 
     @retry(retry=retry_if_exception_type(Overtaken), stop=stop_after_attempt(5), reraise=True)
     def record(self, model_id: str, progress: Progress, *, node: Node) -> bool:

@@ -84,7 +84,9 @@ class DeviceService:
         return Work(address=node.address, models=self._training(dataset_id))
 
     def _training(self, dataset_id: str) -> tuple[Model, ...]:
-        return tuple(model for model in self.models.on_dataset(dataset_id) if model.is_training)
+        """Return the models that the node hosts. Before its owner's upload, a name is a secret."""
+        models = self.models.on_dataset(dataset_id)
+        return tuple(model for model in models if model.is_training and model.is_hosted)
 
     def record_loss(self, model_id: str, loss: float, acc: float, *, api_key: str) -> bool:
         """Count one device's report; return False if the model completed a moment ago.

@@ -20,8 +20,9 @@ from orchestration.domain.errors import (
     QuotaExceeded,
 )
 from orchestration.domain.node import WITH_STACK, Node, NodeStatus, Quota, node_id_of
-from orchestration.domain.ports import Clock, Datasets, Models, Nodes, Users
+from orchestration.domain.ports import Clock, Datasets, Models, Nodes, UploadTokens, Users
 from orchestration.domain.publication import Publication
+from orchestration.domain.uploads import network_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class NodeAnswer:
 
     address: str | None
     reason: str = ""
+    """Why the node is not ready; when it is ready, why an upload of the model was refused."""
+    upload_token: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,7 @@ class NodeService:
     users: Users
     nodes: Nodes
     publication: Publication
+    upload_tokens: UploadTokens
     budget: Budget
     quota: Quota
     clock: Clock
@@ -53,16 +57,18 @@ class NodeService:
         labels: Sequence[str],
         *,
         caller: Caller,
+        address: str | None = None,
     ) -> NodeAnswer:
         """Record what a model trains on and that its node should run; return where the node is.
 
-        Raises NotFound, AccessDenied, InvalidRequest, Conflict, QuotaExceeded, NodeFailed.
+        `address` is the caller's; the model may be uploaded from its network. Raises NotFound, AccessDenied,
+        InvalidRequest, Conflict, QuotaExceeded, NodeFailed.
         """
         model = self._trainable(dataset_id, model_id, caller)
         hosted_as = None if model_id == model.model_id else model_id
         now = self.clock()
         self._check_quota(dataset_id, caller, now)
-        model = self.models.accept(model, features, labels, hosted_as, now)
+        model = self.models.accept(model, features, labels, hosted_as, now, _network(address))
         node = self.nodes.request(dataset_id, now, caller.username)
         if is_given_up(node, self.budget):
             raise NodeFailed(
@@ -73,7 +79,8 @@ class NodeService:
             return NodeAnswer(None, _why_not_ready(node))
         if model.node_address != node.address:
             self.publication.publish(node, [model])
-        return NodeAnswer(node.address)
+        token = self.upload_tokens.token(node.node_id, model.name_on_node, model.version)
+        return NodeAnswer(node.address, model.upload_failure, token)
 
     def _trainable(self, dataset_id: str, model_id: str, caller: Caller) -> Model:
         """Return the model if the caller owns it, has bought the dataset, and may train on it."""
@@ -139,6 +146,13 @@ class NodeService:
             raise Conflict(
                 f"Unfinished models are on this node: {names}. Send force: true to retire it all the same."
             )
+
+
+def _network(address: str | None) -> str | None:
+    """Return the network of a caller; None if a proxy has not passed a valid address."""
+    with suppress(InvalidRequest):
+        return network_of(address or "")
+    return None
 
 
 def _why_not_ready(node: Node) -> str:

@@ -360,6 +360,14 @@ class TestNewestCheckpoint:
         assert server.newest_checkpoint(HOST, a_model(), CREDENTIAL, beyond) == max(newest, beyond)
         assert len(requests) <= 2 * math.log2(max(newest, 2)) + 2
 
+    @pytest.mark.parametrize("newest", [0, 1, 7])
+    def test_model_is_hosted_if_it_has_a_checkpoint(self, having, newest):
+        """The node creates the first one from the upload."""
+        server, requests = having(newest)
+
+        assert server.hosts(HOST, a_model(), CREDENTIAL) is (newest > 0)
+        assert len(requests) == 1
+
     def test_node_with_too_many_checkpoints_is_refused(self, having):
         """A node that confirms every number would never end the search."""
         server, requests = having(10**30)

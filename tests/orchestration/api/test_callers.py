@@ -104,6 +104,7 @@ MISPLACED: dict[str, Callable[[Scene], dict[str, str]]] = {
 
 USERS = {"another user": STRANGER.username, "the owner": "ada", "the developer": DEVELOPER.username}
 FORGED = LINKS.link(MODEL, "k1").replace(MODEL, TRAINED)
+UPLOAD = {"model_id": MODEL, "version": "1", "address": "127.0.0.1"}
 CREATE = {"dataset_id": DATASET, "model_id": MODEL, "features": ["age", "bmi"], "labels": ["progression"]}
 
 
@@ -125,7 +126,7 @@ ROUTES: dict[str, tuple[str, str, Callable[[str], dict] | dict | None]] = {
     "POST /model_loss": ("POST", "/model_loss", {"model_id": MODEL, "loss": 0.5, "acc": -1}),
     "POST /model_loss, key required": ("POST", "/model_loss", {"model_id": MODEL, "loss": 0.5, "acc": -1}),
     "POST /model_progress": ("POST", "/model_progress", {"model_id": MODEL, "percent_complete": 10}),
-    "POST /model_upload": ("POST", "/model_upload", {"model_id": MODEL, "version": "1"}),
+    "POST /model_upload": ("POST", "/model_upload", UPLOAD),
     "POST /generate_key, own": ("POST", "/generate_key", own_row),
     "POST /generate_key, another's": ("POST", "/generate_key", anothers_row),
     "POST /get_datasets, own": ("POST", "/get_datasets", own_row),

@@ -17,7 +17,7 @@ ROUTES = {
     "/info": (API_KEY, {"dataset_id": DATASET}),
     "/model_loss": ({}, {"model_id": MODEL, "loss": 0.5, "acc": -1}),
     "/model_progress": (NODE, {"model_id": MODEL, "percent_complete": 10}),
-    "/model_upload": (NODE, {"model_id": MODEL, "version": "1"}),
+    "/model_upload": (NODE, {"model_id": MODEL, "version": "1", "address": "127.0.0.1"}),
     "/generate_key": (bearer("devi"), {"user_id": "devi"}),
     "/get_datasets": (bearer(), {"user_id": "ada"}),
 }
@@ -66,8 +66,9 @@ VALUES = {
     "an object": {"a": "b"},
     "an empty object": {},
 }
+OPTIONAL = ("acc", "address")
 NUMBERS = {"a number", "a negative number", "a fraction"}
-FITTING = {"loss": NUMBERS, "acc": NUMBERS, "percent_complete": {"a number"}}
+FITTING = {"loss": NUMBERS, "acc": NUMBERS, "percent_complete": {"a number"}, "address": {"null"}}
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_field_of_a_wrong_type_is_refused(send, path, field, value):
 
 @pytest.mark.parametrize(
     ("path", "field"),
-    [(path, field) for path, (_, body) in ROUTES.items() for field in body if field != "acc"],
+    [(path, field) for path, (_, body) in ROUTES.items() for field in body if field not in OPTIONAL],
 )
 def test_missing_field_is_named(send, path, field):
     """The error contains the field's name."""

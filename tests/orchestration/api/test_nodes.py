@@ -4,7 +4,7 @@ import pytest
 
 from orchestration.domain.node import DesiredState, node_id_of
 from tests.builders import DATASET, DEVELOPER, MODEL, a_model, a_submission
-from tests.processes import QUOTA, reconcile
+from tests.processes import QUOTA, UPLOAD_TOKENS, reconcile
 from tests.web import bearer
 
 RUNNING, STOPPED = DesiredState
@@ -39,7 +39,12 @@ def test_ready_response_contains_the_bare_host(create, world):
     answer = create()
 
     assert answer.status_code == 200
-    assert answer.json == {"status": "ready", "nodeURL": world.nodes.get(NODE).address}
+    assert answer.json == {
+        "status": "ready",
+        "nodeURL": world.nodes.get(NODE).address,
+        "upload_token": answer.json["upload_token"],
+    }
+    assert UPLOAD_TOKENS.is_valid(answer.json["upload_token"], NODE, MODEL, "1")
     assert ":" not in answer.json["nodeURL"]
 
 

@@ -132,13 +132,23 @@ def test_progress_of_0_percent_checks_the_model(progress, world, changes, status
         ({"model_id": "other"}, 403),
         ({"model_id": ""}, 400),
         ({"version": None}, 400),
+        ({"address": "127.0.0"}, 400),
+        ({"address": ""}, 400),
+        ({"address": "x" * 100_000}, 400),
+        ({"address": 7}, 400),
+        ({"token": 7}, 400),
+        ({"result": "lost"}, 400),
+        ({"result": "stored", "model_id": "unknown"}, 404),
+        ({"result": "exists", "version": "2"}, 404),
+        ({"result": "stored", "model_id": "other"}, 403),
     ],
-    ids=lambda value: str(value),
+    ids=lambda value: str(value)[:40],
 )
 def test_upload_checks_the_model(post, node, world, changes, status):
     """The model must be of the node's dataset, in the submitted version; nothing is changed."""
     world.put(a_model(model_id="other", dataset_id="steps"))
-    answer = post("/model_upload", {"model_id": MODEL, "version": "1"} | changes, basic(node.node_id))
+    body = {"model_id": MODEL, "version": "1", "address": "127.0.0.1"}
+    answer = post("/model_upload", body | changes, basic(node.node_id))
 
     assert answer.status_code == status
     assert ("status" if status == 200 else "error") in answer.json

@@ -405,6 +405,7 @@ class TestStaleModels:
 
     def test_device_wakes_the_node_once_a_day(self, ready, devices):
         """`/info` only records the desired state; without progress the node is stopped again."""
+        ready.models.record_hosted(ready.models.get(MODEL), ready.clock())
         ready.clock.tick(STALE_AFTER)
         reconcile(ready)
         launched = list(ready.stacks.launched)

@@ -16,7 +16,7 @@ between, the next one shows the change.
 """
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from pydantic import ValidationError
 
 from orchestration.adapters.dynamo.model_items import ModelItems, history_of
 from orchestration.adapters.dynamo.rows import ModelRow, faults_of
-from orchestration.adapters.dynamo.table import ConditionFailed, Item, Table
+from orchestration.adapters.dynamo.table import ConditionFailed, Item, Table, stored
 from orchestration.domain.cycle import Progress, Report
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import Conflict, NotFound, Overtaken
@@ -37,6 +37,12 @@ log = structlog.get_logger(__name__)
 
 REQUEST_INTERVAL = 3600.0
 """Seconds between two writes of the time at which the owner requested the model."""
+
+NETWORK_INTERVAL = 600.0
+"""Seconds between two writes of the time at which a network was seen."""
+MOST_NETWORKS = 16
+FAILURE_INTERVAL = 60.0
+"""Seconds between two records of refused uploads."""
 
 TRAINS = Attr("active_status").eq(1)
 SHOWN = {"revision": 1}
@@ -88,22 +94,24 @@ class DynamoModels:
         labels: Sequence[str],
         hosted_as: str | None,
         now: float,
+        network: str | None = None,
     ) -> Model:
         """Write what a model trains on, unless it is written already: it is sent every 30 seconds."""
         columns = {"features": list(features), "labels": list(labels), "hosted_as": hosted_as}
         if not model.is_accepted:
-            model = self._claim(model, columns, now)
-        is_written = (model.features, model.labels, model.hosted_as) == (
-            tuple(features),
-            tuple(labels),
-            hosted_as,
-        )
-        if not is_written or now - model.progress_at >= REQUEST_INTERVAL:
-            model = self._renew(model, columns, now)
+            model = self._claim(model, columns, {network: now} if network else {}, now)
+        changes: dict[str, Any] = {}
+        written = (list(model.features), list(model.labels), model.hosted_as)
+        if written != tuple(columns.values()) or now - model.progress_at >= REQUEST_INTERVAL:
+            changes = {"put": {**columns, "progress_at": now}, "add": SHOWN}
+        if network and now - model.networks.get(network, 0.0) >= NETWORK_INTERVAL:
+            changes |= _with_network(model.networks, network, now, changes.get("put", {}))
+        if changes:
+            model = self._renew(model, hosted_as, changes)
         self.show(model)
         return model
 
-    def _claim(self, model: Model, columns: dict[str, Any], now: float) -> Model:
+    def _claim(self, model: Model, columns: dict[str, Any], networks: dict[str, float], now: float) -> Model:
         """Create the record, or return the one that another request of the owner has created."""
         record = FIRST_CYCLE | {
             "model_id": model.model_id,
@@ -113,6 +121,7 @@ class DynamoModels:
             "active_status": 1,
             "percent_complete": 0,
             "trains_on": model.dataset_id,
+            "networks": networks,
             "progress_at": now,
             "revision": 1,
         }
@@ -126,12 +135,12 @@ class DynamoModels:
             return claimed.entity()
         return _row(item).entity()
 
-    def _renew(self, model: Model, columns: dict[str, Any], now: float) -> Model:
+    def _renew(self, model: Model, hosted_as: str | None, changes: dict[str, Any]) -> Model:
         when: ConditionBase = TRAINS
-        if columns["hosted_as"] != model.hosted_as:
+        if hosted_as != model.hosted_as:
             when &= Attr("hosted_at").not_exists()  # the node keeps the name of the upload
         try:
-            return _row(self._update(model, when, put={**columns, "progress_at": now}, add=SHOWN)).entity()
+            return _row(self._update(model, when, **changes)).entity()
         except ConditionFailed as error:
             raise Conflict(
                 f"Model {model.model_id!r} is complete, withdrawn, or hosted as {model.name_on_node!r}. "
@@ -153,6 +162,22 @@ class DynamoModels:
             newest = self._existing(row.entity())
             if newest.revision == row.revision:
                 self.items.show(row, address=address, is_newest=True)
+
+    def record_hosted(self, model: Model, now: float) -> None:
+        """Set `hosted_at`, unless it is set, and remove `upload_failure`, but not its time."""
+        if not model.is_hosted or model.upload_failure:
+            self._update(model, default={"hosted_at": now}, remove=("upload_failure",), quietly=True)
+
+    def upload_failed(self, model: Model, failure: str, now: float) -> bool:
+        """Set `upload_failure` and its time."""
+        before = Attr("upload_failed_at")
+        rarely = before.not_exists() | before.lte(stored(now - FAILURE_INTERVAL))
+        try:
+            changes = {"upload_failure": failure, "upload_failed_at": now}
+            self._update(model, rarely, put=changes, quietly=True)
+        except ConditionFailed:
+            return False
+        return True
 
     def on_dataset(self, dataset_id: str) -> Sequence[Model]:
         """Return the dataset's active models."""
@@ -318,6 +343,16 @@ def _row(item: Item) -> ModelRow:
         return ModelRow.model_validate(item)
     except ValidationError as error:
         raise Conflict(f"The record of model {item['name']!r} is malformed: {faults_of(error)}.") from error
+
+
+def _with_network(
+    known: Mapping[str, float], network: str, now: float, put: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the fields of a change that adds a network; beyond the most, it replaces the oldest."""
+    if network in known or len(known) < MOST_NETWORKS:
+        return {"put_inside": {("networks", network): now}}
+    newest = sorted(known, key=lambda name: known[name])[1 - MOST_NETWORKS :]
+    return {"put": {**put, "networks": {name: known[name] for name in newest} | {network: now}}}
 
 
 def _name(model_id: str) -> str:

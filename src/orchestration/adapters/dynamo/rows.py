@@ -50,6 +50,8 @@ class ModelRow(SubmissionRow):
     labels: Columns
     hosted_as: Name | None = None
     hosted_at: Finite = 0.0
+    networks: dict[str, Finite] = {}
+    upload_failure: str = ""
     retrieval_due: Name | None = None
     retrieval_error: str | None = None
     retrieval_failures: Count = 0
@@ -113,6 +115,8 @@ class ModelRow(SubmissionRow):
             labels=self.labels,
             hosted_as=self.hosted_as,
             hosted_at=self.hosted_at,
+            networks=self.networks,
+            upload_failure=self.upload_failure,
             retrieval_due=self.retrieval_due is not None,
             retrieval_failures=self.retrieval_failures,
             download_key=self.download_key,

@@ -19,6 +19,7 @@ from orchestration.adapters.dynamo import (
     DynamoModels,
     DynamoNodes,
     DynamoUsers,
+    Migration,
     ModelItems,
     Table,
 )
@@ -205,6 +206,11 @@ class Parts:
             superseded=self.superseded,
             clock=time.time,
         )
+
+    @cached_property
+    def migration(self) -> Migration:
+        items, records = (self._table(self.settings.model_table), self._table(self.settings.training_table))
+        return Migration(items, records, self.users, time.time)
 
     @cached_property
     def superseded(self) -> SupersededStacks:

@@ -9,6 +9,7 @@ import click
 
 from orchestration.cli.audit import audit, audit_log
 from orchestration.cli.deploy import cluster, data, service, synth
+from orchestration.cli.migrate import migrate_models
 from orchestration.cli.reconcile import reconcile
 
 _PLUGINS = "artificien.commands"
@@ -33,5 +34,5 @@ def main() -> None:
     """Artificien's orchestration node."""
 
 
-for _command in (audit, audit_log, cluster, data, reconcile, service, synth):
+for _command in (audit, audit_log, cluster, data, migrate_models, reconcile, service, synth):
     main.add_command(_command)

@@ -95,6 +95,14 @@ def service() -> None:
     required=True,
     help="App clients of the pool whose tokens are accepted, separated by commas.",
 )
+@click.option(
+    "--upload-binding",
+    "UploadBinding",
+    type=click.Choice(["address", "token", "off"]),
+    default="address",
+    show_default=True,
+    help="How the upload of a model is bound to the caller of /create.",
+)
 @click.option("--certificate-arn", "CertificateArn", default="", help="Certificate for https on 443.")
 @click.option("--public-url", "PublicUrl", default="", help="URL that download links start with.")
 def deploy_service(*, node_spot: bool, node_writable: bool, **parameters: str | None) -> None:

@@ -19,6 +19,7 @@ from aws_cdk import aws_elasticloadbalancingv2 as elb
 from constructs import Construct
 
 from orchestration.domain.node import NODE_PORT
+from orchestration.domain.uploads import UploadBinding
 from orchestration.provisioning.names import (
     CLUSTER_NAME_OUTPUT,
     CLUSTER_STACK,
@@ -51,6 +52,10 @@ _OPTIONAL = {
         str(_DEFAULT_SHAPE.min_reports),
         "How many reports a cycle has at least; with one, a checkpoint tells what one phone has learned",
     ),
+    "UploadBinding": (
+        UploadBinding.ADDRESS.value,
+        "How the upload of a model is bound to the caller of /create: by network, by a token, or not",
+    ),
     "CertificateArn": ("", "Certificate for https on 443; without one there is no https"),
     "PublicUrl": ("", "Base URL of download links; by default http and the load balancer's own name"),
     "ClusterStack": (CLUSTER_STACK, "Stack of the cluster, whose outputs are imported"),
@@ -62,6 +67,7 @@ _ALLOWED = {
     "NodeMemory": [str(memory) for memory in MEMORIES],
     "NodeSpot": ["true", "false"],
     "NodeReadOnly": ["true", "false"],
+    "UploadBinding": [binding.value for binding in UploadBinding],
 }
 _PATTERNS = {"NodeMinReports": "[1-9][0-9]{0,8}"}
 
@@ -177,6 +183,7 @@ class OrchestrationStack(Stack):
             "NODE_STACK_ROLE_ARN": self.provisioning_role.role_arn,
             "CALLBACK_ADDRESS": f"{self.balancer.load_balancer_dns_name}:{SERVICE_PORT}",
             "PUBLIC_URL": self._public_url(),
+            "UPLOAD_BINDING": self._parameters["UploadBinding"],
             "TRUSTED_PROXIES": "1",  # the load balancer, which adds the caller's address
             "DATABASE_CLUSTER_ARN": self._of_cluster("DatabaseClusterArn"),
             "DATABASE_SECRET_ARN": self._of_cluster("DatabaseSecretArn"),

@@ -7,7 +7,7 @@ from orchestration.cli import main
 from orchestration.provisioning import deploy, synthesizer
 from orchestration.provisioning.synthesizer import TemplateName, load_template
 
-SHAPE = ("NodeCpu", "NodeMemory", "NodeSpot", "NodeReadOnly", "NodeMinReports")
+SHAPE = ("NodeCpu", "NodeMemory", "NodeSpot", "NodeReadOnly", "NodeMinReports", "UploadBinding")
 
 
 @pytest.mark.parametrize(("flags", "nat"), [((), False), (("--nat",), True)])
@@ -57,7 +57,7 @@ def test_command_passes_all_required_parameters(monkeypatch):
     assert (result.exit_code, result.output) == (0, "A\tb\n")
     assert required <= deployed[0].keys() <= parameters.keys()
     assert deployed[0]["ClusterStack"] == "artificien-cluster"
-    assert [deployed[0][name] for name in SHAPE] == ["512", "2048", "false", "true", "10"]
+    assert [deployed[0][name] for name in SHAPE] == ["512", "2048", "false", "true", "10", "address"]
 
 
 def test_command_passes_the_shape_of_nodes(monkeypatch):
@@ -76,11 +76,13 @@ def test_command_passes_the_shape_of_nodes(monkeypatch):
         "--node-writable",
         "--node-min-reports",
         "1",
+        "--upload-binding",
+        "token",
     )
 
     CliRunner().invoke(main, ["service", "deploy", *arguments, *shape])
 
-    assert [deployed[0][name] for name in SHAPE] == ["1024", "8192", "true", "false", "1"]
+    assert [deployed[0][name] for name in SHAPE] == ["1024", "8192", "true", "false", "1", "token"]
 
 
 def test_node_image_defaults_to_the_service_s_repository(monkeypatch):

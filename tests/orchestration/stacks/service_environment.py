@@ -14,6 +14,7 @@ KNOWN = {
     "<NodeSpot>": "true",
     "<NodeReadOnly>": "false",
     "<NodeMinReports>": "25",
+    "<UploadBinding>": "token",
     "<ClusterStack>": "artificien-cluster",
     "<<DataStack>-ModelBucketName>": "models",
     "<ProvisioningRole.Arn>": "arn:aws:iam::role/maker",

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from orchestration import gunicorn_conf
+from orchestration.domain.uploads import UploadBinding
 from orchestration.provisioning.node_shape import SIZES, NodeShape
 from orchestration.pygrid_orchestration import Parts
 from orchestration.settings import Settings
@@ -72,6 +73,14 @@ def test_defaults_of_nodes_are_those_of_the_settings():
     assert (fields["node_spot"].default, usual.spot) == (False, False)
     assert (fields["node_read_only"].default, usual.read_only) == (True, True)
     assert (fields["node_min_reports"].default, usual.min_reports) == (10, 10)
+
+
+def test_upload_binding_is_a_parameter_with_the_default_of_the_setting():
+    """The networks of some data scientists change with each request."""
+    parameter = ORCHESTRATION["Parameters"]["UploadBinding"]
+
+    assert parameter["Default"] == Settings.model_fields["upload_binding"].default == "address"
+    assert parameter["AllowedValues"] == list(UploadBinding)
 
 
 def test_secrets_are_references():

@@ -6,6 +6,7 @@ from orchestration.adapters.dynamo.marketplace import (
     DynamoDatasets,
     DynamoUsers,
 )
+from orchestration.adapters.dynamo.migration import Migration
 from orchestration.adapters.dynamo.model_items import ModelItems
 from orchestration.adapters.dynamo.models import DynamoModels
 from orchestration.adapters.dynamo.nodes import DynamoNodes
@@ -18,6 +19,7 @@ __all__ = [
     "DynamoModels",
     "DynamoNodes",
     "DynamoUsers",
+    "Migration",
     "ModelItems",
     "Table",
 ]

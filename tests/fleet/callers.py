@@ -10,9 +10,11 @@ from orchestration.domain.entities import Caller, Model
 from orchestration.domain.errors import Conflict, NodeFailed, QuotaExceeded, Upstream
 from orchestration.domain.node import Node, NodeStatus, node_id_of
 from orchestration.domain.progress import ProgressService
+from orchestration.domain.uploads import Upload
 from orchestration.requests.devices import DeviceService
 from orchestration.requests.models import ModelService
 from orchestration.requests.nodes import NodeAnswer, NodeService
+from orchestration.requests.uploads import UploadService
 from tests.builders import DEVELOPER, LEGACY_KEY, a_submission
 from tests.cloud import Cloud
 from tests.fleet.scheduler import Scheduler
@@ -58,6 +60,7 @@ class Environment:
     world: Cloud
     nodes: NodeService
     progress: ProgressService
+    uploads: UploadService
     devices: DeviceService
     models: ModelService
     datasets: Sequence[str]
@@ -119,6 +122,7 @@ class Scientist:
         if not self._wait_for_node(model):
             self._withdraw(model)
             return
+        self._upload(model)
         closed = 0
         while closed < last and self._environment.is_open():
             self._environment.scheduler.sleep(seconds / cycles)
@@ -130,6 +134,12 @@ class Scientist:
                 break
         if closed < cycles:
             self._withdraw(model)
+
+    def _upload(self, model: Model) -> None:
+        """Let the node tell that it hosts the model, unless the node was retired meanwhile."""
+        node = self._environment.node(model.dataset_id)
+        if node is not None and self._environment.serves(node):
+            self._environment.uploads.stored(Upload(model.model_id, model.version), node=node)
 
     def _withdraw(self, model: Model) -> None:
         self._environment.models.withdraw(model.model_id, caller=self._caller)

@@ -33,6 +33,7 @@ from tests.processes import (
     a_node_service,
     a_progress_service,
     a_reconciler,
+    an_upload_service,
 )
 
 PRODUCTION = Terms(
@@ -150,6 +151,7 @@ class Day:
             world=self.world,
             nodes=a_node_service(seen, PRODUCTION),
             progress=a_progress_service(seen),
+            uploads=an_upload_service(seen),
             devices=a_device_service(seen),
             models=a_model_service(seen),
             datasets=datasets,

@@ -93,5 +93,5 @@ class UploadService:
     def _failed(self, model: Model, failure: str, node: Node) -> None:
         """Tell the owner, once a minute at most: anybody may upload, as often as they like."""
         if self.models.upload_failed(model, failure, self.clock()):
-            entry = AuditEntry(f"node:{node.node_id}", "model.upload", f"model:{model.model_id}", failure)
+            entry = AuditEntry(node.node_id, "model.upload", f"model:{model.model_id}", failure)
             self.audit.record(entry)

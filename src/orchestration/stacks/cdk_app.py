@@ -1,8 +1,7 @@
 """Entry point of the CDK app, for the `cdk` command and for `provisioning/synthesizer.py`.
 
 Context: `node=1` adds the node stack, which `cdk deploy --all` must not deploy; `nat=1` runs tasks in private
-subnets behind a NAT gateway; `former_indexes=2` and `=1` keep indexes that an earlier version of the service
-uses, for an update.
+subnets behind a NAT gateway.
 """
 
 from typing import TYPE_CHECKING
@@ -30,7 +29,7 @@ def declare(app: "App") -> None:
     from orchestration.stacks.orchestration_stack import OrchestrationStack
     from orchestration.stacks.pygrid_node_stack import PygridNodeStack
 
-    data = DataStack(app, DATA_STACK, former_indexes=int(app.node.try_get_context("former_indexes") or 0))
+    data = DataStack(app, DATA_STACK)
     cluster = EcsClusterStack(app, CLUSTER_STACK, nat=app.node.try_get_context("nat") in _YES)
     orchestration = OrchestrationStack(app, ORCHESTRATION_STACK)
     # It imports their outputs by name, a dependency that the CDK doesn't detect.

@@ -13,11 +13,6 @@ from orchestration.stacks.policies import acknowledge
 _TEXT = dynamodb.AttributeType.STRING
 _NUMBER = dynamodb.AttributeType.NUMBER
 
-_FORMER_INDEXES = (
-    ("dataset-active-index", "dataset", "active_status", _NUMBER),
-    ("retrieval-due-index", "retrieval_due", "model_id", _TEXT),
-)
-"""Indexes of the model table that only earlier versions of the service use: name, keys, the second's type."""
 _LISTED = (
     "model_id",
     "owner_name",
@@ -43,13 +38,10 @@ class DataStack(Stack):
     Names of tables, keys and indexes are fixed: the marketplace and artificienlib use them.
     """
 
-    def __init__(self, scope: Construct, construct_id: str, *, former_indexes: int = 0) -> None:
-        """Declare the stack, with so many of the indexes that only earlier versions use.
-
-        CloudFormation deletes one index of a table in an update, so an update deletes the two in turn.
-        """
+    def __init__(self, scope: Construct, construct_id: str) -> None:
+        """Declare the stack."""
         super().__init__(scope, construct_id, synthesizer=BootstraplessSynthesizer())
-        self._model_table(former_indexes)
+        self._model_table()
         self._training_table()
         self._dataset_table()
         users = self._table("UserTable", "user_table", key="user_id")
@@ -66,12 +58,10 @@ class DataStack(Stack):
     def _export(self, name: str, value: str) -> None:
         CfnOutput(self, name, value=value, export_name=Fn.join("-", [Aws.STACK_NAME, name]))
 
-    def _model_table(self, former_indexes: int) -> None:
+    def _model_table(self) -> None:
         """Declare what artificienlib writes and the marketplace reads; anybody's library may write it."""
         models = self._table("ModelTable", "model_table", key="model_id")
         _index(models, "owner-active-index", "owner_name", "active_status", _NUMBER)
-        for index in _FORMER_INDEXES[:former_indexes]:
-            _index(models, *index)
 
     def _training_table(self) -> None:
         """Declare the records of accepted models, which only this service may write."""

@@ -311,7 +311,7 @@ class TestFirstUpload:
         assert EVE in refused.json["error"]
         assert (answer["status"], answer["nodeURL"]) == ("ready", "node.test")
         assert answer["reason"] == entry.result == refused.json["error"]
-        assert entry.actor == f"node:{self.node.node_id}"
+        assert entry.actor == self.node.node_id
 
     def test_reason_is_gone_after_the_upload(self, create, upload):
         """It was about an upload before."""

@@ -2,7 +2,6 @@
 
 import pytest
 
-from orchestration.provisioning.synthesizer import TemplateName, synthesize
 from tests.orchestration.stacks.reading import DATA, of_type, only
 
 INDEXES = {
@@ -118,21 +117,3 @@ def test_bucket_of_trained_models_is_private():
         "Deny",
         {"Bool": {"aws:SecureTransport": "false"}},
     )
-
-
-@pytest.mark.synth
-@pytest.mark.parametrize(
-    ("former", "indexes"),
-    [
-        ("1", ["owner-active-index", "dataset-active-index"]),
-        ("2", ["owner-active-index", "dataset-active-index", "retrieval-due-index"]),
-    ],
-)
-def test_indexes_of_an_earlier_version_can_be_kept(former, indexes):
-    """An update deletes one index of a table at a time; the earlier version of the service needs them."""
-    resources = synthesize({"former_indexes": former})[TemplateName.DATA]["Resources"].values()
-    (table,) = (r["Properties"] for r in resources if r["Properties"].get("TableName") == "model_table")
-    found = {index["IndexName"]: index for index in table["GlobalSecondaryIndexes"]}
-
-    assert list(found) == indexes
-    assert all(index["Projection"] == {"ProjectionType": "ALL"} for index in found.values())

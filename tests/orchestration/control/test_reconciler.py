@@ -117,11 +117,11 @@ class TestModelThatCanNotBeRetrieved:
             "Other shapes. After 10 failures, the model no longer keeps its node running."
         )
 
-    def test_malformed_item_stops_holding_its_node(self, ready):
+    def test_malformed_record_stops_holding_its_node(self, ready):
         """The model can't be read; the next model of the node is retrieved all the same."""
         ready.put(a_model(**DONE))
         ready.put(a_model(model_id="another", **DONE))
-        Table(ready.dynamodb, "model_table").update({"model_id": MODEL}, put={"loss_sum": "x"})
+        Table(ready.dynamodb, "training_table").update({"name": MODEL}, put={"loss_sum": "x"})
         reconciler = a_reconciler(ready)
         for _ in range(MOST_FAILURES + 2):
             reconciler.run_pass()
@@ -129,7 +129,7 @@ class TestModelThatCanNotBeRetrieved:
         reconcile(ready)
 
         assert ready.bucket.files == {"another": b"trained"}
-        assert "malformed: loss_sum" in ready.item("model_table", MODEL)["retrieval_error"]
+        assert "malformed: loss_sum" in ready.item("training_table", MODEL)["retrieval_error"]
         assert ready.stacks.standing(NODE) == []
 
     def test_it_does_not_wake_its_node(self, failing):
@@ -169,10 +169,10 @@ class TestModelThatCanNotBeRetrieved:
         request_node(a_node_service(failing), model_id="another")
         failing.clock.tick(LONGEST_PAUSE)
         reconcile(failing)
-        item = failing.item("model_table", MODEL)
+        item, record = failing.item("model_table", MODEL), failing.item("training_table", MODEL)
 
         assert failing.bucket.files == {MODEL: b"trained"}
-        assert not {"retrieval_due", "retrieval_error", "retrieval_failures"} & item.keys()
+        assert not {"retrieval_due", "retrieval_error", "retrieval_failures"} & (item.keys() | record.keys())
 
     def test_another_model_is_still_awaited(self, failing, reconciler):
         """Each model is counted by itself."""

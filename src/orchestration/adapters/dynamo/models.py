@@ -249,8 +249,8 @@ class DynamoModels:
         """Write key and link, show them, and then only remove the mark, unless the model was withdrawn."""
         changes = {"download_key": download_key, "download_link": link}
         solved = ("retrieval_error", "retrieval_failures")
-        if row := self._while_due(model, put=changes, remove=solved, add=SHOWN):
-            self._show(row)
+        if item := self._while_due(model, put=changes, remove=solved, add=SHOWN):
+            self._show(_row(item))
             self._while_due(model, remove=("retrieval_due",))
 
     def relink(self, model: Model, download_key: str, link: str) -> None:
@@ -265,15 +265,16 @@ class DynamoModels:
     def not_retrieved(self, model: Model, error: str) -> int:
         """Set `retrieval_error` and add one to `retrieval_failures`."""
         failed = {"retrieval_failures": 1, **SHOWN}
-        row = self._while_due(model, put={"retrieval_error": error}, add=failed)
-        if row is None:
+        item = self._while_due(model, put={"retrieval_error": error}, add=failed)
+        if item is None:
             return 0
-        self._show(row)
-        return row.retrieval_failures
+        with suppress(Conflict):  # a malformed record is a failure, too, but can't be shown
+            self._show(_row(item))
+        return int(item["retrieval_failures"])
 
-    def _while_due(self, model: Model, **changes: Any) -> ModelRow | None:
+    def _while_due(self, model: Model, **changes: Any) -> Item | None:
         try:
-            return _row(self._update(model, Attr("retrieval_due").exists(), **changes))
+            return self._update(model, Attr("retrieval_due").exists(), **changes)
         except ConditionFailed:
             log.info("retrieval.no_longer_due", model_id=model.model_id)
             return None

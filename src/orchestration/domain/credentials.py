@@ -1,5 +1,6 @@
 """API keys and node secrets: made from random bytes, shown once, kept as a hash."""
 
+import hmac
 import secrets
 import zlib
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ SIGN_UP = 0.0
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """An API key as it is stored: its SHA-256, never the key. Times are seconds since the epoch."""
+    """An API key as it is stored: a hash, never the key. Times are seconds since the epoch."""
 
     key_hash: str
     owner: str
@@ -39,7 +40,16 @@ def new_key() -> str:
     The checksum lets a secret scanner recognize a key without calling the service.
     """
     body = secrets.token_urlsafe(32)
-    return f"{PREFIX}{body}{zlib.crc32(body.encode()):08x}"
+    return f"{PREFIX}{body}{_checksum(body)}"
+
+
+def is_generated(key: str) -> bool:
+    """Whether a key has the form of `new_key`; a key made at sign-up has not."""
+    return key.startswith(PREFIX) and key[-8:] == _checksum(key[len(PREFIX) : -8])
+
+
+def _checksum(body: str) -> str:
+    return f"{zlib.crc32(body.encode()):08x}"
 
 
 def hint_of(key: str) -> str:
@@ -55,6 +65,14 @@ def is_hint(value: str) -> bool:
 def hash_of(secret: str) -> str:
     """Return the SHA-256 (hex) of a secret. It needs no salt, since the secret is 32 random bytes."""
     return sha256(secret.encode()).hexdigest()
+
+
+def sign_up_hash_of(key: str, owner: str) -> str:
+    """Return the hash (hex) under which a sign-up key of an owner is stored.
+
+    Anybody may write any key into her own user row, so the same key may be that of several owners.
+    """
+    return hmac.new(key.encode(), owner.encode(), sha256).hexdigest()
 
 
 def new_download_key() -> str:

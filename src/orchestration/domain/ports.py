@@ -49,8 +49,11 @@ class Datasets(Protocol):
 class Users(Protocol):
     """The user table, which the marketplace owns."""
 
-    def named(self, username: str) -> User:
-        """Return the user with this Cognito username. Raises NotFound if there is none."""
+    def named(self, username: str) -> Sequence[User]:
+        """Return the rows with this Cognito username, usually one; an empty sequence if there are none.
+
+        Users edit their rows, so a row may claim the username of another user.
+        """
 
     def mask_legacy_key(self, user: User, hint: str) -> None:
         """Replace the plaintext key in the user's item by `hint`.
@@ -63,13 +66,16 @@ class ApiKeys(Protocol):
     """The table of API keys."""
 
     def find(self, key_hash: str) -> StoredKey | None:
-        """Return the key with this SHA-256 (hex), or None."""
+        """Return the key with this hash (hex), or None."""
 
     def of(self, owner: str) -> Sequence[StoredKey]:
         """Return all keys of an app developer, an empty sequence if there are none."""
 
     def put(self, key: StoredKey) -> None:
-        """Store a key, or replace the one with the same hash."""
+        """Store a key, or an earlier end of the owner's key with the same hash.
+
+        Does nothing if the key belongs to another owner, or ends earlier already.
+        """
 
     def used(self, key: StoredKey, now: float) -> None:
         """Record when a key was used. Does nothing if the key is gone."""

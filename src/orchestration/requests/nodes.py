@@ -15,7 +15,6 @@ from orchestration.domain.errors import (
     Conflict,
     InvalidRequest,
     NodeFailed,
-    NotFound,
     Overtaken,
     QuotaExceeded,
 )
@@ -89,11 +88,10 @@ class NodeService:
         if model.dataset_id != dataset_id:
             raise InvalidRequest(f"Model {model.model_id!r} was submitted for another dataset.")
         self.datasets.get(dataset_id)
-        try:
-            user = self.users.named(caller.username)
-        except NotFound:
-            raise AccessDenied("There is no account for this login on the marketplace.") from None
-        if dataset_id not in user.purchased:
+        rows = self.users.named(caller.username)
+        if not rows:
+            raise AccessDenied("There is no account for this login on the marketplace.")
+        if not any(dataset_id in row.purchased for row in rows):
             raise AccessDenied(f"You have not purchased dataset {dataset_id!r}.")
         if not model.is_active:
             self.models.show(model)

@@ -39,7 +39,7 @@ _FOR_WEB: _Grants = {
     "node_table": ("GetItem", "UpdateItem"),
     "user_table": ("UpdateItem",),
     "user_table/users_username_index": ("Query",),
-    "key_table": ("GetItem", "PutItem", "UpdateItem"),
+    "key_table": ("GetItem", "UpdateItem"),
     "key_table/owner-index": ("Query",),
 }
 _FOR_RECONCILER: _Grants = {

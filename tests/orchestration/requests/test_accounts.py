@@ -1,8 +1,10 @@
 """API keys, from sign-up to rotation, and lists of purchases."""
 
+from itertools import count, permutations
+
 import pytest
 
-from orchestration.domain.credentials import SIGN_UP, StoredKey, hash_of, hint_of
+from orchestration.domain.credentials import SIGN_UP, StoredKey, hash_of, hint_of, sign_up_hash_of
 from orchestration.domain.errors import AccessDenied, Unauthenticated, Upstream
 from tests.builders import DATASET, DEVELOPER, LEGACY_KEY, SCIENTIST, STRANGER, a_developer, a_user
 from tests.processes import OVERLAP
@@ -48,7 +50,7 @@ def test_only_the_hash_is_stored(generate, world):
 
     assert {item["key_hash"] for item in world.dynamodb.items("key_table")} == {
         hash_of(key),
-        hash_of(LEGACY_KEY),
+        sign_up_hash_of(LEGACY_KEY, DEVELOPER.username),
     }
     assert key not in repr([world.dynamodb.items(table) for table in ("key_table", "user_table")])
 
@@ -71,7 +73,7 @@ def test_hint_in_the_user_row_is_not_a_key(accounts, generate, world):
 
     assert hint == hint_of(key)
     assert not is_valid(accounts, hint)
-    assert world.users.named(DEVELOPER.username).legacy_api_key is None
+    assert [row.legacy_api_key for row in world.users.named(DEVELOPER.username)] == [None]
 
 
 def test_third_key_ends_the_first(accounts, generate, world):
@@ -104,10 +106,11 @@ def test_generating_twice_does_not_shorten_the_overlap_of_the_sign_up_key(accoun
     assert not is_valid(accounts, LEGACY_KEY)
 
 
-@pytest.mark.parametrize("write", ["put_item", "update_item"])
-def test_interrupted_rotation_can_be_repeated(accounts, generate, world, write):
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_interrupted_rotation_can_be_repeated(accounts, generate, world, written):
     """The sign-up key and the new key stay valid, whichever write of the first attempt failed."""
-    world.dynamodb.throttle = lambda operation: operation == write
+    writes = count()
+    world.dynamodb.throttle = lambda operation: operation == "update_item" and next(writes) >= written
     with pytest.raises(Upstream):
         generate()
     world.dynamodb.throttle = 0.0
@@ -200,3 +203,169 @@ def test_last_use_of_a_key_is_recorded_once_an_hour(accounts, generate, world):
         world.clock.tick(1000)
 
     assert len(recorded) == 2
+
+
+MALLORYS_ROW = "mallory@example.org"
+
+
+@pytest.fixture
+def edit(world):
+    """Write a user's own row, as anybody may: its key, and whose username it claims."""
+
+    def write(api_key, username=STRANGER.username, user_id=MALLORYS_ROW):
+        world.put(a_developer(user_id=user_id, username=username, legacy_api_key=api_key))
+
+    return write
+
+
+@pytest.fixture
+def act(accounts, generate, edit):
+    """Carry out one step of an attack: with the victim's key in her own row, the attacker rotates."""
+    attack = {"caller": STRANGER}
+
+    def step(name, key):
+        if name == "attacker rotates":
+            edit(key)
+            accounts.generate_key(MALLORYS_ROW, **attack)
+        elif name == "attacker revokes":
+            edit(key)
+            accounts.generate_key(STRANGER.username, **attack, revoke=True)
+        elif name == "victim rotates":
+            generate()
+        elif name == "victim's row is restored":
+            edit(key, DEVELOPER.username, OWN_ROW)
+
+    return step
+
+
+STEPS = ["attacker rotates", "attacker revokes", "victim rotates", "victim's row is restored"]
+
+
+@pytest.mark.parametrize("steps", list(permutations(STEPS)), ids=", ".join)
+def test_sign_up_key_in_the_row_of_another_user_stays_its_owners(accounts, act, world, steps):
+    """Shipped apps show the key to everybody. In any order, it is valid until its owner's overlap ends."""
+    ends = None
+    for name in steps:
+        act(name, LEGACY_KEY)
+        if name == "victim rotates":
+            ends = world.clock.now + OVERLAP
+
+        assert is_valid(accounts, LEGACY_KEY)
+        world.clock.tick(60)
+    world.clock.now = ends - 1
+    on_the_last_day = is_valid(accounts, LEGACY_KEY)
+    world.clock.now = ends
+
+    assert on_the_last_day
+    assert not is_valid(accounts, LEGACY_KEY)
+
+
+@pytest.mark.parametrize("steps", list(permutations(STEPS[:2] + STEPS[3:])), ids=", ".join)
+@pytest.mark.parametrize("is_generated", [False, True])
+def test_revoked_key_in_the_row_of_another_user_stays_revoked(
+    accounts, generate, act, edit, steps, is_generated
+):
+    """Neither an attacker, who may write any username into her row, nor the marketplace brings it back."""
+    key = generate() if is_generated else LEGACY_KEY
+    accounts.generate_key(OWN_ROW, caller=DEVELOPER, revoke=True)
+    for name in steps:
+        act(name, key)
+        edit(key, DEVELOPER.username, "a second row of the same name")
+
+        assert not is_valid(accounts, key)
+
+
+@pytest.mark.parametrize("revoke", [False, True])
+def test_generated_key_in_the_row_of_another_user_stays_its_owners(accounts, generate, edit, world, revoke):
+    """A shipped app contains it, too."""
+    key = generate()
+    edit(key)
+    accounts.generate_key(MALLORYS_ROW, caller=STRANGER, revoke=revoke)
+    world.clock.tick(10 * OVERLAP)
+
+    assert is_valid(accounts, key)
+    assert world.keys.find(hash_of(key)).owner == DEVELOPER.username
+
+
+@pytest.mark.parametrize("revoke", [False, True])
+def test_attackers_own_keys_work(accounts, edit, revoke):
+    """The new key, and as ever a plaintext key in her row, are valid for her own datasets."""
+    edit(LEGACY_KEY)
+    before = is_valid(accounts, LEGACY_KEY, owner=STRANGER.username)
+    key = accounts.generate_key(MALLORYS_ROW, caller=STRANGER, revoke=revoke)
+    edit("another plaintext key")
+
+    assert before
+    assert is_valid(accounts, key, owner=STRANGER.username)
+    assert is_valid(accounts, "another plaintext key", owner=STRANGER.username)
+    assert is_valid(accounts, LEGACY_KEY, owner=STRANGER.username) is not revoke
+    assert not is_valid(accounts, key)
+
+
+def test_hash_that_was_recorded_for_another_owner_does_not_shadow_a_sign_up_key(accounts, generate, world):
+    """An earlier version recorded sign-up keys by their bare hash, for the owner of whichever row."""
+    poison = StoredKey(hash_of(LEGACY_KEY), STRANGER.username, SIGN_UP, expires_at=world.clock.now)
+    world.keys.put(poison)
+    before = is_valid(accounts, LEGACY_KEY)
+    generate()
+
+    assert before
+    assert is_valid(accounts, LEGACY_KEY)
+    assert world.keys.find(hash_of(LEGACY_KEY)) == poison
+
+
+def test_revoked_sign_up_key_does_not_return_when_dynamodb_deletes_expired_keys(accounts, edit, world):
+    """The row may hold the key for ever: its masking may have failed, or the marketplace restores it."""
+    accounts.generate_key(OWN_ROW, caller=DEVELOPER, revoke=True)
+    edit(LEGACY_KEY, DEVELOPER.username, OWN_ROW)
+    world.clock.tick(10 * OVERLAP)
+    after_deletion = expire(world)
+
+    assert not is_valid(accounts, LEGACY_KEY)
+    accounts.generate_key(OWN_ROW, caller=DEVELOPER)
+    assert not is_valid(accounts, LEGACY_KEY)
+    assert after_deletion
+
+
+def test_replaced_sign_up_key_does_not_return_when_dynamodb_deletes_expired_keys(accounts, edit, world):
+    """Its overlap ends, though the row still holds it; nor does one whose end an earlier version wrote."""
+    world.keys.put(StoredKey(hash_of(LEGACY_KEY), DEVELOPER.username, SIGN_UP))
+    accounts.generate_key(OWN_ROW, caller=DEVELOPER)
+    edit(LEGACY_KEY, DEVELOPER.username, OWN_ROW)
+    world.clock.tick(OVERLAP)
+    expire(world)
+
+    assert not is_valid(accounts, LEGACY_KEY)
+
+
+def expire(world):
+    """Delete what DynamoDB deletes: keys whose `expires_at` is over. Return the remaining hashes."""
+    for item in world.dynamodb.items("key_table"):
+        if item.get("expires_at", world.clock.now) < world.clock.now:
+            world.remove("key_table", item["key_hash"])
+    return {item["key_hash"] for item in world.dynamodb.items("key_table")}
+
+
+def test_end_of_a_key_never_moves_later(accounts, generate, world):
+    """A rotation that has read the keys before a revocation must not undo it."""
+    with world.dynamodb.lagging():
+        accounts.generate_key(OWN_ROW, caller=DEVELOPER, revoke=True)
+        world.put(a_developer())
+        generate()
+
+    assert not is_valid(accounts, LEGACY_KEY)
+
+
+@pytest.mark.parametrize("first", ["a@example.org", "z@example.org"])
+def test_second_row_with_the_same_username_locks_nobody_out(accounts, edit, world, first):
+    """Usernames are not unique: a user may write any into her own row, and the index may return it first."""
+    edit("mallory's", DEVELOPER.username, first)
+    edit(None, SCIENTIST.username, f"{first}.")
+    before = is_valid(accounts, LEGACY_KEY)
+    key = accounts.generate_key(OWN_ROW, caller=DEVELOPER)
+
+    assert before
+    assert is_valid(accounts, LEGACY_KEY)
+    assert is_valid(accounts, key)
+    assert accounts.purchases("ada@example.org", caller=SCIENTIST) == [DATASET]
+    assert world.item("user_table", OWN_ROW)["api_key"] == hint_of(key)

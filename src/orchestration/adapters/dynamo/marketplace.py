@@ -10,7 +10,7 @@ from boto3.dynamodb.conditions import Attr, ConditionBase, Key
 from pydantic import ValidationError
 
 from orchestration.adapters.dynamo.rows import DatasetRow, UserRow
-from orchestration.adapters.dynamo.table import LONGEST_KEY, ConditionFailed, Item, Table
+from orchestration.adapters.dynamo.table import LONGEST_KEY, ConditionFailed, Item, Table, stored
 from orchestration.domain.credentials import StoredKey
 from orchestration.domain.entities import Dataset, User
 from orchestration.domain.errors import Conflict, NotFound, Upstream
@@ -19,6 +19,9 @@ from orchestration.domain.ports import AuditEntry
 log = structlog.get_logger(__name__)
 
 DAY = 86_400
+
+ENDS = ("ended_at", "expires_at")
+"""Attributes with the end of an API key; one of them at most is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +66,10 @@ class DynamoUsers:
 
     table: Table
 
-    def named(self, username: str) -> User:
-        """Return the user with this Cognito username."""
-        for item in self.table.query("users_username_index", Key("username").eq(username)):
-            try:
-                return UserRow.model_validate(item).entity()
-            except ValidationError:
-                log.warning("user.malformed", user_id=item.get("user_id"))
-        raise NotFound("There is no such user.")
+    def named(self, username: str) -> Sequence[User]:
+        """Return the rows with this Cognito username."""
+        rows = self.table.query("users_username_index", Key("username").eq(username))
+        return [UserRow.model_validate(row).entity() for row in rows]
 
     def mask_legacy_key(self, user: User, hint: str) -> None:
         """Replace `api_key`, which the marketplace's profile page shows, unless it has changed since."""
@@ -85,7 +84,11 @@ class DynamoUsers:
 
 @dataclass(frozen=True, slots=True)
 class DynamoApiKeys:
-    """Implements the port `ApiKeys`."""
+    """Implements the port `ApiKeys`.
+
+    DynamoDB deletes an item when its `expires_at` is over. A sign-up key would be valid again without its
+    item, since a user row may hold it for ever, so its end is in `ended_at`, and its item is kept.
+    """
 
     table: Table
 
@@ -99,16 +102,22 @@ class DynamoApiKeys:
         return [_key(item) for item in self.table.query("owner-index", Key("owner").eq(owner))]
 
     def put(self, key: StoredKey) -> None:
-        """Write a key."""
-        self.table.put(
-            {
-                "key_hash": key.key_hash,
-                "owner": key.owner,
-                "created_at": key.created_at,
-                "expires_at": key.expires_at,
-                "last_used_at": key.last_used_at,
-            }
-        )
+        """Write a key, on condition that it is new, or the owner's and ends earlier than before."""
+        allowed: ConditionBase = Attr("key_hash").not_exists()
+        if key.expires_at is not None:
+            earlier = [Attr(name).not_exists() | Attr(name).gt(stored(key.expires_at)) for name in ENDS]
+            allowed |= Attr("owner").eq(key.owner) & earlier[0] & earlier[1]
+        expires_at, ended_at = (None, key.expires_at) if key.is_of_sign_up else (key.expires_at, None)
+        changes = {
+            "owner": key.owner,
+            "created_at": key.created_at,
+            "expires_at": expires_at,
+            "ended_at": ended_at,
+        }
+        try:
+            self.table.update({"key_hash": key.key_hash}, put=changes, when=allowed, quietly=True)
+        except ConditionFailed:
+            log.info("key.not_changed", owner=key.owner)
 
     def used(self, key: StoredKey, now: float) -> None:
         """Set `last_used_at`."""
@@ -152,7 +161,7 @@ def _subject(subject: str) -> str:
 
 
 def _key(item: Item) -> StoredKey:
-    expires_at = item.get("expires_at")
+    expires_at = next((item[name] for name in ENDS if name in item), None)
     return StoredKey(
         key_hash=item["key_hash"],
         owner=item["owner"],

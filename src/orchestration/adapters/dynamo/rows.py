@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, ValidationError
 
-from orchestration.domain.credentials import is_hint
+from orchestration.domain.credentials import is_generated, is_hint
 from orchestration.domain.cycle import ClosedCycle, SealedCycle, Totals
 from orchestration.domain.entities import Dataset, Model, User
 
@@ -167,7 +167,7 @@ class UserRow(Row):
     api_key: Any = None
 
     def entity(self) -> User:
-        """Return the domain's user. A hint in place of the key is not a key."""
+        """Return the domain's user. A hint is no key, and a generated key is valid only by its hash."""
         key = self.api_key if isinstance(self.api_key, str) and self.api_key else None
-        legacy = None if key is None or is_hint(key) else key
+        legacy = None if key is None or is_hint(key) or is_generated(key) else key
         return User(self.user_id, self.username, self.datasets_purchased, legacy)

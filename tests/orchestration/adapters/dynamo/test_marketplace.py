@@ -1,12 +1,13 @@
 """The tables of datasets, users, API keys and audit entries, and the marketplace's attributes."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 import structlog
 
 from orchestration.adapters.dynamo import DynamoApiKeys, DynamoAuditLog, DynamoDatasets, DynamoUsers
-from orchestration.domain.credentials import ELLIPSIS, StoredKey
+from orchestration.domain.credentials import ELLIPSIS, SIGN_UP, StoredKey, new_key
 from orchestration.domain.errors import Conflict, NotFound, Upstream
 from orchestration.domain.ports import AuditEntry
 from tests.builders import (
@@ -98,28 +99,35 @@ class TestUsers:
         """The key of the table is the e-mail address."""
         put(user)
 
-        assert users.named(user.username) == user
+        assert users.named(user.username) == [user]
 
-    def test_unknown_user_is_not_found(self, put, users):
+    def test_every_row_with_the_username_is_found(self, put, users):
+        """Users may write any username into their rows."""
+        rows = [a_user(user_id=f"{number}@example.org") for number in range(3)]
+        for row in rows:
+            put(row)
+
+        assert sorted(users.named("ada"), key=lambda row: row.user_id) == rows
+
+    def test_unknown_user_has_no_row(self, put, users):
         """An e-mail address is no username."""
         put(a_user())
 
-        with pytest.raises(NotFound):
-            users.named("ada@example.org")
+        assert users.named("ada@example.org") == []
 
     def test_legacy_key_is_replaced_by_a_hint(self, put, users):
         """The hint is no valid key."""
         put(a_developer())
         users.mask_legacy_key(a_developer(), f"art_{ELLIPSIS}")
 
-        assert users.named(DEVELOPER.username).legacy_api_key is None
+        assert [row.legacy_api_key for row in users.named(DEVELOPER.username)] == [None]
 
     def test_changed_legacy_key_is_kept(self, put, users):
         """A user who signs up again gets a new key."""
         put(a_developer(legacy_api_key="a newer one"))
         users.mask_legacy_key(a_developer(), f"art_{ELLIPSIS}")
 
-        assert users.named(DEVELOPER.username).legacy_api_key == "a newer one"
+        assert [row.legacy_api_key for row in users.named(DEVELOPER.username)] == ["a newer one"]
 
     def test_missing_user_is_not_created(self, table, users):
         """Masking the key of a deleted user writes nothing."""
@@ -179,18 +187,27 @@ class TestItems:
         table = table_of("user_table")
         table.client.put_item(TableName=table.name, Item=user_item() | {"datasets_purchased": written})
 
-        assert DynamoUsers(table).named("ada").purchased == read
+        assert [row.purchased for row in DynamoUsers(table).named("ada")] == [read]
 
     @pytest.mark.parametrize(
         ("api_key", "legacy"),
-        [(LEGACY_KEY, LEGACY_KEY), ("", None), (None, None), (7, None), (f"art_x{ELLIPSIS}y", None)],
+        [
+            (LEGACY_KEY, LEGACY_KEY),
+            ("art_of mine", "art_of mine"),
+            ("", None),
+            (None, None),
+            (7, None),
+            (f"art_x{ELLIPSIS}y", None),
+            (new_key(), None),
+        ],
+        ids=["sign-up", "prefix", "empty", "null", "number", "hint", "generated"],
     )
     def test_only_a_plaintext_key_is_a_legacy_key(self, table_of, api_key, legacy):
-        """Hints and values that aren't strings are ignored."""
+        """Hints, generated keys and values that aren't strings are ignored."""
         table = table_of("user_table")
         table.client.put_item(TableName=table.name, Item=user_item() | {"api_key": api_key})
 
-        assert DynamoUsers(table).named("ada").legacy_api_key == legacy
+        assert [row.legacy_api_key for row in DynamoUsers(table).named("ada")] == [legacy]
 
     def test_hint_is_stored_in_api_key(self, table_of):
         """The profile page shows this attribute."""
@@ -217,13 +234,47 @@ class TestApiKeys:
         assert keys.find(key.key_hash) == key
         assert keys.find("unknown") is None
 
-    def test_put_replaces_the_expiry(self, keys):
-        """The hash identifies the key."""
-        keys.put(KEY)
-        ending = StoredKey(KEY.key_hash, KEY.owner, KEY.created_at, expires_at=NOON + 60)
-        keys.put(ending)
+    @pytest.mark.parametrize("created_at", [KEY.created_at, SIGN_UP])
+    def test_end_of_a_key_only_moves_earlier(self, keys, created_at):
+        """So no process that has read an older state brings a key back."""
+        seen = []
+        for expires_at in (None, NOON + 60, None, NOON + 61, NOON + 5, NOON + 60):
+            keys.put(replace(KEY, created_at=created_at, expires_at=expires_at))
+            seen.append(keys.find(KEY.key_hash).expires_at)
 
-        assert keys.find(KEY.key_hash) == ending
+        assert seen == [None, NOON + 60, NOON + 60, NOON + 60, NOON + 5, NOON + 5]
+
+    @pytest.mark.parametrize("created_at", [KEY.created_at, SIGN_UP])
+    @pytest.mark.parametrize("expires_at", [None, NOON - 60, NOON + 60])
+    def test_key_of_another_owner_is_not_changed(self, keys, created_at, expires_at):
+        """Neither its owner nor its end."""
+        keys.put(replace(KEY, created_at=created_at))
+        keys.put(replace(KEY, owner="mallory", created_at=created_at, expires_at=expires_at))
+
+        assert keys.find(KEY.key_hash) == replace(KEY, created_at=created_at)
+        assert keys.of("mallory") == []
+
+    def test_last_use_is_kept_when_a_key_ends(self, keys):
+        """The owner still sees when it was last used."""
+        keys.put(KEY)
+        keys.used(KEY, NOON + 7)
+        keys.put(replace(KEY, expires_at=NOON + 60))
+
+        assert keys.find(KEY.key_hash) == replace(KEY, expires_at=NOON + 60, last_used_at=NOON + 7)
+
+    def test_ended_sign_up_key_is_not_deleted(self, keys):
+        """DynamoDB deletes items by `expires_at`; an earlier version wrote it to sign-up keys, too."""
+        earlier = {"key_hash": "a", "owner": "devi", "created_at": SIGN_UP, "expires_at": NOON + 60}
+        keys.table.put(earlier)
+        before = keys.find("a").expires_at
+        for key_hash in ("a", "b"):
+            keys.put(StoredKey(key_hash, "devi", SIGN_UP, expires_at=NOON))
+        keys.put(replace(KEY, expires_at=NOON))
+        items = {item["key_hash"]: item for item in keys.table.scan()}
+
+        assert before == NOON + 60
+        assert [items[name].get("expires_at") for name in ("a", "b", "hash")] == [None, None, NOON]
+        assert {items[name].get("ended_at") for name in ("a", "b")} == {NOON}
 
     def test_keys_of_an_owner_are_listed(self, keys):
         """Other owners' keys aren't."""

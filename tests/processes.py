@@ -1,6 +1,5 @@
 """The service's processes on a fake world, wired as in production. A world may be seen through a wire."""
 
-import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +11,7 @@ from orchestration.control.lifecycle import Lifecycle
 from orchestration.control.orphans import SupersededStacks
 from orchestration.control.reconciler import Intervals, Reconciler
 from orchestration.control.records import Records
+from orchestration.domain.cycle import LOSS_BOUND
 from orchestration.domain.decision import Budget, Rules
 from orchestration.domain.demand import IdleTimeout, Waker
 from orchestration.domain.node import Quota
@@ -113,7 +113,7 @@ def an_upload_service(world: World, binding: UploadBinding = UploadBinding.ADDRE
 
 def a_device_service(world: World, **rules: Any) -> DeviceService:
     """Return the use cases of devices."""
-    usual = ReportRules(bound=sys.float_info.max, late=LATE, device_seen_within=DAY, key_required=False)
+    usual = ReportRules(bound=LOSS_BOUND, late=LATE, device_seen_within=DAY, key_required=False)
     return DeviceService(
         datasets=world.datasets,
         models=world.models,

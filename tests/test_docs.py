@@ -1,7 +1,6 @@
 """What the documentation names exists in the code."""
 
 import re
-import sys
 import tomllib
 from pathlib import Path
 
@@ -14,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SERVICE, NODE = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8").split("\n## The node\n")
 ROW = re.compile(r"^\| `([A-Z_]+)` \| (.*?) \| ", re.MULTILINE)
-UNSET = (None, "", sys.float_info.max)
+UNSET = (None, "")
 
 
 def described(field):

@@ -1,11 +1,11 @@
 """Settings, read once from the environment; all errors are reported together. No other file reads it."""
 
-import sys
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from orchestration.domain.cycle import LOSS_BOUND
 from orchestration.domain.uploads import UploadBinding
 from orchestration.provisioning.names import CLUSTER_STACK, NODE_STACK
 from orchestration.provisioning.node_shape import SIZES
@@ -92,8 +92,8 @@ class Settings(StackSettings):
     """After how long without progress a model no longer keeps its node running."""
     legacy_key_days: Annotated[float, Field(ge=0)] = 30
     """How long a replaced API key remains valid."""
-    loss_bound: PositiveFloat = sys.float_info.max
-    """Largest loss that a report may have. The range depends on the loss functions; default: any."""
+    loss_bound: Annotated[float, Field(gt=0, le=1e15)] = LOSS_BOUND
+    """Largest absolute loss that a report may have. The range depends on the loss functions."""
     loss_late: Annotated[float, Field(ge=0)] = 600
     """For how long after a model's last cycle loss reports are not refused."""
     device_seen_within: PositiveFloat = 86_400

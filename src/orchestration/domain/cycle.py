@@ -1,10 +1,9 @@
 """One round of training: its reports, their means, and how it closes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from statistics import median
-from sys import float_info
+from statistics import fmean, median
 
 from orchestration.domain.errors import InvalidRequest
 
@@ -17,8 +16,14 @@ UNMEASURED = -1.0
 SAMPLE_SIZE = 31
 """Losses that are stored beside their sum: about 0.5 kB, since writes are billed per kB."""
 
-LARGEST_COUNTED = 1e100
-"""Larger losses are clipped to this value, because DynamoDB stores numbers up to 1e126."""
+LOSS_BOUND = 1e6
+"""Default of the largest absolute loss of a report."""
+
+LARGEST_ACCURACY = 100.0
+"""Largest absolute accuracy of a report: 100 per cent."""
+
+EXACT_DIGITS = 30
+"""Digits of a loss before and after the point: DynamoDB adds 38, so sums of 10^8 losses are exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +41,17 @@ class Totals:
 
     @property
     def loss(self) -> float:
-        """Mean loss over the devices; -1 while there is none."""
-        return self.loss_sum / self.devices if self.devices else UNMEASURED
+        """Mean loss over the devices, see `robust_mean`; -1 while there is none."""
+        if not self.devices:
+            return UNMEASURED
+        return robust_mean(self.loss_sum / self.devices, self.sample.values())
 
     @property
     def acc(self) -> float:
-        """Mean accuracy over the devices that measured one; -1 while there is none."""
+        """Mean accuracy over the devices that measured one; -1 while there is none.
+
+        There is no sample of accuracies: their bound limits what a single device can do.
+        """
         return self.acc_sum / self.acc_devices if self.acc_devices else UNMEASURED
 
     @property
@@ -49,10 +59,18 @@ class Totals:
         """Median of the sample, which no single device can move far; -1 while there is none."""
         return median(self.sample.values()) if self.sample else UNMEASURED
 
-    def places(self) -> Sequence[str]:
-        """Return the keys in the sample that the next loss may use: the free ones, or all if none is free."""
+    def place(self, below: Callable[[int], int]) -> str | None:
+        """Return the key in the sample for the next loss, or None to leave the loss out.
+
+        `below(n)` returns a random number from 0 to n - 1. Of n losses, each is in the sample with the same
+        probability (Vitter's algorithm R): if each loss replaced another, the last 21 would be half of it.
+        """
         places = [str(number) for number in range(SAMPLE_SIZE)]
-        return [place for place in places if place not in self.sample] or places
+        if self.devices >= SAMPLE_SIZE:
+            number = below(self.devices + 1)
+            return places[number] if number < SAMPLE_SIZE else None
+        free = [place for place in places if place not in self.sample]
+        return free[below(len(free))]
 
 
 NO_REPORTS = Totals(cycle=0, devices=0, loss_sum=0.0, acc_sum=0.0, acc_devices=0)
@@ -66,13 +84,18 @@ class Report:
     acc: float | None
 
     @classmethod
-    def of(cls, loss: float, acc: float, bound: float = float_info.max) -> "Report":
-        """Return the report of a device; `acc` is -1 if it was not measured. Raises InvalidRequest."""
+    def of(cls, loss: float, acc: float, bound: float = LOSS_BOUND) -> "Report":
+        """Return the report of a device; `acc` is -1 if it was not measured. Raises InvalidRequest.
+
+        The numbers are rounded so that sums are exact: for a bound of 10^6, to 23 decimals.
+        """
         if not isfinite(loss) or not isfinite(acc):
             raise InvalidRequest("loss and acc must be finite numbers.")
-        if abs(loss) > bound or abs(acc) > bound:
-            raise InvalidRequest(f"loss and acc must lie between -{bound:g} and {bound:g}.")
-        return cls(_countable(loss), None if acc == UNMEASURED else _countable(acc))
+        for name, value, limit in (("loss", loss, bound), ("acc", acc, LARGEST_ACCURACY)):
+            if abs(value) > limit:
+                raise InvalidRequest(f"{name} must lie between -{limit:g} and {limit:g}.")
+        counted_acc = None if acc == UNMEASURED else _rounded(acc, LARGEST_ACCURACY)
+        return cls(_rounded(loss, bound), counted_acc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +151,7 @@ class SealedCycle:
     sealed_at: float
 
     def closed(self) -> ClosedCycle:
-        """Return the result: the means over the devices that reported in the cycle."""
+        """Return the result, with the means over the devices that reported in the cycle."""
         return ClosedCycle(
             cycle=self.cycle,
             percent_complete=self.percent_complete,
@@ -140,7 +163,18 @@ class SealedCycle:
         )
 
 
-def _countable(value: float) -> float:
-    if abs(value) > LARGEST_COUNTED:
-        return LARGEST_COUNTED if value > 0 else -LARGEST_COUNTED
-    return 0.0 if abs(value) < 1 / LARGEST_COUNTED else value
+def robust_mean(mean: float, sample: Collection[float]) -> float:
+    """Return a mean of losses, or that of their random sample's central 80 per cent if it lies outside.
+
+    Reports need no credential, so some may be forged. The mean of usual losses lies well inside. Nothing is
+    trimmed from a sample of less than ten.
+    """
+    cut = len(sample) // 10
+    if not cut:
+        return mean
+    central = sorted(sample)[cut:-cut]
+    return mean if central[0] <= mean <= central[-1] else fmean(central)
+
+
+def _rounded(value: float, bound: float) -> float:
+    return round(value, EXACT_DIGITS - len(str(int(bound)))) + 0.0  # -0.0 becomes 0.0

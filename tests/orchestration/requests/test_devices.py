@@ -1,7 +1,10 @@
 """Answers to devices at `/info`, and their loss reports at `/model_loss`."""
 
+from decimal import Decimal
+
 import pytest
 
+from orchestration.domain.cycle import Progress
 from orchestration.domain.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
 from orchestration.domain.node import DesiredState, NodeStatus, node_id_of
 from orchestration.requests.devices import Work
@@ -158,14 +161,40 @@ class TestCounting:
         assert world.models.get(MODEL).totals.acc == pytest.approx(0.8)
         assert world.models.get(MODEL).totals.devices == 2
 
-    def test_outlier_moves_the_mean_but_not_the_median(self, report, world):
+    def test_outlier_moves_the_mean_of_few_but_not_their_median(self, report, world):
         """The median is recorded beside the mean because a single outlier can't move it."""
-        for loss in (0.1, 0.2, 0.3, 1e30):
+        for loss in (0.1, 0.2, 0.3, 1e6):
             report(loss)
         totals = world.models.get(MODEL).totals
 
-        assert totals.loss > 1e29
+        assert totals.loss > 1e5
         assert totals.median_loss == pytest.approx(0.25)
+
+    def test_forged_reports_erase_nothing(self, report, world):
+        """Reports need no credential: extreme ones are refused, or leave the shown loss among the honest."""
+        for number in range(40):
+            report(0.5 + number / 100)
+        for loss in (1e308, -1e308, 3.4e38, 1.1e6):
+            with pytest.raises(InvalidRequest):
+                report(loss)
+        honest = world.models.get(MODEL).totals.loss_sum
+        for loss in (1e6, -1e6, -1e6):
+            report(loss)
+        shown = world.item("model_table", MODEL)["loss_this_cycle"]
+
+        assert world.models.get(MODEL).totals.loss_sum == honest - 1e6
+        assert 0.5 < shown < 0.9
+
+    def test_closed_cycle_shows_the_robust_mean(self, report, world):
+        """As the running cycle does."""
+        for _ in range(20):
+            report(0.5)
+        report(1e6)
+        world.models.close_cycle(world.models.get(MODEL), Progress(10), world.clock.now)
+        model = world.models.get(MODEL)
+
+        assert [cycle.loss for cycle in model.history] == [0.5]
+        assert world.item("model_table", MODEL)["loss_this_cycle"] == Decimal("0.5")
 
     def test_sample_is_bounded(self, report, world):
         """The item stays small, however many devices report."""

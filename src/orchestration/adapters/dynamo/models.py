@@ -197,10 +197,10 @@ class DynamoModels:
         amounts: dict[str, float] = {"devices_trained_this_cycle": 1, "loss_sum": report.loss, **SHOWN}
         if report.acc is not None:
             amounts |= {"acc_sum": report.acc, "acc_devices": 1}
-        # Chosen at random, so that two concurrent reports rarely overwrite each other.
-        place = ("loss_sample", random.choice(model.totals.places()))  # noqa: S311 - no secret
+        place = model.totals.place(random.randrange)
+        sampled = {} if place is None else {("loss_sample", place): report.loss}
         try:
-            item = self._update(model, TRAINS, add=amounts, put_inside={place: report.loss})
+            item = self._update(model, TRAINS, add=amounts, put_inside=sampled)
         except ConditionFailed as error:
             raise Overtaken from error
         self.items.show_counters(_row(item))

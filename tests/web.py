@@ -1,6 +1,7 @@
 """The app on fakes, and valid credentials of its callers."""
 
 import base64
+from collections.abc import Collection
 
 from flask import Flask
 from pydantic import SecretStr
@@ -43,10 +44,13 @@ class Unlimited(RateLimits):
     def __init__(self) -> None:
         """Take no rates."""
 
-    def bind(self, app: Flask) -> None:
+    def bind(self, app: Flask, routes_of_nodes: Collection[str]) -> None:
         pass
 
     def caller(self, name: str) -> None:
+        pass
+
+    def node(self, node_id: str, route: str) -> None:
         pass
 
     def losses(self, model_id: str) -> None:

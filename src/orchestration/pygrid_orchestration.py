@@ -134,6 +134,7 @@ class Parts:
             limits=RateLimits(
                 per_address=settings.rate_per_address,
                 per_caller=settings.rate_per_caller,
+                per_node=settings.rate_per_node,
                 losses_per_model=settings.rate_losses_per_model,
                 storage=settings.rate_storage,
             ),

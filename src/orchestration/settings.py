@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal
 
+from limits import parse_many
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -103,6 +104,8 @@ class Settings(StackSettings):
     rate_per_address: str = "12000 per minute"
     """Limit of requests from one address; a whole mobile network may share one."""
     rate_per_caller: str = "120 per minute"
+    rate_per_node: str = "1200 per minute"
+    """Limit of one node's requests to one route; a node may host hundreds of models."""
     rate_losses_per_model: str = "12000 per minute"
     rate_storage: str = "memory://"
     """Where requests are counted: in each web process, or in a shared Redis."""
@@ -121,6 +124,12 @@ class Settings(StackSettings):
     @classmethod
     def _split_list(cls, value: str) -> frozenset[str]:
         return frozenset(filter(None, (part.strip() for part in value.split(","))))
+
+    @field_validator("rate_per_address", "rate_per_caller", "rate_per_node", "rate_losses_per_model")
+    @classmethod
+    def _check_rate(cls, rate: str) -> str:
+        parse_many(rate)
+        return rate
 
     @field_validator("node_cpu")
     @classmethod

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from functools import wraps
+from http import HTTPStatus
 
-from flask import g, request
+from flask import Response, current_app, g, request
 from flask.typing import ResponseReturnValue
 
 from orchestration.api.context import services
@@ -13,6 +14,12 @@ View = Callable[..., ResponseReturnValue]
 
 CALLER = "declared_caller"
 API_KEY_HEADER = "api_key"
+
+CHALLENGES = {"user": "Bearer", "device": "ApiKey", "node": "Basic", "public": "ApiKey"}
+"""The authentication scheme of each caller. Browsers open a dialog for Basic, so only nodes' routes name it.
+
+Devices send `api_key`; a public route needs a key only if the operator requires it of loss reports.
+"""
 
 
 def user_required(view: View) -> View:
@@ -49,6 +56,7 @@ def node_required(view: View) -> View:
         if credential is None or credential.type != "basic" or not credential.username:
             raise Unauthenticated("Only a node that this service has launched may report progress.")
         g.node = services().progress.node(credential.username, credential.password or "")
+        services().limits.node(g.node.node_id, request.endpoint or "")
         return view(**arguments)
 
     return _declared(checked, "node")
@@ -57,6 +65,19 @@ def node_required(view: View) -> View:
 def public(view: View) -> View:
     """No credential: say in the view's docstring what makes that safe."""
     return _declared(view, "public")
+
+
+def is_for_nodes(view: object) -> bool:
+    """Whether a view is declared with `node_required`."""
+    return getattr(view, CALLER, None) == "node"
+
+
+def challenge(response: Response) -> Response:
+    """Name the authentication scheme of the route in a 401, as RFC 9110 demands."""
+    if response.status_code == HTTPStatus.UNAUTHORIZED:
+        view = current_app.view_functions[request.endpoint or ""]
+        response.headers["WWW-Authenticate"] = f'{CHALLENGES[getattr(view, CALLER)]} realm="artificien"'
+    return response
 
 
 def _bearer_token() -> str:

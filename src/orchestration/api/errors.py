@@ -53,11 +53,11 @@ def register(app: Flask, limits: RateLimits) -> None:
         response = error.get_response()
         if error.code is None or error.code < HTTPStatus.BAD_REQUEST:
             return response  # a redirect
-        headers = {name: value for name, value in response.headers if name == "Allow"}
+        headers = {name: value for name, value in response.headers if name in ("Allow", "Retry-After")}
         message = error.description or error.name
         if isinstance(error, TooManyRequests):
             message = f"Too many requests: {message} are allowed. Try again later."
-            headers["Retry-After"] = str(limits.retry_after())
+            headers.setdefault("Retry-After", str(limits.retry_after()))
         return jsonify(error=message), error.code, headers
 
     app.register_error_handler(HTTPException, http_error)

@@ -10,6 +10,10 @@ from orchestration.domain.errors import InvalidRequest
 Id = Annotated[str, Field(min_length=1, max_length=512)]
 """Free text; DynamoDB takes keys of up to 2,048 bytes, and UTF-8 makes at most 4 of a character."""
 
+MOST_COLUMNS = 1_000
+LONGEST_COLUMNS = 16_000
+"""Bytes of all names of a model's columns, which share its item of at most 400 kB with its history."""
+
 Columns = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=512)], ...], Field(min_length=1)]
 
 
@@ -26,6 +30,15 @@ class CreatePayload(Payload):
     model_id: Id
     features: Columns
     labels: Columns
+
+    @model_validator(mode="after")
+    def _limit_columns(self) -> "CreatePayload":
+        columns = (*self.features, *self.labels)
+        if len(columns) > MOST_COLUMNS:
+            raise ValueError("features and labels have at most 1,000 columns together")
+        if sum(len(name.encode()) for name in columns) > LONGEST_COLUMNS:
+            raise ValueError("the names of features and labels have at most 16 kB together")
+        return self
 
 
 class DeletePayload(Payload):

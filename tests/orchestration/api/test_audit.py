@@ -40,6 +40,19 @@ def test_action_is_recorded_with_its_actor(recorded, path, body, username, actio
     assert recorded(path, body, username, subject) == [AuditEntry(username, action, subject, "ok")]
 
 
+@pytest.mark.parametrize("stored", ["Net-1-Ada", "net-1-ada"])
+@pytest.mark.parametrize("sent", ["Net-1-Ada", "net-1-ada", "NET-1-ADA"])
+def test_letter_case_does_not_evade_the_audit_log(recorded, world, stored, sent):
+    """Entries about a model are found by every spelling of its id, also where no model was found."""
+    world.remove("model_table", MODEL)
+    world.put(a_model(model_id=stored))
+    recorded("/delete", {"model_id": sent}, "mallory")
+    found = [[entry for _, entry in world.audit.of(f"model:{name}")] for name in (stored, sent, "nEt-1-aDa")]
+
+    assert [entry.actor for entry in found[0]] == ["mallory"]
+    assert found[1:] == [found[0]] * 2
+
+
 def test_refusal_is_recorded_with_its_reason(recorded):
     """Operators look for refused requests."""
     entries = recorded("/delete", {"model_id": MODEL}, "mallory")

@@ -4,11 +4,14 @@ import base64
 import hashlib
 import hmac
 import json
+from dataclasses import replace
 
 import pytest
 
-from tests.builders import NOON
+from tests import processes
+from tests.builders import DATASET, MODEL, NOON, a_model
 from tests.tokens import CLIENT, ISSUER, KID, claims, encoded, header, jwk_of, public_pem, signed
+from tests.web import basic, services_on
 
 NOW = int(NOON)
 POOL = ISSUER.rpartition("_")[0]
@@ -171,6 +174,47 @@ def test_scheme_is_case_insensitive(login, scheme):
 def test_other_schemes_are_unauthenticated(login, scheme):
     """Only `Bearer` is accepted."""
     assert login(signed(), scheme).status_code == 401
+
+
+CHALLENGES = {
+    "/create": 'Bearer realm="artificien"',
+    "/delete": 'Bearer realm="artificien"',
+    "/generate_key": 'Bearer realm="artificien"',
+    "/get_datasets": 'Bearer realm="artificien"',
+    "/rotate_link": 'Bearer realm="artificien"',
+    "/info": 'ApiKey realm="artificien"',
+    "/model_progress": 'Basic realm="artificien"',
+    "/model_upload": 'Basic realm="artificien"',
+}
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer x", "api_key": "x"}, basic("x", "y")])
+@pytest.mark.parametrize(("path", "challenge"), CHALLENGES.items())
+def test_refusal_names_the_scheme(client, path, challenge, headers):
+    """RFC 9110, section 15.5.2. Browsers open a dialog for Basic, so only routes of nodes name it."""
+    answer = client.post(path, json={"dataset_id": DATASET}, headers=headers)
+
+    assert answer.status_code == 401
+    assert answer.headers.getlist("WWW-Authenticate") == [challenge]
+
+
+def test_loss_without_a_required_key_names_the_scheme_of_devices(client, shared_app, world):
+    """An operator may require the key; the route itself is public."""
+    world.put(a_model())
+    devices = processes.a_device_service(world, key_required=True)
+    replace(services_on(world), devices=devices).bind(shared_app)
+    answer = client.post("/model_loss", json={"model_id": MODEL, "loss": 0.5})
+
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == 'ApiKey realm="artificien"'
+
+
+def test_other_answers_name_no_scheme(client, login):
+    """Neither a success nor another failure."""
+    answers = [login(signed()), client.get("/"), client.get("/nope"), client.get("/create")]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 404, 405]
+    assert not any("WWW-Authenticate" in answer.headers for answer in answers)
 
 
 def test_no_token_is_logged(login, logs):

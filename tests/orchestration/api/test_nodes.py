@@ -55,6 +55,30 @@ def test_columns_are_recorded_as_sent(create, world):
     assert world.models.get(MODEL).features == ("é", "a b", "é")
 
 
+COLUMNS = {
+    "the most columns": (["x"] * 600, ["y"] * 400, 202),
+    "one feature too many": (["x"] * 601, ["y"] * 400, 400),
+    "one label too many": (["x"] * 600, ["y"] * 401, 400),
+    "very many": (["x"] * 30_000, ["y"], 400),
+    "the longest names": (["x" * 500] * 30, ["y" * 500] * 2, 202),
+    "one byte too long": (["x" * 500] * 30, ["y" * 500, "y" * 500, "y"], 400),
+    "the longest names that aren't ASCII": (["\u00fc" * 500] * 15, ["\u00fc" * 500], 202),
+    "one byte too long, not ASCII": (["\u00fc" * 500] * 15, ["\u00fc" * 500, "y"], 400),
+    "four bytes a letter": (["\U0001f493" * 512] * 8, ["y"], 400),
+}
+
+
+@pytest.mark.parametrize(("features", "labels", "status"), COLUMNS.values(), ids=COLUMNS)
+def test_columns_are_limited(create, world, features, labels, status):
+    """Every phone of the dataset downloads them, and they share the model's item with its history."""
+    answer = create(features=features, labels=labels)
+
+    assert answer.status_code == status
+    assert world.models.get(MODEL).is_accepted is (status == 202)
+    if status == 400:
+        assert "at most 1,000 columns" in answer.json["error"] or "at most 16 kB" in answer.json["error"]
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "message"),
     [

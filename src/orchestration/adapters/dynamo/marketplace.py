@@ -1,5 +1,6 @@
 """The tables of the marketplace, datasets and users; and two of our own, API keys and the audit log."""
 
+import heapq
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -138,24 +139,34 @@ class DynamoAuditLog:
 
     def record(self, entry: AuditEntry) -> None:
         """Write a log line and an item. Never raises: a failed write must not fail the action."""
-        now = self.clock()
+        now, subject = self.clock(), _subject(entry.subject)
         at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
         attributes = {"actor": entry.actor, "action": entry.action, "result": entry.result}
-        log.info("audit", subject=entry.subject, **attributes)
-        item = {"subject": _subject(entry.subject), "at": f"{at}#{secrets.token_hex(4)}", **attributes}
+        log.info("audit", subject=subject, **attributes)
+        item = {"subject": subject, "at": f"{at}#{secrets.token_hex(4)}", **attributes}
         try:
             self.table.put(item | {"expires_at": int(now + self.days * DAY)})
         except Upstream as error:
-            log.warning("audit.not_written", subject=entry.subject, cause=str(error))
+            log.warning("audit.not_written", subject=subject, cause=str(error))
 
     def of(self, subject: str) -> Iterator[tuple[str, AuditEntry]]:
-        """Yield the entries of a subject, oldest first, each with its time in ISO 8601."""
-        for item in self.table.query(None, Key("subject").eq(_subject(subject))):
+        """Yield the entries of a subject, oldest first, each with its time in ISO 8601.
+
+        Earlier versions recorded a model under its id as it was sent.
+        """
+        spellings = dict.fromkeys((_subject(subject), _cut(subject)))
+        found = [self.table.query(None, Key("subject").eq(spelling)) for spelling in spellings]
+        for item in heapq.merge(*found, key=lambda item: str(item["at"])):
             entry = AuditEntry(item["actor"], item["action"], item["subject"], item["result"])
             yield item["at"].partition("#")[0], entry
 
 
 def _subject(subject: str) -> str:
+    """Return a subject as it is recorded: a model's id in lower case, since any spelling finds a model."""
+    return _cut(subject.lower() if subject.startswith("model:") else subject)
+
+
+def _cut(subject: str) -> str:
     """Return as much of a subject as fits into a key: an id alone may have 2,048 bytes."""
     return subject.encode()[:LONGEST_KEY].decode(errors="ignore")
 

@@ -341,6 +341,20 @@ class TestAuditLog:
 
         assert [found.action for _, found in audit.of(entry.subject)] == ["model.withdraw"]
 
+    def test_entries_of_earlier_versions_are_found(self, table):
+        """They were recorded under the id as it was sent; case counts for all other subjects."""
+        clock = FakeClock(NOON)
+        audit = DynamoAuditLog(table, clock, days=1)
+        for number, subject in enumerate(["model:Net", "model:net", "dataset:Net"]):
+            entry = {"subject": subject, "at": f"2023-11-1{number}#0", "actor": f"a{number}"}
+            table.put(entry | {"action": "model.withdraw", "result": "ok"})
+        audit.record(AuditEntry("ada", "model.withdraw", "model:NET", "ok"))
+
+        assert [entry.actor for _, entry in audit.of("model:Net")] == ["a0", "a1", "ada"]
+        assert [entry.actor for _, entry in audit.of("model:net")] == ["a1", "ada"]
+        assert [entry.actor for _, entry in audit.of("dataset:Net")] == ["a2"]
+        assert list(audit.of("dataset:net")) == []
+
     def test_entry_expires(self, table):
         """DynamoDB deletes it after the configured days."""
         DynamoAuditLog(table, FakeClock(NOON), days=2).record(ENTRY)

@@ -1,10 +1,48 @@
 """gunicorn's settings: `gunicorn -c python:orchestration.gunicorn_conf orchestration.wsgi:app`."""
 
+import json
 import os
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+
+from gunicorn import util
+from gunicorn.http import errors
+from gunicorn.workers.gthread import ThreadWorker
+
+STATUS = {
+    errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+    errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
+    errors.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
+}
+"""What gunicorn refuses with another status than 400."""
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]
+    """Serves requests in threads. What is not valid HTTP is refused in JSON, as by the application."""
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answer a request that gunicorn can't parse. Its bytes are not logged: they may be a secret."""
+        if not isinstance(exc, errors.ParseException):
+            super().handle_error(req, client, addr, exc)
+            return
+        status = STATUS.get(type(exc), HTTPStatus.BAD_REQUEST)
+        self.log.warning("Invalid request: %s", type(exc).__name__)
+        body = json.dumps({"error": f"The request is not valid HTTP: {status.phrase}."})
+        head = (
+            f"HTTP/1.1 {status:d} {status.phrase}",
+            "Connection: close",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+        )
+        with suppress(OSError):  # the client is gone
+            util.write_nonblock(client, "\r\n".join((*head, "", body)).encode())
+
 
 bind = os.environ.get("BIND", "0.0.0.0:5001")
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
-worker_class = "gthread"
+worker_class = Worker
 threads = int(os.environ.get("WEB_THREADS", "16"))
 timeout = 60
 graceful_timeout = 20

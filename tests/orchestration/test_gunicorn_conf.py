@@ -1,9 +1,16 @@
 """gunicorn's settings, and the reason for each of them."""
 
 import importlib.util
+import json
 import runpy
+import socket
 
 import pytest
+import structlog
+from gunicorn.http import errors
+from gunicorn.workers.gthread import ThreadWorker
+
+from orchestration.gunicorn_conf import Worker
 
 from orchestration.domain.credentials import new_download_key
 from tests.processes import LINKS, PUBLIC_URL
@@ -50,7 +57,7 @@ def test_slow_call_does_not_block_others(conf):
     """Each worker has several threads, since a request may wait for AWS."""
     settings = conf()
 
-    assert settings["worker_class"] == "gthread"
+    assert issubclass(settings["worker_class"], ThreadWorker)
     assert settings["threads"] > 1
     assert settings["bind"] == "0.0.0.0:5001"
 
@@ -61,3 +68,64 @@ def test_environment_overrides_the_defaults(conf):
 
     assert (settings["bind"], settings["workers"], settings["threads"]) == ("127.0.0.9:0", 4, 8)
     assert settings["accesslog"] == "-"
+
+
+@pytest.fixture
+def worker():
+    """A worker of no server, which only answers errors."""
+    worker = Worker.__new__(Worker)
+    worker.log = structlog.get_logger()
+    return worker
+
+
+@pytest.fixture
+def refuse(worker):
+    """Return what a client receives for an exception of gunicorn's parser."""
+
+    def send(error):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            worker.handle_error(None, ours, ("127.0.0.1", 1), error)
+            ours.close()
+            return b"".join(iter(lambda: theirs.recv(65536), b"")).decode()
+
+    return send
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.InvalidHeader("AUTHORIZATION"), "400 Bad Request"),
+        (errors.InvalidChunkSize(b"zz"), "400 Bad Request"),
+        (errors.UnsupportedTransferCoding("gzip"), "501 Not Implemented"),
+        (errors.LimitRequestLine(10), "414 "),
+        (errors.LimitRequestHeaders("too many"), "431 Request Header Fields Too Large"),
+        (errors.ExpectationFailed("a miracle"), "417 Expectation Failed"),
+    ],
+)
+def test_invalid_request_is_refused_in_json(refuse, logs, error, status):
+    """What it contains is neither logged nor repeated: it may be a secret."""
+    head, _, body = refuse(error).partition("\r\n\r\n")
+
+    assert head.startswith(f"HTTP/1.1 {status}")
+    assert "Connection: close" in head
+    assert f"Content-Length: {len(body)}" in head
+    assert json.loads(body).keys() == {"error"}
+    assert [entry["log_level"] for entry in logs] == ["warning"]
+    assert not any(secret in f"{logs}{body}" for secret in ("AUTHORIZATION", "zz", "gzip", "miracle"))
+
+
+def test_client_that_is_gone_is_no_error(worker):
+    """There is no connection to answer on."""
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with ours:
+        worker.handle_error(None, ours, ("127.0.0.1", 1), errors.InvalidChunkSize(b""))
+
+
+def test_other_errors_are_left_to_gunicorn(refuse, worker, logs):
+    """It logs them with their trace, and answers 500."""
+    answer = refuse(RuntimeError("a bug"))
+
+    assert answer.startswith("HTTP/1.1 500")
+    assert [entry["log_level"] for entry in logs] == ["error"]

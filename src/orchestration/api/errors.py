@@ -5,6 +5,7 @@ from http import HTTPStatus
 import structlog
 from flask import Flask, jsonify
 from flask.typing import ResponseReturnValue
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, TooManyRequests
 
 from orchestration.api.limits import LONGEST, RateLimits
@@ -47,7 +48,7 @@ RETRY_LATER = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAI
 
 
 def register(app: Flask, limits: RateLimits) -> None:
-    """Register a handler for the domain's errors, one for HTTP errors, and one for all others."""
+    """Register handlers for HTTP errors, for bodies that gunicorn can't parse, and for all other errors."""
 
     def http_error(error: HTTPException) -> ResponseReturnValue:
         response = error.get_response()
@@ -61,6 +62,7 @@ def register(app: Flask, limits: RateLimits) -> None:
         return jsonify(error=message), error.code, headers
 
     app.register_error_handler(HTTPException, http_error)
+    app.register_error_handler(ParseException, _malformed_body)
     app.register_error_handler(Exception, _error)
 
 
@@ -69,6 +71,10 @@ def described(error: Exception) -> tuple[HTTPStatus, str]:
     if isinstance(error, OrchestrationError):
         return STATUS[type(error)], str(error)
     return HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here; it has been logged."
+
+
+def _malformed_body(_error: ParseException) -> ResponseReturnValue:
+    return jsonify(error="The body breaks the rules of HTTP's chunked coding."), HTTPStatus.BAD_REQUEST
 
 
 def _error(error: Exception) -> ResponseReturnValue:

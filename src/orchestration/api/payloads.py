@@ -4,6 +4,7 @@ from typing import Annotated, Literal, TypeVar
 
 from flask import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from orchestration.domain.errors import InvalidRequest
 
@@ -112,9 +113,19 @@ AnyPayload = TypeVar("AnyPayload", bound=Payload)
 
 
 def parsed(request: Request, payload: type[AnyPayload]) -> AnyPayload:
-    """Parse the body, whatever its content type says. Raises InvalidRequest."""
+    """Parse the body, whatever its content type says.
+
+    Raises InvalidRequest; werkzeug's UnsupportedMediaType and RequestEntityTooLarge.
+    """
+    if request.content_encoding not in (None, "", "identity"):
+        raise UnsupportedMediaType("Send the body without a Content-Encoding.")
+    body, length = request.get_data(), request.content_length
+    if length is None and len(body) == request.max_content_length:  # werkzeug cuts chunked bodies off
+        raise RequestEntityTooLarge
+    if len(body) < (length or 0):
+        raise InvalidRequest("The body is shorter than its Content-Length.")
     try:
-        return payload.model_validate_json(request.get_data())
+        return payload.model_validate_json(body)
     except ValidationError as error:
         raise InvalidRequest(_sentence(error)) from None
 

@@ -2,8 +2,10 @@
 
 import json
 import re
+from io import BytesIO
 
 import pytest
+from gunicorn.http.errors import InvalidChunkSize
 
 from orchestration.api.errors import STATUS
 from orchestration.domain import errors
@@ -262,3 +264,45 @@ def test_error_is_a_sentence(send):
     answer, _ = send("/create", b'{"dataset_id": 1, "features": "x"}')
 
     assert re.search(r"dataset_id: .+; model_id: .+; features: .+\.$", answer.json["error"])
+
+
+class Broken:
+    """The input of a request whose chunks gunicorn can't parse."""
+
+    def read(self, _size: int = -1) -> bytes:
+        raise InvalidChunkSize(b"zz")
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_malformed_chunks_are_a_bad_request(client, world, node, logs, path):
+    """They are the caller's fault: no 500, no trace in the log."""
+    environ = {"wsgi.input": Broken(), "wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+    answer = client.post(path, headers=ROUTES[path][0], environ_overrides=environ)
+
+    assert answer.status_code == 400
+    assert answer.json.keys() == {"error"}
+    assert logs == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "length", "status"), [(b"{}", 3, 400), (b"[]", 2**18 + 1, 413), (b" " * 2**18, None, 413)]
+)
+def test_body_must_have_the_length_it_claims(client, sent, length, status):
+    """gunicorn ends a body where the connection ends; what arrived may happen to be valid."""
+    environ = {"wsgi.input": BytesIO(sent), "wsgi.input_terminated": True}
+    environ |= {"CONTENT_LENGTH": str(length)} if length else {"HTTP_TRANSFER_ENCODING": "chunked"}
+    answer = client.post("/model_loss", environ_overrides=environ)
+
+    assert answer.status_code == status
+    assert answer.json.keys() == {"error"}
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "deflate, identity", "x"])
+@pytest.mark.parametrize("path", ROUTES)
+def test_compressed_body_is_refused(client, node, path, coding):
+    """The service does not decompress: a small body may become a large one."""
+    headers = ROUTES[path][0] | {"Content-Encoding": coding}
+    answer = client.post(path, json=ROUTES[path][1], headers=headers)
+
+    assert answer.status_code == 415
+    assert answer.json == {"error": "Send the body without a Content-Encoding."}

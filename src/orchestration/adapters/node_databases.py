@@ -54,21 +54,26 @@ class SharedCluster:
     def ensure(self, node: Node, database_url: str) -> None:
         """Create role and database, or give the role this generation's password; idempotent.
 
-        The database accepts no connection until only its owner may connect.
+        The database accepts no connection until only its owner may connect. A drop that was interrupted is
+        completed first: PostgreSQL allows nothing else.
         """
         names, url = DatabaseNames.of(node.node_id), urlsplit(database_url)
         if url.username != names.role or url.password is None:
             raise Upstream("The node's secret was made for another kind of database; retire the node once.")
         verifier = sql.scram_verifier(url.password, secrets.token_bytes(16))
         self.executor.run(sql.grant_login(names, verifier, node.generation))
-        if not self._exists(names):
+        limits = self.executor.run(sql.select_database(names))
+        if limits == [(sql.INVALID,)]:
+            self._change(sql.drop_database(names), names, exists=False)
+        if limits in ([], [(sql.INVALID,)]):
             self._change(sql.create_database(names), names, exists=True)
         self.executor.run(sql.open_database(names))
 
     def discard(self, node: Node) -> None:
         """Drop database and role, and end the connections to the database; no error if there are none."""
         names = DatabaseNames.of(node.node_id)
-        self.executor.run(sql.close_database(names))
+        for _ in range(2):
+            self.executor.run(sql.close_database(names))
         if self._exists(names):
             self._change(sql.drop_database(names), names, exists=False)
         self.executor.run(sql.drop_role(names))

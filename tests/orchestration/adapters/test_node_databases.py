@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -405,7 +406,7 @@ class TestDiscard:
 
     def test_interrupted_discard_is_completed_by_the_next(self, server, cluster, admitted, fresh):
         """After any statement."""
-        for survived in range(4):
+        for survived in range(5):
             login = admitted(fresh())
             with pytest.raises(Upstream):
                 replace(cluster, executor=Interrupted(cluster.executor, survived)).discard(login.node)
@@ -428,6 +429,212 @@ class TestDiscard:
         refusing = Refusing(but=cluster.executor)
         with pytest.raises(Upstream):
             replace(cluster, executor=refusing).discard(login.node)
+
+
+SABOTAGE = [
+    "ALTER DATABASE {own}db IS_TEMPLATE true",
+    "ALTER DATABASE {own}db CONNECTION LIMIT 0",
+    "ALTER DATABASE {own}db ALLOW_CONNECTIONS false",
+    "ALTER DATABASE {own}db SET default_transaction_read_only = on",
+    "ALTER DATABASE {own}db SET search_path = nowhere",
+    "ALTER DATABASE {own}db SET statement_timeout = 1",
+    "ALTER DATABASE {own}db RENAME TO {own}gone",
+    "ALTER DATABASE {own}db OWNER TO {other}",
+    "ALTER DATABASE {own}db SET TABLESPACE pg_global",
+    "REVOKE ALL ON DATABASE {own}db FROM {own}",
+    "REVOKE ALL ON DATABASE {own}db FROM administrator",
+    "GRANT ALL ON DATABASE {own}db TO PUBLIC",
+    "GRANT ALL ON DATABASE {own}db TO {other} WITH GRANT OPTION",
+    "GRANT ALL ON DATABASE {own}db TO administrator WITH GRANT OPTION",
+    "DROP DATABASE {own}db",
+    "ALTER ROLE {own} SET default_transaction_read_only = on",
+    "ALTER ROLE {own} SET search_path = nowhere",
+    "ALTER ROLE {own} SET role = nobody",
+    "ALTER ROLE {own} IN DATABASE {own}db SET default_transaction_read_only = on",
+    "ALTER ROLE {own} IN DATABASE postgres SET default_transaction_read_only = on",
+    "ALTER ROLE {own} PASSWORD 'mine'",
+    "ALTER ROLE {own} PASSWORD NULL",
+    "ALTER ROLE {own} NOLOGIN",
+    "ALTER ROLE {own} VALID UNTIL '2000-01-01'",
+    "ALTER ROLE {own} RENAME TO {own}x",
+    "COMMENT ON ROLE {own} IS 'generation 2000000000'",
+    "REVOKE {own} FROM administrator",
+    "GRANT {own} TO {other}",
+    "REASSIGN OWNED BY {own} TO {other}",
+    "DROP OWNED BY {own}",
+    "DROP ROLE {own}",
+    "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {other}",
+    "ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM {own}",
+    "PREPARE TRANSACTION 'stays'",
+]
+"""Statements with which the owner of a database may try to spoil it; PostgreSQL refuses some."""
+
+
+@pytest.mark.moto
+class TestSabotage:
+    """A node that was taken over, whose generation ends."""
+
+    @pytest.fixture
+    def pair(self, admitted, fresh):
+        """A node that was taken over, and another one."""
+        return admitted(fresh()), admitted(fresh())
+
+    @staticmethod
+    def spoil(login, other, *statements):
+        with login.connect() as connection:
+            for statement in statements:
+                with suppress(psycopg.Error):
+                    connection.execute(statement.format(own=login.node.node_id, other=other.node.node_id))
+
+    @staticmethod
+    def assert_works(login):
+        """Check that a node can start with this login, and that its settings are those of a new one."""
+        login.query("CREATE TABLE IF NOT EXISTS model (body text)")
+        login.query("INSERT INTO model VALUES ('trained')")
+        settings = login.query("SELECT current_setting('search_path'), current_setting('statement_timeout')")
+        assert settings == [('"$user", public', "0")]
+
+    def test_next_generation_works(self, admitted, pair):
+        """After each statement. Its models are kept, and no other node may connect to its database."""
+        login, other = pair
+        for generation, statement in enumerate(SABOTAGE, start=2):
+            self.spoil(login, other, "CREATE TABLE IF NOT EXISTS kept (state text)", statement)
+            login = admitted(replace(login.node, generation=generation))
+
+            self.assert_works(login)
+            if not statement.startswith("DROP OWNED"):
+                assert login.query("SELECT count(*) FROM kept") == [(0,)], statement
+            with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+                other.connect(login.database)
+        self.assert_works(other)
+
+    @pytest.mark.parametrize("statements", [SABOTAGE[:1], SABOTAGE], ids=["template", "all"])
+    def test_database_and_role_are_discarded(self, server, cluster, pair, statements):
+        """And the other node works on."""
+        login, other = pair
+        self.spoil(login, other, *statements)
+        cluster.discard(login.node)
+
+        assert self.left_of(server, login) == []
+        self.assert_works(other)
+        cluster.discard(other.node)
+        assert self.left_of(server, other) == []
+
+    @staticmethod
+    def left_of(server, login):
+        return server.query(
+            "SELECT rolname FROM pg_roles WHERE rolname = %s UNION SELECT datname FROM pg_database"
+            " WHERE datname = %s",
+            login.node.node_id,
+            login.database,
+        )
+
+    @pytest.fixture
+    def begin(self):
+        """Return a function that executes statements in a transaction, and leaves it open."""
+        with ExitStack() as stack:
+
+            def execute(login, *statements, **names):
+                connection = login.connect()
+                stack.callback(connection.close)
+                for statement in ("BEGIN", *statements):
+                    connection.execute(statement.format(own=login.node.node_id, **names))
+                return connection
+
+            yield execute
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "SELECT 1",
+            "COMMENT ON DATABASE {own}db IS 'locked'",
+            "ALTER DATABASE {own}db CONNECTION LIMIT 0",
+            "GRANT CONNECT ON DATABASE {own}db TO PUBLIC",
+            "ALTER ROLE {own} PASSWORD 'mine'",
+        ],
+    )
+    @pytest.mark.parametrize("is_discarded", [False, True])
+    def test_open_transaction_blocks_nothing(
+        self, admitted, cluster, server, fresh, begin, statement, is_discarded
+    ):
+        """It holds locks for as long as its session lives; the session ends with the generation."""
+        login = admitted(fresh())
+        connection = begin(login, statement)
+        if is_discarded:
+            cluster.discard(login.node)
+            assert self.left_of(server, login) == []
+        else:
+            self.assert_works(admitted(replace(login.node, generation=2)))
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
+
+    @pytest.mark.parametrize(
+        "statement", ["GRANT TEMPORARY ON DATABASE {own}db TO PUBLIC", "ALTER ROLE {own} PASSWORD 'mine'"]
+    )
+    def test_open_transaction_does_not_block_other_nodes(self, admitted, fresh, pair, begin, statement):
+        """They are launched while the node that was taken over runs."""
+        login, other = pair
+        self.spoil(login, other, "GRANT CONNECT ON DATABASE {own}db TO PUBLIC")
+        connection = begin(login, statement)
+        self.assert_works(admitted(fresh()))
+        self.assert_works(admitted(replace(other.node, generation=2)))
+
+        assert connection.execute("SELECT 1").fetchall() == [(1,)]
+
+    @pytest.mark.parametrize(
+        "statements",
+        [
+            ["ALTER ROLE {own} IN DATABASE {other}db SET work_mem = '1MB'"],
+            ["CREATE TABLE bait (x int)", "GRANT SELECT ON bait TO {other}"],
+            ["GRANT CONNECT ON DATABASE {own}db TO {other}"],
+        ],
+        ids=" ".join,
+    )
+    @pytest.mark.parametrize("end", ["SELECT 1", "COMMIT"])
+    def test_another_node_cannot_prevent_that_one_is_discarded(
+        self, cluster, admitted, server, pair, begin, statements, end
+    ):
+        """It may grant privileges to its role, or hold a lock; the login ends in any case."""
+        hostile, victim = pair
+        begin(hostile, *statements, end, other=victim.node.node_id)
+        for _ in range(2):
+            cluster.discard(victim.node)
+
+        assert victim.database not in [name for (name,) in self.left_of(server, victim)]
+        assert victim.node.node_id not in cluster.all()
+        with pytest.raises(psycopg.OperationalError):
+            victim.connect(hostile.database)
+        again = admitted(replace(victim.node, generation=1))
+        self.assert_works(again)
+        assert again.node.node_id in cluster.all()
+
+    def test_session_of_the_past_generation_ends(self, admitted, fresh, begin):
+        """It could spoil the database of the next one, or hold all connections that a node may have."""
+        login = admitted(fresh())
+        held = [begin(login) for _ in range(sql.CONNECTION_LIMIT)]
+        successor = admitted(replace(login.node, generation=2))
+
+        self.assert_works(successor)
+        for connection in held:
+            with pytest.raises(psycopg.OperationalError):
+                connection.execute("SELECT 1")
+
+    def test_session_of_this_generation_lives_on(self, cluster, admitted, fresh):
+        """A process may repeat the last step of a launch while the node runs."""
+        login = admitted(fresh(generation=3))
+        with login.connect() as connection:
+            cluster.ensure(login.node, login.url)
+            cluster.ensure(replace(login.node, generation=2), cluster.new_url(login.node))
+
+            assert connection.execute("SELECT 1").fetchall() == [(1,)]
+
+    def test_ensure_completes_a_drop_that_was_interrupted(self, server, cluster, admitted, fresh):
+        """PostgreSQL marks the database as invalid; its models are gone."""
+        login = admitted(fresh())
+        server.query("UPDATE pg_database SET datconnlimit = -2 WHERE datname = %s", login.database)
+        cluster.ensure(login.node, login.url)
+
+        self.assert_works(login)
 
 
 @pytest.mark.moto

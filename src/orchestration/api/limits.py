@@ -1,5 +1,6 @@
 """Rate limits: per address on every route, then per caller, per node and route, and per model."""
 
+import threading
 import time
 from collections.abc import Collection, Sequence
 from http import HTTPStatus
@@ -10,12 +11,32 @@ from flask import Flask, Response
 from flask_limiter import Limiter, RequestLimit
 from flask_limiter.util import get_remote_address
 from limits import RateLimitItem, parse_many
+from limits.storage import MemoryStorage
 from werkzeug.exceptions import TooManyRequests
 
 LONGEST = 60
 """Seconds to wait if the limit is unknown."""
 
 log = structlog.get_logger(__name__)
+
+
+class Memory(MemoryStorage):
+    """Counters of one process, for the scheme `memory`.
+
+    Without the lock, two threads may start one timer of the library at once, and a request fails.
+    """
+
+    STORAGE_SCHEME = ["memory"]  # noqa: RUF012 - registers the class in place of the library's
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """Take what the library passes."""
+        self._lock = threading.Lock()
+        super().__init__(*arguments, **options)
+
+    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        """Add to a counter, and return it."""
+        with self._lock:
+            return super().incr(key, expiry, amount)
 
 
 class RateLimits:

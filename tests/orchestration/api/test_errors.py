@@ -306,3 +306,17 @@ def test_compressed_body_is_refused(client, node, path, coding):
 
     assert answer.status_code == 415
     assert answer.json == {"error": "Send the body without a Content-Encoding."}
+
+
+@pytest.mark.parametrize("text", ["\0", "a\0b", "\0" * 512, MODEL + "\0"])
+@pytest.mark.parametrize("path", ROUTES)
+def test_nul_in_a_string_is_no_other_name(client, world, node, path, text):
+    """JSON allows it; no data has such a name."""
+    world.put(a_model())
+    before = world.snapshot()
+    body = {name: text if isinstance(value, str) else value for name, value in ROUTES[path][1].items()}
+    answer = client.post(path, json=body, headers=ROUTES[path][0])
+
+    assert 400 <= answer.status_code < 500
+    assert answer.json.keys() == {"error"}
+    assert world.snapshot() == before

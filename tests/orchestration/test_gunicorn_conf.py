@@ -10,9 +10,8 @@ import structlog
 from gunicorn.http import errors
 from gunicorn.workers.gthread import ThreadWorker
 
-from orchestration.gunicorn_conf import Worker
-
 from orchestration.domain.credentials import new_download_key
+from orchestration.gunicorn_conf import Worker
 from tests.processes import LINKS, PUBLIC_URL
 
 CONF = importlib.util.find_spec("orchestration.gunicorn_conf").origin

@@ -103,7 +103,7 @@ def test_unknown_dataset_is_refused_like_that_of_another_developer(devices, worl
 
 
 def test_request_of_a_device_makes_four_reads(world):
-    """Dataset, key, node and models; a key of sign-up makes one more."""
+    """Dataset, key, node and models; a key of sign-up makes two more."""
     world.put(a_node(**UP, device_at=world.clock()))
     world.put(a_model())
     wire = Wire()
@@ -111,6 +111,7 @@ def test_request_of_a_device_makes_four_reads(world):
 
     assert wire.calls == [
         "dynamodb.get_item dataset_table",
+        "dynamodb.get_item key_table",
         "dynamodb.get_item key_table",
         "dynamodb.query user_table",
         "dynamodb.get_item node_table",

@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from orchestration.adapters.dynamo.models import FIRST_CYCLE
 from orchestration.adapters.dynamo.rows import ModelRow, faults_of
 from orchestration.adapters.dynamo.table import ConditionFailed, Item, Table
-from orchestration.domain.errors import NotFound
 from orchestration.domain.ports import Clock, Users
 
 LATER = {"hosted_at", "networks", "upload_failure", "retrieval_failures", "revision"}
@@ -55,10 +54,7 @@ class Migration:
         return ""
 
     def _is_bought(self, row: ModelRow) -> bool:
-        try:
-            return row.dataset in self.users.named(row.owner_name).purchased
-        except NotFound:
-            return False
+        return any(row.dataset in user.purchased for user in self.users.named(row.owner_name))
 
     def _record(self, row: ModelRow) -> Item:
         """Return the record. A model that has trained is hosted; others are looked for on their nodes."""

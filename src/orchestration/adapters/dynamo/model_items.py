@@ -6,18 +6,22 @@ which an item shows: of two processes, the one with the older record writes noth
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from boto3.dynamodb.conditions import Attr
+import structlog
+from boto3.dynamodb.conditions import Attr, ConditionBase
+from botocore.exceptions import ClientError
 from pydantic import ValidationError
 
 from orchestration.adapters.dynamo.rows import ModelRow, SubmissionRow, faults_of
 from orchestration.adapters.dynamo.table import ConditionFailed, Table
+from orchestration.aws import error_code, error_message
 from orchestration.domain.cycle import UNMEASURED, ClosedCycle, Totals
 from orchestration.domain.entities import Model
-from orchestration.domain.errors import Conflict, NotFound
+from orchestration.domain.errors import Conflict, NotFound, Upstream
+
+log = structlog.get_logger(__name__)
 
 HISTORY_LENGTH = 1000
 """Closed cycles kept. A DynamoDB item holds 400 kB; a closed cycle takes about 150 bytes."""
@@ -84,12 +88,7 @@ class ModelItems:
     def _show(self, row: ModelRow, shown: Mapping[str, Any], *, is_newest: bool = False) -> bool:
         shown_now = Attr("revision")  # of any type: see above
         older = shown_now.not_exists() | (shown_now.attribute_type("N") & shown_now.lte(row.revision))
-        when = EXISTS if is_newest else EXISTS & older
-        try:
-            self.table.update({"model_id": row.model_id}, put=shown, when=when, quietly=True)
-        except ConditionFailed:
-            return False
-        return True
+        return self._write(row.model_id, shown, EXISTS if is_newest else EXISTS & older)
 
     def withdraw(self, model: Model, changes: Mapping[str, Any]) -> None:
         """End a model that was not accepted. Raises NotFound if it is gone, or is somebody else's by now."""
@@ -101,8 +100,24 @@ class ModelItems:
 
     def show_address(self, model_id: str, address: str | None) -> None:
         """Set `node_URL`, or remove it. Does nothing if the item is gone."""
-        with suppress(ConditionFailed):
-            self.table.update({"model_id": model_id}, put={"node_URL": address}, when=EXISTS, quietly=True)
+        self._write(model_id, {"node_URL": address}, EXISTS)
+
+    def _write(self, model_id: str, shown: Mapping[str, Any], when: ConditionBase) -> bool:
+        """Return whether the item was written. An item that takes no more delays no change of the record.
+
+        Anybody with the library's rights may fill it up to DynamoDB's 400 kB; its owner can send it again.
+        """
+        try:
+            self.table.update({"model_id": model_id}, put=shown, when=when, quietly=True)
+        except ConditionFailed:
+            return False
+        except Upstream as error:
+            refusal = error.__cause__
+            if not isinstance(refusal, ClientError) or error_code(refusal) != "ValidationException":
+                raise
+            log.warning("model.not_shown", model_id=model_id, error=error_message(refusal))
+            return False
+        return True
 
 
 def history_of(row: ModelRow) -> Sequence[ClosedCycle]:

@@ -10,7 +10,7 @@ from orchestration.adapters.dynamo import DynamoModels, ModelItems, Table
 from orchestration.adapters.dynamo.model_items import HISTORY_LENGTH
 from orchestration.adapters.dynamo.models import REQUEST_INTERVAL
 from orchestration.domain.cycle import LOSS_BOUND, Progress, Report
-from orchestration.domain.errors import Conflict, NotFound, Overtaken
+from orchestration.domain.errors import Conflict, NotFound, Overtaken, Upstream
 from tests.builders import (
     DATASET,
     MODEL,
@@ -86,6 +86,14 @@ def report(models, loss, acc=-1.0, model_id=MODEL):
     """Count a report, and return the totals after it."""
     models.count(models.get(model_id), Report.of(loss, acc))
     return models.get(model_id).totals
+
+
+def fill(table):
+    """Write the largest item that the table takes."""
+    for size in range(409_400, 400_000, -100):
+        with suppress(Upstream):
+            table.put(submitted_item(junk="x" * size))
+            return
 
 
 class TestLookUp:
@@ -774,6 +782,20 @@ class TestItems:
         slow(interrupted(table, 1, lambda: models.withdraw(models.get(MODEL), NOON)))
 
         assert table.get(model_id=MODEL)["active_status"] == 0
+
+    def test_item_that_is_full_delays_no_record(self, put, table, models):
+        """The library's rights suffice to fill an item up to DynamoDB's 400 kB. Sent again, it is shown."""
+        put(a_model())
+        fill(table)
+        report(models, 0.5)
+        models.publish_node(models.get(MODEL), ADDRESS)
+        models.close_cycle(models.get(MODEL), Progress(10), NOON)
+        model = models.get(MODEL)
+        table.put(submitted_item())
+        models.show(model)
+
+        assert ([cycle.devices for cycle in model.history], model.sealed) == ([1], None)
+        assert table.get(model_id=MODEL)["percent_complete"] == 10
 
     @pytest.mark.parametrize("faulty", [{"version": 1}, {"percent_complete": 101}, {"history": ["x"]}])
     def test_report_for_a_malformed_record_is_a_conflict(self, records, models, faulty):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 
 import boto3
+import hypothesis
 import pytest
 import structlog
 from flask import Flask
@@ -18,6 +19,10 @@ from tests.secrecy import LeakCheck, checking
 from tests.web import settings
 
 REGION = "us-east-1"
+
+# No test may fail because the machine is busy.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -22,11 +22,37 @@ class InvalidRequest(NodeError):
 
 
 class MessageTooLarge(NodeError):
-    """The message has more bytes than the setting allows."""
+    """The message has more bytes than are allowed."""
 
-    def __init__(self, limit: int) -> None:
-        """Name the limit, in bytes."""
-        super().__init__(f"A message to this node has at most {limit} bytes (its setting MAX_MESSAGE_BYTES).")
+    def __init__(self, limit: int, what: str = "A message of this kind", setting: str | None = None) -> None:
+        """Name the limit, in bytes, what it limits, and the setting that it comes from."""
+        source = f" (its setting {setting})" if setting else ""
+        super().__init__(f"{what} has at most {limit} bytes{source}.")
+        self.limit = limit
+
+
+class EncodingNotAccepted(NodeError):
+    """The body is compressed; inflating it could take any amount of memory."""
+
+    sentence = "This node accepts no Content-Encoding: send the body as it is."
+
+
+class MalformedBody(NodeError):
+    """The body of the request ends too early, or its chunks are malformed."""
+
+    sentence = "The body of the request ends too early, or its chunks are malformed."
+
+
+class NodeBusy(NodeError):
+    """The messages that are being handled leave no memory for this one."""
+
+    sentence = "The node is busy with other messages. Try again in a minute."
+
+
+class TooSlow(NodeError):
+    """The client sends, or reads, too slowly for the memory that it holds."""
+
+    sentence = "The message arrived too slowly."
 
 
 class AlreadyExists(NodeError):

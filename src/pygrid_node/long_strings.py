@@ -3,48 +3,70 @@
 A model arrives as hexadecimal digits in JSON, a diff as base64. The usual way to read 100 MB of model makes
 200 MB of frame, 200 MB of text and 200 MB of string, and holds Python's lock for a second. Here long strings
 are decoded out of the frame, slice by slice so that other threads run in between, and the frame is freed with
-the last one.
+the last one. The rest of the frame is short, or it is refused: as Python objects, small JSON values take
+thirty times as many bytes.
 """
 
 import binascii
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from pygrid_node.errors import InvalidRequest
+from pygrid_node.errors import InvalidRequest, MessageTooLarge
+from pygrid_wire import Bytes
 
 Frame = bytes | bytearray
 
-LONG_FRAME = 1024**2
+LONG_FRAME = 64 * 1024
 """Bytes from which on a frame is searched for long strings, and is worth a thread of its own."""
+LONGEST_REST = 1024**2
+"""Bytes that a frame may have besides its long strings of encoded bytes."""
 
 _T = TypeVar("_T")
 
 _LONG_STRING = 64 * 1024
 _MOST_QUOTES = 20_000  # quotes that are examined one by one; models and diffs have a few dozen
+_WINDOW = 4096  # characters that are examined at once before a quote
 _SLICE = 3 * 2**18  # characters decoded at once, about a millisecond; whole bytes in hex and in base64
 # The keys whose values are encoded bytes; see `LongString`.
 _ENCODED = frozenset({"model", "averaging_plan", "diff"})
 _PLANS = "plans"
 
 
-def parse_json(frame: Frame) -> dict[str, Any]:
-    """Parse the JSON object in a frame. Raises `InvalidRequest` with the text of Python's parser.
+class Document:
+    """The JSON object in a frame, before it is parsed."""
 
-    In a frame of `LONG_FRAME` bytes or more, a long string of encoded bytes becomes a `LongString`.
-    """
-    try:
-        value = json.loads(frame) if len(frame) < LONG_FRAME else _parse_long(frame)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(str(error)) from error
-    if not isinstance(value, dict):
-        raise InvalidRequest("A JSON object is expected")
-    return value
+    def __init__(self, frame: Frame) -> None:
+        """Find the long strings in a frame of `LONG_FRAME` bytes or more. Raises `MessageTooLarge`."""
+        self._frame = frame
+        self._spans = _long_strings(frame) if len(frame) >= LONG_FRAME else []
+        self.size = len(frame) - sum(end - start for start, end in self._spans)
+        """Bytes without the long strings."""
+        if self.size > LONGEST_REST:
+            raise _rest_too_long()
+
+    def parse(self) -> dict[str, Any]:
+        """Return the object; a long string of encoded bytes in it is a `LongString`.
+
+        Raises `InvalidRequest` with the text of Python's parser, and `MessageTooLarge` if long strings that
+        are not encoded bytes make the rest too long.
+        """
+        try:
+            value = _parse_long(self._frame, self._spans) if self._spans else _loads(self._frame)
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequest(str(error)) from error
+        if not isinstance(value, dict):
+            raise InvalidRequest("A JSON object is expected")
+        return value
+
+
+def _rest_too_long() -> MessageTooLarge:
+    return MessageTooLarge(LONGEST_REST, "A message without its model, plans and diff")
 
 
 class LongString:
-    """A long string of a JSON document, still in its frame; it can be decoded once."""
+    """A long string of ASCII characters, still in its frame; it can be decoded once."""
 
     def __init__(self, source: "_Source", start: int, end: int) -> None:
         """Refer to the characters between two quotes."""
@@ -57,7 +79,7 @@ class LongString:
 
     def from_hex(self) -> bytearray:
         """Decode hexadecimal digits. Raises ValueError."""
-        return self._taken(lambda text: _sliced(text, binascii.a2b_hex, 1, 2))
+        return self._taken(lambda text: _joined(_slices(text), binascii.a2b_hex, 1, 2))
 
     def from_base64(self) -> bytearray:
         """Decode standard base64, strictly. Raises ValueError."""
@@ -95,11 +117,16 @@ class _Source:
             self.frame = b""
 
 
-def _parse_long(frame: Frame) -> Any:
+def _loads(text: Frame) -> Any:
+    """Parse JSON. Raises ValueError, also for half of a surrogate pair, which no UTF-8 can express."""
+    value = json.loads(text)
+    if b"\\u" in text or not text.isascii():
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def _parse_long(frame: Frame, spans: list[tuple[int, int]]) -> Any:
     """Replace each long string by a short one that cannot be guessed, and parse the rest."""
-    spans = _long_strings(frame)
-    if not spans:
-        return json.loads(frame)
     source, nonce = _Source(frame, len(spans)), secrets.token_hex(16)
     texts = {f"{nonce}-{number}": LongString(source, *span) for number, span in enumerate(spans)}
     pieces, end = [], 0
@@ -108,25 +135,41 @@ def _parse_long(frame: Frame) -> Any:
             pieces += [bytes(view[end : span[0]]), name.encode()]
             end = span[1]
         pieces.append(bytes(view[end:]))
-    return _restored(json.loads(b"".join(pieces)), texts)
+    return _Restoration(texts, LONGEST_REST - sum(len(piece) for piece in pieces)).of(
+        _loads(b"".join(pieces))
+    )
 
 
-def _restored(value: Any, texts: Mapping[str, LongString], key: str = "", parent: str = "") -> Any:
-    """Put long strings back into the value under `key` of the object under `parent`."""
-    match value:
-        case str() if value in texts:
-            is_encoded = key in _ENCODED or parent == _PLANS
-            return texts[value] if is_encoded else texts[value].to_str()
-        case list():
-            return [_restored(each, texts) for each in value]
-        case dict():
-            return {_restored(name, texts): _restored(each, texts, name, key) for name, each in value.items()}
-        case _:
-            return value
+class _Restoration:
+    """Puts long strings back into a value."""
+
+    def __init__(self, texts: Mapping[str, LongString], room: int) -> None:
+        """Allow `room` characters in long strings that are not encoded bytes."""
+        self._texts = texts
+        self._room = room
+
+    def of(self, value: Any, key: str = "", parent: str = "") -> Any:
+        """Return the value under `key` of the object under `parent`. Raises `MessageTooLarge`."""
+        match value:
+            case str() if value in self._texts:
+                text = self._texts[value]
+                return text if key in _ENCODED or parent == _PLANS else self._as_str(text)
+            case list():
+                return [self.of(each) for each in value]
+            case dict():
+                return {self.of(name): self.of(each, name, key) for name, each in value.items()}
+            case _:
+                return value
+
+    def _as_str(self, text: LongString) -> str:
+        self._room -= len(text)
+        if self._room < 0:
+            raise _rest_too_long()
+        return text.to_str()
 
 
 def _long_strings(frame: Frame) -> list[tuple[int, int]]:
-    """Return where long strings start and end; a quote outside of a string starts one."""
+    """Return where long strings of ASCII characters start and end; a quote outside of a string starts one."""
     found, start, quotes = [], -1, 0
     position = frame.find(b'"')
     while position >= 0 and quotes < _MOST_QUOTES:
@@ -134,7 +177,7 @@ def _long_strings(frame: Frame) -> list[tuple[int, int]]:
         if start < 0:
             start = position + 1
         elif not _is_escaped(frame, position):
-            if position - start >= _LONG_STRING:
+            if position - start >= _LONG_STRING and _may_be_encoded(frame, start, position):
                 found.append((start, position))
             start = -1
         position = frame.find(b'"', position + 1)
@@ -145,28 +188,55 @@ def _is_escaped(frame: Frame, position: int) -> bool:
     """Return whether an odd number of backslashes precedes a quote."""
     first = position
     while first and frame[first - 1] == ord("\\"):
-        first -= 1
+        before = frame[max(0, first - _WINDOW) : first]
+        first -= len(before) - len(before.rstrip(b"\\"))
     return bool((position - first) % 2)
 
 
+def _may_be_encoded(frame: Frame, start: int, end: int) -> bool:
+    """Return whether a string has ASCII characters only, and no escapes but those of slashes.
+
+    Any other string counts as rest: a single character that is not ASCII makes a `str` four times as large.
+    """
+    if frame.count(b"\\", start, end) != frame.count(b"\\/", start, end):
+        return False
+    return all(frame[at : min(at + _SLICE, end)].isascii() for at in range(start, end, _SLICE))
+
+
 def _base64(text: memoryview) -> bytearray:
-    return _sliced(text, _strict_base64, 3, 4)
+    return _joined(_slices(text), _strict_base64, 3, 4)
 
 
 def _escaped_base64(text: memoryview) -> bytearray:
     """Decode base64 whose slashes are escaped, as Foundation (iOS) writes them in JSON."""
-    return _base64(memoryview(bytes(text).replace(b"\\/", b"/")))
+    return _joined(_slices_without_escapes(text), _strict_base64, 3, 4)
 
 
-def _strict_base64(text: memoryview) -> bytes:
+def _strict_base64(text: Bytes) -> bytes:
     return binascii.a2b_base64(text, strict_mode=True)
 
 
-def _sliced(text: memoryview, decode: Callable[[memoryview], bytes], octets: int, digits: int) -> bytearray:
-    """Decode slice by slice; `digits` characters give `octets` bytes, except for padding at the end."""
-    body = bytearray()
-    for start in range(0, len(text), _SLICE):
-        if len(body) != start // digits * octets:
+def _slices(text: memoryview) -> Iterator[memoryview]:
+    return (text[start : start + _SLICE] for start in range(0, len(text), _SLICE))
+
+
+def _slices_without_escapes(text: memoryview) -> Iterator[bytes]:
+    """Yield slices in whole groups of four characters, with a slash for each escaped one."""
+    rest = b""
+    for part in _slices(text):
+        unescaped = (rest + bytes(part)).replace(b"\\/", b"/")
+        whole = (len(unescaped) - unescaped.endswith(b"\\")) // 4 * 4
+        yield unescaped[:whole]
+        rest = unescaped[whole:]
+    yield rest
+
+
+def _joined(parts: Iterable[Bytes], decode: Callable[[Bytes], bytes], octets: int, digits: int) -> bytearray:
+    """Decode part by part; `digits` characters give `octets` bytes, except for padding at the end."""
+    body, count = bytearray(), 0
+    for part in parts:
+        if len(part) and len(body) != count // digits * octets:
             raise ValueError("padding in the middle")
-        body += decode(text[start : start + _SLICE])
+        body += decode(part)
+        count += len(part)
     return body

@@ -17,7 +17,9 @@ from pygrid_node.storage.cycles import CycleStore, Outbox
 from pygrid_node.storage.database import Database
 from pygrid_node.storage.models import ModelStore
 from pygrid_node.training import Training
+from pygrid_node.transport.connections import Connections
 from pygrid_node.transport.http import HttpApi
+from pygrid_node.transport.intake import Intake
 from pygrid_node.transport.messages import Messages
 from pygrid_node.transport.peers import Peers
 from pygrid_node.transport.websocket import WebSocketApi
@@ -41,12 +43,11 @@ class Node:
         least = settings.min_reports
         models, cycles = ModelStore(self._database, least), CycleStore(self._database)
         cycles.require_reports(least)
-        location, limit = settings.orchestrator, settings.max_message_bytes
+        location = settings.orchestrator
         # Without an orchestrator, progress stays in the outbox until a later start has one.
         self._progress = ProgressSender(Outbox(self._database), location, backoff) if location else None
-        limits = UploadLimits(
-            model=limit // 2, averaging=settings.max_averaging_bytes
-        )  # a model is sent in hex
+        # A model is sent in hexadecimal.
+        limits = UploadLimits(settings.max_message_bytes // 2, settings.max_averaging_bytes)
         self._closer = CycleCloser(models, cycles, min_reports=least, most_memory=limits.averaging)
         self._averager = Averager(
             self._closer,
@@ -65,37 +66,41 @@ class Node:
         )
         messages = Messages(training, self._averager, UploadCheck(location) if location else None)
         peers = Peers(settings.trusted_proxies)
-        self._sockets = WebSocketApi(messages, peers, node_id=settings.node_id, max_message=limit)
+        intake = Intake(settings.max_bytes_in_flight, max_message=settings.max_message_bytes)
+        self._sockets = WebSocketApi(messages, peers, intake, node_id=settings.node_id)
         api = HttpApi(
             messages,
             Downloads(models, cycles),
             self._sockets,
             peers,
+            intake,
             node_id=settings.node_id,
-            max_message=limit,
             authorization=location.authorization if location else None,
         )
-        self._runner = web.AppRunner(api.app(), access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
+        self._runner = web.AppRunner(api.app(), shutdown_timeout=_SHUTDOWN_TIMEOUT)
+        self._listener: asyncio.Server | None = None
 
     async def start(self) -> int:
         """Serve, and resume the averaging and the progress of the last run; return the port."""
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(_THREADS))
         await self._averager.start()
         if self._progress:
             await self._progress.start()
         else:
             _log.warning("orchestrator.not_set", note="Any client may upload and retrieve models.")
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._settings.bind_host, self._settings.port)
-        await site.start()
-        port: int = self._runner.addresses[0][1]
+        assert self._runner.server is not None  # noqa: S101 - after setup()
+        connections = Connections(self._runner.server, self._settings.max_connections)
+        self._listener = await loop.create_server(connections, self._settings.bind_host, self._settings.port)
+        port: int = self._listener.sockets[0].getsockname()[1]
         _log.info("node.started", node_id=self._settings.node_id, host=self._settings.bind_host, port=port)
         return port
 
     async def stop(self) -> None:
         """Accept no more requests, finish the running transactions, close the database."""
-        for site in list(self._runner.sites):
-            await site.stop()
+        if self._listener:
+            self._listener.close()
         await self._sockets.close()
         await self._runner.cleanup()
         if self._progress:

@@ -54,9 +54,11 @@ class Settings(BaseSettings):
     # Seconds until a lease expires: half of artificienlib's cycle, so that the next worker has the other
     # half.
     place_lifetime: float = Field(default=300, gt=0, allow_inf_nan=False)
-    max_message_bytes: int = Field(default=512 * 1024**2, gt=0)
+    max_message_bytes: int = Field(default=256 * 1024**2, gt=0)
     # As much as the mean needs for the largest model of float32 numbers that a message holds.
-    max_averaging_bytes: int = Field(default=512 * 1024**2, gt=0)
+    max_averaging_bytes: int = Field(default=256 * 1024**2, gt=0)
+    max_bytes_in_flight: int = Field(default=896 * 1024**2, ge=64 * 1024**2)
+    max_connections: int = Field(default=1000, gt=0)
     trusted_proxies: int = Field(default=0, ge=0)
     # PyGrid's own library asks for cycles of one report, and its users run them against this default.
     min_reports: int = Field(default=1, ge=1, lt=10**9)

@@ -49,8 +49,8 @@ _ENOUGH_DIFFS = 4
 class UploadLimits:
     """What a node accepts, in bytes: the size of a model, and of the arrays that averaging it takes."""
 
-    model: int = 256 * 1024**2
-    averaging: int = 512 * 1024**2
+    model: int = 128 * 1024**2
+    averaging: int = 256 * 1024**2
 
 
 _LIMITS = UploadLimits()

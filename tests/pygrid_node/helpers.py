@@ -1,6 +1,7 @@
 """Helpers for tests of the node."""
 
 import time
+from pathlib import Path
 
 
 def wait_for(condition, seconds=20):
@@ -10,3 +11,10 @@ def wait_for(condition, seconds=20):
         assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.01)
     return value
+
+
+def memory(process, entry):
+    """Return bytes of `VmRSS`, the memory in use, or of `VmHWM`, its maximum so far."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    [line] = [line for line in lines if line.startswith(f"{entry}:")]
+    return int(line.split()[1]) * 1024

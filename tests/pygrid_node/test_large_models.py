@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from pygrid_node.storage.blobs import PART
 from pygrid_wire import decode_state, encode_state
 from tests.node_process import NodeProcess
-from tests.pygrid_node.helpers import wait_for
+from tests.pygrid_node.helpers import memory, wait_for
 
 pytestmark = pytest.mark.moto
 
@@ -78,10 +77,3 @@ def test_worker_may_disconnect_during_a_download(node, large):
         answer.close()
 
     assert node.checkpoint(NAME).content == BODY
-
-
-def memory(process, entry):
-    """Return bytes of `VmRSS`, the memory in use, or of `VmHWM`, its maximum so far."""
-    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-    [line] = [line for line in lines if line.startswith(f"{entry}:")]
-    return int(line.split()[1]) * 1024

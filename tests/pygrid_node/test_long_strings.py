@@ -5,12 +5,16 @@ import json
 
 import pytest
 
-from pygrid_node.errors import InvalidRequest
-from pygrid_node.long_strings import LongString, parse_json
+from pygrid_node.errors import InvalidRequest, MessageTooLarge
+from pygrid_node.long_strings import LONG_FRAME, LONGEST_REST, Document, LongString
 
 BODY = bytes(range(256)) * 8192
 HEX, BASE64 = BODY.hex(), base64.b64encode(BODY).decode()
-BLANK = " " * 2**20  # makes a frame long
+BLANK = " " * LONG_FRAME  # makes a frame long
+
+
+def parse_json(message):
+    return Document(message).parse()
 
 
 def frame(value, **options):
@@ -84,11 +88,52 @@ def test_badly_encoded_string_is_refused(method, text):
 def test_long_frame_that_is_not_an_object_is_refused(ending):
     """The error has the text of Python's parser, or a sentence."""
     start = '"' if ending == '"' else '{"model": "'
-    with pytest.raises(InvalidRequest):
+    with pytest.raises((InvalidRequest, MessageTooLarge)):
         parse_json(bytearray((start + HEX + (ending if ending != '"}' else '"')).encode()))
 
 
 def test_deeply_nested_long_message_is_refused():
     """It is not a fault of the node."""
     with pytest.raises(InvalidRequest):
-        parse_json(bytearray(b"[" * 2**20 + b'"' + b"a" * 70_000))
+        parse_json(bytearray(b"[" * 2**19 + b'"' + b"a" * 70_000))
+
+
+@pytest.mark.parametrize("size", [1, 3 * 2**18 - 1, 3 * 2**18, 3 * 2**19 + 5, 2 * 2**20])
+def test_escaped_slashes_may_be_anywhere(size):
+    """The characters of a slash and of a group of four may be in two slices."""
+    body = b"\xff" * size
+    text = base64.b64encode(body).decode().replace("/", "\\/")
+    message = bytearray(f'{{"diff": "{text}", "more": "{"a" * 70_000}"}}'.encode() + BLANK.encode())
+    diff = parse_json(message)["diff"]
+
+    assert size == 1 or diff.from_base64() == body
+
+
+REST = {
+    "lists": b"[" + b"[]," * 700_000 + b"[]]",
+    "objects": b"[" + b'{"":1},' * 300_000 + b"1]",
+    "numbers": b"[" + b"1," * 1_000_000 + b"1]",
+    "blanks": b" " * 2 * 2**20 + b"1",
+    "short strings": b"[" + b'"abc",' * 300_000 + b"1]",
+    "no JSON": b"x" * 2 * 2**20,
+    "long string of another key": b'"' + b"a" * 2 * 2**20 + b'"',
+    "long string that is not ASCII": b'"' + "\U0001f600".encode() * 2**19 + b'"',
+    "long string with escapes": b'"' + b"\\n" * 2**20 + b'"',
+}
+
+
+@pytest.mark.parametrize("rest", REST.values(), ids=REST)
+@pytest.mark.parametrize("model", [b'"model": "' + HEX.encode() + b'", ', b""], ids=["model", "no model"])
+def test_rest_of_a_frame_is_short(rest, model):
+    """It is refused before it is parsed, whatever it is."""
+    with pytest.raises(MessageTooLarge, match=f"at most {LONGEST_REST} bytes"):
+        parse_json(bytearray(b"{" + model + b'"a": ' + rest + b"}"))
+
+
+def test_strings_of_other_keys_share_the_rest():
+    """Each of them would be short enough."""
+    text = "n" * (LONGEST_REST // 2 - 1000)
+
+    assert len(parse_json(frame({"model": HEX, "a": text, "b": "n" * 1000}))["a"]) == len(text)
+    with pytest.raises(MessageTooLarge):
+        parse_json(frame({"model": HEX, "a": text, "b": text, "c": "n" * 70_000}))

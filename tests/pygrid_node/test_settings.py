@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from orchestration.adapters.node_databases_sql import DatabaseNames
 from pygrid_node.settings import OrchestratorLocation, Settings, SettingsError, read_settings
+from pygrid_node.transport.intake import Intake
 
 GOOD = {"NODE_ID": "My-Node", "DATABASE_URL": "sqlite:////data/", "MASTER_NODE_URL": "u:top-secret@h:5001"}
 
@@ -19,6 +20,8 @@ def environment(monkeypatch):
         "PORT",
         "ADDRESS",
         "BIND_HOST",
+        "MAX_BYTES_IN_FLIGHT",
+        "MAX_CONNECTIONS",
         "MAX_MESSAGE_BYTES",
         "PLACE_LIFETIME",
         "TRUSTED_PROXIES",
@@ -34,7 +37,10 @@ def test_database_is_named_after_the_node(environment):
     settings = read_settings()
 
     assert settings.database == "sqlite:////data/mynodedb"
-    assert (settings.port, settings.max_message_bytes, settings.address) == (5000, 2**29, None)
+    assert (settings.port, settings.address) == (5000, None)
+    assert (settings.max_message_bytes, settings.max_connections) == (256 * 2**20, 1000)
+    # The longest message passes when it is alone.
+    assert Intake(settings.max_bytes_in_flight, max_message=2**40).largest >= settings.max_message_bytes
     assert (settings.place_lifetime, settings.trusted_proxies, settings.min_reports) == (300, 0, 1)
 
 

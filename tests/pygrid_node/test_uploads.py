@@ -174,19 +174,19 @@ def with_junk(state, size):
 
 
 def test_large_upload_of_small_numbers_is_refused_before_it_is_decoded(recorded):
-    """38 MB that would be 304 MB of memory; a fourth of it would be 304 MB as a later checkpoint."""
+    """38 MB would be 304 MB of memory, and 15 MB up to 150 MB as a later checkpoint."""
     upload = recorded(model=zeros(38_000_000).hex(), averaging_plan="")["data"]
     tracemalloc.start()
     with pytest.raises(
-        InvalidRequest, match="the tensors take 304000000 bytes when decoded, more than 268435456"
+        InvalidRequest, match="the tensors take 304000000 bytes when decoded, more than 134217728"
     ):
         read_upload(upload)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
     assert peak < 45_000_000  # the bytes that the hexadecimal digits stand for, and a little
-    with pytest.raises(InvalidRequest, match="Checkpoints of this model may have 300000000 bytes, more than"):
-        read_upload(recorded(model=zeros(30_000_000).hex(), averaging_plan="")["data"])
+    with pytest.raises(InvalidRequest, match="Checkpoints of this model may have 150000000 bytes, more than"):
+        read_upload(recorded(model=zeros(15_000_000).hex(), averaging_plan="")["data"])
 
 
 def test_number_that_does_not_fit_its_dtype_is_refused(recorded):

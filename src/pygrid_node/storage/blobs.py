@@ -62,9 +62,14 @@ class Blob:
             return
         yield _unpacked(memoryview(self._first)[_HEAD.size :])
         for number in range(1, -(-self.size // PART)):
-            if (part := self._other(number)) is None:
-                raise Deleted
-            yield _unpacked(memoryview(part))
+            yield self._part(
+                number
+            )  # no variable here: it would keep the packed part while the other is sent
+
+    def _part(self, number: int) -> Bytes:
+        if (part := self._other(number)) is None:
+            raise Deleted
+        return _unpacked(memoryview(part))
 
     def read(self) -> Bytes:
         """Return the whole blob, holding one more part in memory. Raises `Deleted`."""
@@ -120,4 +125,6 @@ def _shuffle(data: memoryview) -> bytes:
 
 def _unshuffle(data: bytes) -> bytes:
     lanes: np.ndarray[Any, Any] = np.frombuffer(data, np.uint8, len(data) // _LANES * _LANES)
-    return lanes.reshape(_LANES, -1).T.tobytes() + data[lanes.size :]
+    unshuffled = lanes.reshape(_LANES, -1).T.tobytes()
+    rest = data[lanes.size :]
+    return unshuffled + rest if rest else unshuffled

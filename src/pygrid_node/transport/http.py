@@ -1,9 +1,8 @@
 """HTTP: the aiohttp application, with messages as POST, downloads and pages as GET."""
 
 import asyncio
-import contextlib
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -13,26 +12,32 @@ from aiohttp import web
 from pygrid_node.downloads import Downloads, Query
 from pygrid_node.errors import (
     CheckpointNotFound,
+    EncodingNotAccepted,
     InternalError,
     InvalidRequestKey,
+    MalformedBody,
     MessageTooLarge,
     ModelNotFound,
+    NodeBusy,
     NodeError,
+    TooSlow,
 )
-from pygrid_node.storage.blobs import PART, Blob
+from pygrid_node.storage.blobs import Blob
 from pygrid_node.transport import pages
+from pygrid_node.transport.connections import begin
+from pygrid_node.transport.intake import SMALL, Incoming, Intake
 from pygrid_node.transport.messages import (
     AUTHENTICATE,
     CYCLE_REQUEST,
     REPORT,
     Messages,
     error_data,
-    parse,
 )
 from pygrid_node.transport.pages import json_answer
 from pygrid_node.transport.peers import Peers
 from pygrid_node.transport.speed_test import SpeedTest
 from pygrid_node.transport.websocket import WebSocketApi
+from pygrid_wire import Bytes
 
 _log = structlog.get_logger()
 
@@ -41,7 +46,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # PyGrid's clients expect status 200 for a refused message of these kinds.
 _ALWAYS_OK = frozenset({CYCLE_REQUEST, REPORT})
 _STATUS: Mapping[type[NodeError], HTTPStatus] = {
+    EncodingNotAccepted: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     MessageTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    NodeBusy: HTTPStatus.SERVICE_UNAVAILABLE,
+    TooSlow: HTTPStatus.REQUEST_TIMEOUT,
     ModelNotFound: HTTPStatus.UNAUTHORIZED,
     InvalidRequestKey: HTTPStatus.UNAUTHORIZED,
 }
@@ -49,6 +57,10 @@ _RETRIEVAL_STATUS: Mapping[type[NodeError], HTTPStatus] = {
     ModelNotFound: HTTPStatus.NOT_FOUND,
     CheckpointNotFound: HTTPStatus.NOT_FOUND,
 }
+# Known by their kind to be small, before they are read.
+_SMALL_KINDS = frozenset({AUTHENTICATE, CYCLE_REQUEST})
+_NO_ENCODING = frozenset({"", "identity"})
+_RETRY_AFTER = "10"  # seconds
 _METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 _CREDENTIAL_REQUIRED = "Only the orchestration service may retrieve models, with its credential."
 
@@ -62,22 +74,23 @@ class HttpApi:
         downloads: Downloads,
         sockets: WebSocketApi,
         peers: Peers,
+        intake: Intake,
         *,
         node_id: str,
-        max_message: int,
         authorization: str | None,
     ) -> None:
         """Answer messages with `messages` and downloads with `downloads`; pass WebSockets to `sockets`.
 
-        Checkpoints require the header `Authorization: <authorization>`; None requires nothing.
+        `intake` bounds the memory of messages and downloads. Checkpoints require the header
+        `Authorization: <authorization>`; None requires nothing.
         """
         self._messages = messages
         self._downloads = downloads
         self._speed_test = SpeedTest(downloads.measuring_worker)
         self._sockets = sockets
         self._peers = peers
+        self._intake = intake
         self._node_id = node_id
-        self._max_message = max_message
         self._authorization = authorization
 
     def app(self) -> web.Application:
@@ -96,9 +109,9 @@ class HttpApi:
             *(web.post(f"/{kind}", self._message(kind)) for kind in (AUTHENTICATE, CYCLE_REQUEST, REPORT)),
             web.get("/model-centric/speed-test", self._speed_test.send, allow_head=False),
             web.post("/model-centric/speed-test", self._speed_test.receive),
-            web.get("/model-centric/get-model", _download(downloads.model)),
-            web.get("/model-centric/get-plan", _download(downloads.plan)),
-            web.get("/model-centric/get-protocol", _download(downloads.protocol)),
+            web.get("/model-centric/get-model", self._download(downloads.model)),
+            web.get("/model-centric/get-plan", self._download(downloads.plan)),
+            web.get("/model-centric/get-protocol", self._download(downloads.protocol)),
             web.get("/model-centric/retrieve-model", self._retrieve_model),
         ]
 
@@ -115,26 +128,20 @@ class HttpApi:
 
     def _message(self, kind: str) -> Handler:
         async def handle(request: web.Request) -> web.Response:
-            # The body is JSON with any content type: clients send several.
-            data = await parse(await self._body(request))
-            try:
-                return json_answer(await self._messages.answer(kind, data, self._peers.address(request)))
-            except NodeError as error:
-                status = HTTPStatus.OK if kind in _ALWAYS_OK else _STATUS.get(type(error), 400)
-                return json_answer(error_data(kind, error), status=status)
+            with self._intake.message(is_small=kind in _SMALL_KINDS) as message:
+                await _receive(request, message)
+                # The body is JSON with any content type: clients send several.
+                data = await message.parse()
+                try:
+                    answer = json_answer(
+                        await self._messages.answer(kind, data, self._peers.address(request))
+                    )
+                except NodeError as error:
+                    status = HTTPStatus.OK if kind in _ALWAYS_OK else _STATUS.get(type(error), 400)
+                    answer = json_answer(error_data(kind, error), status=status)
+            return answer
 
         return handle
-
-    async def _body(self, request: web.Request) -> bytearray:
-        """Read a body into one buffer; aiohttp's `read()` holds it twice. Raises `MessageTooLarge`."""
-        body = bytearray()
-        if (request.content_length or 0) > self._max_message:
-            raise MessageTooLarge(self._max_message)
-        async for chunk in request.content.iter_any():
-            body += chunk
-            if len(body) > self._max_message:
-                raise MessageTooLarge(self._max_message)
-        return body
 
     async def _retrieve_model(self, request: web.Request) -> web.StreamResponse:
         given = request.headers.get("Authorization", "")
@@ -143,7 +150,72 @@ class HttpApi:
             return json_answer(
                 {"error": _CREDENTIAL_REQUIRED}, status=HTTPStatus.UNAUTHORIZED, headers=challenge
             )
-        return await _download(self._downloads.checkpoint, _RETRIEVAL_STATUS)(request)
+        return await self._download(self._downloads.checkpoint, _RETRIEVAL_STATUS)(request)
+
+    def _download(
+        self, fetch: Callable[[Query], bytes | Blob], statuses: Mapping[type[NodeError], HTTPStatus] = _STATUS
+    ) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            query: dict[str, Any] = dict(request.query)
+            # PyGrid lets proxies cache a model for half a day; the workers of the next cycle would train on
+            # it.
+            headers = {"Cache-Control": "no-store", "Content-Type": "application/octet-stream"}
+            async with self._intake.download() as hold:
+                try:
+                    body = await asyncio.to_thread(fetch, query)
+                except NodeError as error:
+                    return json_answer({"error": str(error)}, status=statuses.get(type(error), 400))
+                if isinstance(body, Blob):
+                    size, parts = body.size, iter(body)
+                else:
+                    size, parts = len(body), iter([body])
+                    await hold.grow(2 * size)
+                if size > SMALL:
+                    return await self._stream(request, size, parts, headers)
+                content = await asyncio.to_thread(b"".join, parts)
+            return web.Response(body=content, headers=headers)
+
+        return handle
+
+    async def _stream(
+        self, request: web.Request, size: int, parts: Iterator[Bytes], headers: Mapping[str, str]
+    ) -> web.StreamResponse:
+        """Send a state part by part: memory holds one part, however slowly the worker reads."""
+        response = web.StreamResponse(headers=headers)
+        response.content_length = size
+        # The first part is read before the status is sent, so that a failure gets the status 500.
+        part = await asyncio.to_thread(next, parts, None)
+        progress = self._intake.pace.start()
+        try:
+            await response.prepare(request)
+            while part is not None and request.method != "HEAD":
+                for start in range(0, len(part), SMALL):
+                    piece = memoryview(part)[start : start + SMALL]
+                    async with progress.required():
+                        await response.write(piece)
+                    progress.moved(len(piece))
+                part = await asyncio.to_thread(next, parts, None)
+            await response.write_eof()
+        except ConnectionResetError:  # the worker has disconnected
+            pass
+        except TooSlow:
+            if request.transport is not None:
+                request.transport.abort()
+        return response
+
+
+async def _receive(request: web.Request, message: Incoming) -> None:
+    """Receive a body. Raises `MalformedBody`, and the errors of `Incoming`."""
+    await message.expect(request.content_length or 0)
+    try:
+        while True:
+            async with message.in_time():
+                part = await request.content.readany()
+            if not part:
+                return
+            await message.add(part)
+    except web.RequestPayloadError as error:
+        raise MalformedBody from error
 
 
 def _is_same(given: str, wanted: str) -> bool:
@@ -153,51 +225,17 @@ def _is_same(given: str, wanted: str) -> bool:
     return hmac.compare_digest(normalized.encode(errors="surrogateescape"), wanted.encode())
 
 
-def _download(
-    fetch: Callable[[Query], bytes | Blob], statuses: Mapping[type[NodeError], HTTPStatus] = _STATUS
-) -> Handler:
-    async def handle(request: web.Request) -> web.StreamResponse:
-        query: dict[str, Any] = dict(request.query)
-        try:
-            body = await asyncio.to_thread(fetch, query)
-        except NodeError as error:
-            return json_answer({"error": str(error)}, status=statuses.get(type(error), 400))
-        # PyGrid lets proxies cache a model for half a day; the workers of the next cycle would train on it.
-        headers = {"Cache-Control": "no-store", "Content-Type": "application/octet-stream"}
-        if isinstance(body, bytes):
-            return web.Response(body=body, headers=headers)
-        if body.size <= PART:
-            return web.Response(body=await asyncio.to_thread(body.read), headers=headers)
-        return await _stream(request, body, headers)
-
-    return handle
-
-
-async def _stream(request: web.Request, body: Blob, headers: Mapping[str, str]) -> web.StreamResponse:
-    """Send a state part by part: memory holds one part, however slowly the worker reads."""
-    response = web.StreamResponse(headers=headers)
-    response.content_length = body.size
-    parts = iter(body)
-    # The first part is read before the status is sent, so that a failure gets the status 500.
-    part = await asyncio.to_thread(next, parts, None)
-    with contextlib.suppress(ConnectionResetError):  # the worker has disconnected
-        await response.prepare(request)
-        while part is not None and request.method != "HEAD":
-            await response.write(part)
-            part = await asyncio.to_thread(next, parts, None)
-        await response.write_eof()
-    return response
-
-
 @web.middleware
 async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Render every error as a JSON object with the key `error`, and answer CORS preflights."""
-    if request.method == "OPTIONS":
-        return _preflight(request)
     try:
+        begin(request)
+        if request.method == "OPTIONS":
+            return _preflight(request)
+        _require_no_encoding(request)
         return await handler(request)
     except NodeError as error:
-        return json_answer({"error": str(error)}, status=_STATUS.get(type(error), 400))
+        return _refusal(error)
     except web.HTTPException as error:
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
         return json_answer({"error": error.reason}, status=error.status, headers=allowed)
@@ -206,6 +244,22 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
     except Exception:  # noqa: BLE001 - the last one, and logged
         _log.exception("request.failed", method=request.method, path=request.path)
         return json_answer({"error": InternalError.sentence}, status=HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _require_no_encoding(request: web.Request) -> None:
+    """Raise `EncodingNotAccepted` for a compressed body."""
+    encodings = ",".join(request.headers.getall("Content-Encoding", [])).lower().split(",")
+    if any(encoding.strip() not in _NO_ENCODING for encoding in encodings):
+        raise EncodingNotAccepted
+
+
+def _refusal(error: NodeError) -> web.Response:
+    headers = {"Retry-After": _RETRY_AFTER} if isinstance(error, NodeBusy) else None
+    answer = json_answer({"error": str(error)}, status=_STATUS.get(type(error), 400), headers=headers)
+    if isinstance(error, MalformedBody | NodeBusy | TooSlow):
+        # The body may be incomplete; and a connection less leaves room for another one.
+        answer.force_close()
+    return answer
 
 
 def _preflight(request: web.Request) -> web.Response:
@@ -217,4 +271,4 @@ def _preflight(request: web.Request) -> web.Response:
 
 
 async def _allow_any_origin(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Access-Control-Allow-Origin"] = "*"
+    response.headers.update(pages.ANY_ORIGIN)

@@ -7,7 +7,6 @@ import structlog
 
 from pygrid_node.averaging.averager import Averager
 from pygrid_node.errors import AlreadyExists, InternalError, InvalidRequest, NodeError
-from pygrid_node.long_strings import LONG_FRAME, Frame, parse_json
 from pygrid_node.orchestrator import UploadCheck
 from pygrid_node.training import Answer, Message, Training
 from pygrid_node.uploads import upload_request
@@ -83,11 +82,6 @@ class Messages:
             await self._averager.wait_until_closed(reply.averaging, at_most=self._patience)
             reply = await asyncio.to_thread(self._training.request_cycle, data)
         return reply.answer
-
-
-async def parse(frame: Frame) -> dict[str, Any]:
-    """Parse a message, in a thread if that takes longer than a few milliseconds. Raises `InvalidRequest`."""
-    return parse_json(frame) if len(frame) < LONG_FRAME else await asyncio.to_thread(parse_json, frame)
 
 
 def error_data(kind: str, error: NodeError) -> Answer:

@@ -6,6 +6,9 @@ from typing import Any
 
 from aiohttp import web
 
+ANY_ORIGIN = {"Access-Control-Allow-Origin": "*"}
+"""The header of every answer: syft.js runs on pages of any origin."""
+
 _HOME = """<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>PyGrid node</title></head>

@@ -1,83 +1,121 @@
-"""WebSocket: one JSON object per frame, answered one by one, in order."""
+"""WebSocket: one JSON object per message, answered one by one, in order."""
 
 import asyncio
 import contextlib
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, web
 
-from pygrid_node.errors import NodeError
-from pygrid_node.long_strings import Frame
-from pygrid_node.transport.messages import HOST_TRAINING, KINDS, Messages, error_data, parse
+from pygrid_node.errors import MessageTooLarge, NodeBusy, NodeError, TooSlow
+from pygrid_node.transport.frames import Closed, ProtocolViolation, WebSocket
+from pygrid_node.transport.intake import SMALL, Incoming, Intake
+from pygrid_node.transport.messages import HOST_TRAINING, KINDS, REPORT, Messages, error_data
 from pygrid_node.transport.peers import Peers
 
 # The only version of syft whose clients call this node.
 _SYFT_VERSION = "0.2.9"
 
 _CLOSE_TIMEOUT = 1.0  # seconds that a client has to answer a close
+# Codes of messages that are refused while they are received.
+_CODES: Mapping[type[NodeError], WSCloseCode] = {
+    MessageTooLarge: WSCloseCode.MESSAGE_TOO_BIG,
+    NodeBusy: WSCloseCode.TRY_AGAIN_LATER,
+    TooSlow: WSCloseCode.POLICY_VIOLATION,
+}
 
 
 class WebSocketApi:
     """The node's side of all open connections."""
 
-    def __init__(self, messages: Messages, peers: Peers, *, node_id: str, max_message: int) -> None:
-        """Answer with `messages`. A message of more than `max_message` bytes closes its connection."""
+    def __init__(self, messages: Messages, peers: Peers, intake: Intake, *, node_id: str) -> None:
+        """Answer with `messages` what `intake` lets in."""
         self._messages = messages
         self._peers = peers
+        self._intake = intake
         self._node_id = node_id
-        self._max_message = max_message
-        self._open: set[web.WebSocketResponse[bool]] = set()
+        self._open: dict[WebSocket, asyncio.Task[Any]] = {}
 
-    async def serve(self, request: web.Request) -> web.WebSocketResponse[bool]:
+    async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answer a client until it disconnects.
 
-        aiohttp checks the length that a frame declares before it reads the frame. It closes the connection of
-        a message that is too long with code 1009, and stops reading from a client whose answers are not
-        ready.
+        The connection of a message that is too long, or that arrives too slowly, is closed. Nothing is read
+        from a client whose answer is not ready.
         """
-        socket = web.WebSocketResponse(
-            max_msg_size=self._max_message + 1, decode_text=False, compress=False, timeout=_CLOSE_TIMEOUT
-        )
         address = self._peers.address(request)
-        await socket.prepare(request)
-        self._open.add(socket)
+        socket = await WebSocket.accept(request)
+        self._open[socket] = cast("asyncio.Task[Any]", asyncio.current_task())
         try:
-            async for frame in socket:
-                if frame.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                    answer = json.dumps(await self._answer(frame.data, address))
-                    # A client that has disconnected sends its message again.
-                    with contextlib.suppress(ConnectionResetError):
-                        await socket.send_str(answer)
+            while True:
+                await self._exchange(socket, address)
+        except Closed:
+            pass
+        except ProtocolViolation:
+            await _close(socket, WSCloseCode.PROTOCOL_ERROR)
+        except NodeError as error:
+            await _close(socket, _CODES.get(type(error), WSCloseCode.INTERNAL_ERROR), str(error))
         finally:
-            self._open.discard(socket)
-        return socket
+            socket.is_closing = True
+            del self._open[socket]
+        return socket.response
 
     async def close(self) -> None:
         """Close all connections; clients connect again when the node is back."""
-        closing = [socket.close(code=WSCloseCode.GOING_AWAY) for socket in self._open]
-        await asyncio.gather(*closing, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await asyncio.gather(*(socket.start_close(WSCloseCode.GOING_AWAY) for socket in self._open))
+                if self._open:
+                    await asyncio.wait(self._open.values())
+        for socket in self._open:
+            socket.disconnect()
 
-    async def _answer(self, frame: Frame, address: str) -> dict[str, Any]:
+    async def _exchange(self, socket: WebSocket, address: str) -> None:
+        with self._intake.message() as message:
+            await socket.receive(message)
+            answer = json.dumps(await self._answer(message, address))
+        if len(answer) <= SMALL:
+            await socket.send(answer)
+            return
+        async with self._intake.download(), self._intake.pace.start().required():
+            await socket.send(answer)
+
+    async def _answer(self, message: Incoming, address: str) -> dict[str, Any]:
         try:
-            message = await parse(frame)
+            value = await message.parse()
         except NodeError as error:
             return {"error": str(error)}
-        kind = message.get("type")
+        kind = value.get("type")
+        if kind in KINDS:
+            return await self._answer_message(kind, message, value, address)
+        try:
+            message.require_small()
+        except MessageTooLarge as error:
+            return {"error": str(error)}
         match kind:
             case "socket-ping":
                 return {"alive": "True"}
             case "get-id":
                 return {"id": self._node_id, "syft_version": _SYFT_VERSION}
-            case str() if kind in KINDS:
-                return await self._answer_message(kind, message, address)
             case _:
-                return {"error": repr(kind if "type" in message else "type")}
+                return {"error": repr(kind if "type" in value else "type")}
 
-    async def _answer_message(self, kind: str, message: dict[str, Any], address: str) -> dict[str, Any]:
-        if kind == HOST_TRAINING and "data" not in message:
+    async def _answer_message(
+        self, kind: str, message: Incoming, value: dict[str, Any], address: str
+    ) -> dict[str, Any]:
+        if kind == HOST_TRAINING and "data" not in value:
             return {"error": "'data'"}
         try:
-            return {"type": kind, "data": await self._messages.answer(kind, message.get("data"), address)}
+            if kind not in (HOST_TRAINING, REPORT):
+                message.require_small()
+            return {"type": kind, "data": await self._messages.answer(kind, value.get("data"), address)}
         except NodeError as error:
             return {"type": kind, "data": error_data(kind, error)}
+
+
+async def _close(socket: WebSocket, code: WSCloseCode, reason: str = "") -> None:
+    """Say why the connection is closed, and give the client a moment to read it."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSE_TIMEOUT):
+            await socket.start_close(code, reason)
+            await socket.discard()

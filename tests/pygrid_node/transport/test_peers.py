@@ -3,14 +3,11 @@
 import asyncio
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
+from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from pygrid_node.downloads import Downloads
-from pygrid_node.transport.http import HttpApi
-from pygrid_node.transport.messages import KINDS, REPORT, Messages
+from pygrid_node.transport.messages import KINDS, REPORT
 from pygrid_node.transport.peers import Peers
-from pygrid_node.transport.websocket import WebSocketApi
 
 CLIENT, PROXY, FORGED = "198.51.100.7", "203.0.113.9", "192.0.2.66"
 
@@ -53,35 +50,13 @@ def test_address_is_what_the_last_trusted_proxy_has_added(trusted, headers, expe
     assert address(trusted, *headers) == expected
 
 
-class Recorder(Messages):
-    """Records the addresses of the messages that it answers."""
-
-    def __init__(self):
-        self.addresses = []
-
-    async def answer(self, kind, data, address):
-        self.addresses.append((kind, address))
-        return data
-
-
 @pytest.mark.parametrize(("trusted", "expected"), [(0, "127.0.0.1"), (1, CLIENT)])
-def test_both_transports_pass_the_address_to_the_handler(trusted, expected):
+def test_both_transports_pass_the_address_to_the_handler(serve, recorder, trusted, expected):
     """The address of a WebSocket is that of its handshake."""
-    recorder, peers = Recorder(), Peers(trusted)
-    sockets = WebSocketApi(recorder, peers, node_id="n", max_message=1000)
-    api = HttpApi(
-        recorder,
-        Downloads(None, None),
-        sockets,
-        peers,
-        node_id="n",
-        max_message=1000,
-        authorization=None,
-    )
     headers = {"X-Forwarded-For": f"{FORGED}, {CLIENT}"}
 
     async def send():
-        async with TestClient(TestServer(api.app())) as client:
+        async with serve(peers=Peers(trusted)) as client:
             await client.post(f"/{REPORT}", data="{}", headers=headers)
             async with client.ws_connect("/", headers=headers) as socket:
                 for kind in sorted(KINDS):

@@ -6,6 +6,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from pygrid_node.transport.messages import HOST_TRAINING
+
 pytestmark = pytest.mark.moto
 
 MISC = json.loads((Path(__file__).parents[2] / "data" / "pygrid" / "misc.json").read_text())
@@ -80,15 +82,20 @@ def test_frame_above_the_limit_closes_its_connection_before_it_is_read(start_nod
 
 def test_messages_of_all_sizes_are_answered_in_order(node):
     """They are sent over one connection before the first answer is read."""
-    kinds = [size * "k" for size in (1, 200, 70_000, 2**20, 2**21 + 1)]
+    sizes = (1, 200, 60_000, 70_000, 2**20, 2**21 + 1)
+    frames = [{"type": HOST_TRAINING, "data": {"model": "f" * size}} for size in sizes]
 
     async def ask():
         async with (
             aiohttp.ClientSession() as session,
             session.ws_connect(f"ws://{node.address}/", max_msg_size=0) as socket,
         ):
-            for kind in kinds:
-                await socket.send_json({"type": kind})
-            return [(await socket.receive_json(timeout=20))["error"] for _ in kinds]
+            for number, frame in enumerate(frames):
+                await socket.send_json(frame)
+                await socket.send_json({"type": str(number)})
+            return [await socket.receive_json(timeout=20) for _ in range(2 * len(frames))]
 
-    assert node.run(ask()) == [repr(kind) for kind in kinds]
+    answers = node.run(ask())
+
+    assert answers[::2] == [{"type": HOST_TRAINING, "data": {"error": "'client_config' is required"}}] * 6
+    assert answers[1::2] == [{"error": repr(str(number))} for number in range(6)]

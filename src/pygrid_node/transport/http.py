@@ -4,7 +4,7 @@ import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from aiohttp import web
@@ -127,7 +127,7 @@ class HttpApi:
         return json_answer({"success": True, "status": "OpenGrid"})
 
     def _message(self, kind: str) -> Handler:
-        async def handle(request: web.Request) -> web.Response:
+        async def handle(request: web.Request) -> web.StreamResponse:
             with self._intake.message(is_small=kind in _SMALL_KINDS) as message:
                 await _receive(request, message)
                 # The body is JSON with any content type: clients send several.
@@ -139,7 +139,11 @@ class HttpApi:
                 except NodeError as error:
                     status = HTTPStatus.OK if kind in _ALWAYS_OK else _STATUS.get(type(error), 400)
                     answer = json_answer(error_data(kind, error), status=status)
-            return answer
+            body = cast("bytes", answer.body)
+            if len(body) <= SMALL:
+                return answer
+            async with self._intake.download():
+                return await self._stream(request, len(body), iter([body]), answer.headers)
 
         return handle
 
@@ -180,7 +184,7 @@ class HttpApi:
     async def _stream(
         self, request: web.Request, size: int, parts: Iterator[Bytes], headers: Mapping[str, str]
     ) -> web.StreamResponse:
-        """Send a state part by part: memory holds one part, however slowly the worker reads."""
+        """Send a body part by part: memory holds one part, however slowly the client reads."""
         response = web.StreamResponse(headers=headers)
         response.content_length = size
         # The first part is read before the status is sent, so that a failure gets the status 500.

@@ -15,12 +15,13 @@ from pygrid_node.transport.websocket import WebSocketApi
 
 
 class Recorder(Messages):
-    """Records messages, and answers each with its own data, when `gate` lets it."""
+    """Records messages, and answers each with its kind or with `answer_with`, when `gate` lets it."""
 
     def __init__(self):
         self.messages = []
         self.addresses = []
         self.gate = None
+        self.answer_with = None
 
     async def answer(self, kind, data, address):
         self.messages.append((kind, data))
@@ -29,7 +30,7 @@ class Recorder(Messages):
             await self.gate.wait()
         if isinstance(data, dict) and "refuse" in data:
             raise NodeError(data["refuse"])
-        return {"kind": kind}
+        return self.answer_with or {"kind": kind}
 
 
 @pytest.fixture

@@ -326,3 +326,35 @@ def test_host_training_may_be_long(serve, recorder):
             return await ask(client, enveloped(LONG, HOST_TRAINING))
 
     assert asyncio.run(story())["data"] == {"kind": HOST_TRAINING}
+
+
+@pytest.mark.parametrize("over", ["http", "ws"])
+def test_long_answer_waits_for_the_share_of_downloads(serve, recorder, over):
+    """A client that does not read it makes the node keep it."""
+    used = Intake(4 * PER_DOWNLOAD, max_message=2**20, patience=0.01)
+    body = b'{"type": "%s", "data": {}}' % REPORT.encode()
+
+    async def story():
+        async with serve(used) as client, used.download():
+            if over == "ws":
+                return await ask(client, body)
+            return await post(client, REPORT, body)
+
+    recorder.answer_with = {"text": "x" * SMALL}
+    refused = asyncio.run(story())
+
+    assert refused == ((503, {"error": BUSY}) if over == "http" else (1013, BUSY))
+
+
+@pytest.mark.parametrize("over", ["http", "ws"])
+def test_long_answer_is_sent_whole(serve, recorder, over):
+    """A model may have a long `client_config`, which each worker receives."""
+    recorder.answer_with = {"text": "x" * 300_000}
+
+    async def story():
+        async with serve() as client:
+            if over == "ws":
+                return (await ask(client, b'{"type": "%s", "data": {}}' % REPORT.encode()))["data"]
+            return (await post(client, REPORT, b"{}"))[1]
+
+    assert asyncio.run(story()) == recorder.answer_with

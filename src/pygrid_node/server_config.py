@@ -44,7 +44,7 @@ class ServerConfig:
             max_diffs=max_diffs,
             max_workers=max_workers,
             wanted=wanted,
-            needed=_needed(given, wanted, max_workers),
+            needed=_needed(given, wanted),
             reuse_after=_whole(given, "do_not_reuse_workers_until_cycle", least=0, default=0),
             cycle_length=_length(given),
             minimum_upload_speed=_amount(given, "minimum_upload_speed", default=0),
@@ -93,16 +93,15 @@ class ServerConfig:
         return ServerConfig.parse(self.given | {"min_diffs": self.max_diffs})
 
 
-def _needed(given: Mapping[str, Any], wanted: int, max_workers: int | None) -> int:
+def _needed(given: Mapping[str, Any], wanted: int) -> int:
     """Return the least number of diffs that a cycle averages when its time is over.
 
     The default of `min_diffs` is `min_workers`, since a worker counts once. Uploaders often send a
-    `min_workers` above `max_diffs`, which then ends the cycle.
+    `min_workers` above `max_diffs` or `max_workers`, which then ends the cycle: artificienlib checks neither,
+    and hides the error. It never sends `min_diffs`.
     """
     min_workers = _whole(given, "min_workers", least=0, default=0)
     min_diffs = _whole(given, "min_diffs", least=0, default=min(min_workers, wanted))
-    if max_workers is not None and min_workers > max_workers:
-        raise InvalidRequest("'min_workers' needs to be at most 'max_workers'")
     if min_diffs > wanted:
         raise InvalidRequest("'min_diffs' needs to be at most 'max_diffs' and 'max_workers'")
     return max(1, min_diffs)

@@ -12,7 +12,13 @@ from typing import Any
 from jose import JOSEError, jwt
 
 from pygrid_node.entities import Assignment, Cycle, HostedModel, Worker
-from pygrid_node.errors import AuthenticationFailed, InvalidRequest, InvalidRequestKey, WorkerNotFound
+from pygrid_node.errors import (
+    AuthenticationFailed,
+    CycleOver,
+    InvalidRequest,
+    InvalidRequestKey,
+    WorkerNotFound,
+)
 from pygrid_node.server_config import ServerConfig
 from pygrid_node.storage.cycles import CycleStore
 from pygrid_node.storage.models import ModelStore
@@ -119,9 +125,10 @@ class Training:
         """Count the first valid diff of a worker's assignment.
 
         A repeated report changes nothing and is a success, because workers repeat a report whose answer was
-        lost. A diff counts even after the lease expired, as long as the cycle is open. Raises
-        `WorkerNotFound`, `InvalidRequestKey`, `CycleOver` for a report that is too late, and `InvalidRequest`
-        for a diff that cannot be averaged; the worker may then report again.
+        lost. A diff counts even after the lease expired, as long as the cycle is open. A report that is too
+        late is a success with `counted` false: some clients stop at an error. Raises `WorkerNotFound`,
+        `InvalidRequestKey`, and `InvalidRequest` for a diff that cannot be averaged; the worker may then
+        report again.
         """
         assignments = self._cycles.assignments(message.get("worker_id"))
         assignment = with_key(assignments, message.get("request_key"))
@@ -129,7 +136,10 @@ class Training:
         body = decode_diff(message.get("diff"), parameters)
         check_diff(body, parameters)
         now = self._clock()
-        cycle = self._cycles.count_diff(assignment, body, now)
+        try:
+            cycle = self._cycles.count_diff(assignment, body, now)
+        except CycleOver as error:
+            return {"status": "success", "counted": False, "detail": str(error)}
         if cycle is not None and cycle.is_due(now):
             self._on_due(cycle.id)
         return {"status": "success"}

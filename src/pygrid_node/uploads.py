@@ -103,7 +103,7 @@ def read_upload(data: Mapping[str, Any], min_reports: int = 1, limits: UploadLim
 
 
 def decode_diff(value: Any, parameters: Sequence[ParameterSpec]) -> Bytes:
-    """Decode the `diff` of a report: standard base64, strictly. Raises `InvalidRequest`.
+    """Decode the `diff` of a report: standard base64, strictly but for line ends. Raises `InvalidRequest`.
 
     A diff that is larger than any diff of these parameters is refused before it is decoded or stored.
     """
@@ -111,7 +111,7 @@ def decode_diff(value: Any, parameters: Sequence[ParameterSpec]) -> Bytes:
         raise InvalidRequest("'diff' is required")
     most = _most_encoded(parameters)
     try:
-        # 4 characters make 3 bytes, and each may be escaped.
+        # 4 characters make 3 bytes, and each may be escaped; a line of 76 may end in 4 more.
         if len(value) <= 3 * most:
             body = _from_base64(value)
             if len(body) <= most:
@@ -227,7 +227,9 @@ def _from_hex(value: Any, key: str, most: int) -> Bytes:
 
 
 def _from_base64(value: str | LongString) -> Bytes:
-    return value.from_base64() if isinstance(value, LongString) else base64.b64decode(value, validate=True)
+    if isinstance(value, LongString):
+        return value.from_base64()
+    return base64.b64decode(value.replace("\r\n", "").replace("\n", ""), validate=True)
 
 
 def _text(given: Mapping[str, Any], key: str, most: int) -> str:

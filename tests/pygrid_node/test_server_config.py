@@ -24,6 +24,8 @@ LIMITS = ["min_workers", "max_workers", "min_diffs", "max_diffs"]
         ((4, 5, 2, 5), 5, 2),
         ((4, 5, 0, 5), 5, 1),
         ((1, 5, None, 9), 5, 1),  # no worker is left for a sixth
+        ((6, 5, None, None), 5, 5),  # min = max
+        ((9, 5, None, 1), 1, 1),  # artificienlib hides an error, and asks for another name
         ((None, None, None, 3), 3, 1),
         ((2, 4, None, None), 4, 2),
         ((None, None, None, None), 2**31 - 1, 1),  # ends by time only

@@ -62,7 +62,7 @@ class Phone:
         return dict(answer.json())
 
     def train(self, node: str, model_id: str, version: str) -> bool:
-        """Take part in the current cycle. Return False if the node doesn't accept this phone into it."""
+        """Take part in the current cycle. Return whether the node counts this phone's report."""
         model = {"model": model_id, "version": version}
         if self.worker_id is None:
             login = self._post(
@@ -78,7 +78,7 @@ class Phone:
         answer = self._post(
             node, "report", worker_id=self.worker_id, request_key=key, diff=base64.b64encode(diff).decode()
         )
-        return answer.get("status") == "success"
+        return answer.get("status") == "success" and answer.get("counted", True)
 
     def _compute(self, node: str, cycle: dict[str, Any]) -> tuple[float, bytes]:
         """Execute the training plan on this phone's records; return the loss, and old - new parameters."""

@@ -128,7 +128,13 @@ class Clients:
             "plans": {"training_plan": training_plan().hex()},
             "protocols": {},
             "averaging_plan": "",
-            "client_config": {"name": self._name, "version": "1"},
+            "client_config": {
+                "name": self._name,
+                "version": "1",
+                "batch_size": 1,
+                "lr": 0.1,
+                "max_updates": 1,
+            },
             "server_config": {"num_cycles": 1, "max_diffs": workers, "cycle_length": 3600},
         }
         async with self._session.ws_connect(self._node.url) as connection:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pygrid_node.averaging.plans import averaging_rule, require_mean
+from pygrid_node.client_config import with_numbers
 from pygrid_node.entities import ParameterSpec, Upload, UploadRequest
 from pygrid_node.errors import InvalidRequest
 from pygrid_node.long_strings import LongString
@@ -78,7 +79,8 @@ def read_upload(data: Mapping[str, Any], min_reports: int = 1, limits: UploadLim
     Raises `InvalidRequest`.
     """
     name, version = name_and_version(data)
-    client_config = _config(data, "client_config")
+    client_config = with_numbers(_object(data, "client_config"))
+    _check_config(data, "client_config")
     config = _server_config(data)
     if data.get("protocols"):
         raise InvalidRequest("Protocols are not supported by this node.")
@@ -149,12 +151,11 @@ def _is_finite(tensor: EncodedTensor, what: str) -> bool:
         raise InvalidRequest(f"The {what} can't be read: {error}") from error
 
 
-def _config(data: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Return an object unchanged; it must be short, and valid JSON for every client."""
-    given = dict(_object(data, key))
+def _check_config(data: Mapping[str, Any], key: str) -> None:
+    """Raise `InvalidRequest` unless an object is short, and valid JSON for every client."""
     size = 0
     try:
-        for piece in _JSON.iterencode(given):
+        for piece in _JSON.iterencode(data[key]):
             if (size := size + len(piece)) > _MOST_CONFIG:
                 break
     except ValueError as error:
@@ -163,12 +164,11 @@ def _config(data: Mapping[str, Any], key: str) -> dict[str, Any]:
         size = _MOST_CONFIG + 1
     if size > _MOST_CONFIG:
         raise InvalidRequest(f"{key!r} needs to have at most {_MOST_CONFIG} bytes as JSON")
-    return given
 
 
 def _server_config(data: Mapping[str, Any]) -> ServerConfig:
     config = ServerConfig.parse(_object(data, "server_config"))
-    _config(data, "server_config")
+    _check_config(data, "server_config")
     if config.num_cycles > _MOST_CYCLES:
         raise InvalidRequest(f"'num_cycles' needs to be at most {_MOST_CYCLES}")
     for key, value in (config.authentication or {}).items():

@@ -76,8 +76,12 @@ WRONG = {
     ),
     "cycle_length is text": ({"server_config__cycle_length": "1"}, f"'cycle_length' {AMOUNT}"),
     "cycle_length is NaN": ({"server_config__cycle_length": math.nan}, f"'cycle_length' {AMOUNT}"),
-    "a learning rate that no browser reads": (
+    "a learning rate that is NaN": (
         {"client_config__lr": math.nan},
+        "'lr' needs to be a number that fits into a float32",
+    ),
+    "a number in client_config that no browser reads": (
+        {"client_config__more": math.nan},
         "'client_config' holds a number that is not finite",
     ),
     "name is too long": ({"client_config__name": "a" * 513}, "'name' needs to have at most 512 characters"),

@@ -16,9 +16,11 @@ from pygrid_node.storage.blobs import Blob
 from pygrid_node.storage.cycles import CycleStore
 from pygrid_node.storage.models import FORMS, ModelStore
 from pygrid_node.training import with_key
+from pygrid_wire import has_torchscript
 
 Query = Mapping[str, str]
 
+_NO_TORCHSCRIPT = "This plan has no TorchScript; ask for its operations as 'list' or 'tfjs'."
 _LARGEST_ID = 2**31 - 1
 
 
@@ -46,12 +48,15 @@ class Downloads:
     def plan(self, query: Query) -> bytes:
         """Return the training plan in the form `receive_operations_as`; any other value means `list`.
 
-        Raises `PlanNotFound`, and the errors of `model` about the worker.
+        Raises `PlanNotFound`, also for a plan that does not have the form, and the errors of `model` about
+        the worker.
         """
         wanted = query.get("receive_operations_as", "")
         form = wanted if wanted in FORMS else "list"
         model_id, body = self._models.plan(_number(query, "plan_id", PlanNotFound), form)
         self._cycle_of_worker(query, model_id)
+        if form == "torchscript" and not has_torchscript(body):
+            raise PlanNotFound(_NO_TORCHSCRIPT)
         return body
 
     def protocol(self, _query: Query) -> bytes:

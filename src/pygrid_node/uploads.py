@@ -21,6 +21,7 @@ from pygrid_wire import (
     MalformedState,
     MalformedTensor,
     PlanForms,
+    has_torchscript,
     parse_plan,
     parse_state,
     plan_forms,
@@ -42,6 +43,8 @@ _LONGEST_KEY = 4096  # characters of a secret, or of an RSA key in PEM
 # The plan that workers execute.
 _TRAINING_PLAN = "training_plan"
 _TOKEN = 1024  # bytes
+# SwiftSyft writes a diff in this dtype, whatever that of the model is.
+_DTYPE_OF_PHONES = "float32"
 # Diffs with which an iterative averaging plan is compared with the mean.
 _ENOUGH_DIFFS = 4
 
@@ -92,6 +95,8 @@ def read_upload(data: Mapping[str, Any], min_reports: int = 1, limits: UploadLim
     rule = averaging_rule(averaging_plan, parameters, config.diffs_at_once, limits.averaging)
     if min_reports > 1:
         require_mean(rule, len(parameters), config.diffs_at_once or _ENOUGH_DIFFS)
+    plans = _plans(_object(data, "plans"))
+    _check_dtypes(parameters, plans)
     return Upload(
         name=name,
         version=version,
@@ -99,7 +104,7 @@ def read_upload(data: Mapping[str, Any], min_reports: int = 1, limits: UploadLim
         server_config=config.with_min_reports(min_reports),
         model=model,
         parameters=parameters,
-        plans=_plans(_object(data, "plans")),
+        plans=plans,
         averaging_plan=averaging_plan,
     )
 
@@ -213,6 +218,18 @@ def _plans(given: Mapping[str, Any]) -> dict[str, PlanForms]:
         }
     except MalformedPlan as error:
         raise InvalidRequest(str(error)) from error
+
+
+def _check_dtypes(parameters: Sequence[ParameterSpec], plans: Mapping[str, PlanForms]) -> None:
+    """Raise `InvalidRequest` for a model that phones would report in another dtype."""
+    if not any(has_torchscript(forms.torchscript) for forms in plans.values()):
+        return
+    for number, parameter in enumerate(parameters):
+        if parameter.dtype != _DTYPE_OF_PHONES:
+            raise InvalidRequest(
+                f"Parameter {number} of the model is {parameter}; phones, for which the plan has TorchScript,"
+                f" train {_DTYPE_OF_PHONES} only."
+            )
 
 
 def _from_hex(value: Any, key: str, most: int) -> Bytes:

@@ -1,6 +1,6 @@
 """Messages and codecs of the PyGrid protocol: states (models and diffs) and plans. Needs no syft or torch."""
 
-from pygrid_wire.plan import MalformedPlan, PlanForms, parse_plan, plan_forms
+from pygrid_wire.plan import MalformedPlan, PlanForms, has_torchscript, parse_plan, plan_forms
 from pygrid_wire.state import (
     MalformedState,
     decode_state,
@@ -23,6 +23,7 @@ __all__ = [
     "decode_tensors",
     "encode_state",
     "encode_tensors",
+    "has_torchscript",
     "number_sizes",
     "parse_plan",
     "parse_state",

@@ -20,6 +20,7 @@ Bytes = bytes | bytearray | memoryview
 _Array = np.ndarray[Any, Any]
 
 _AT_ONCE = 1 << 16  # numbers, or bytes of varints, that are converted at once: arrays of 0.5 MiB each
+_CONTENTS = "contents_"  # before the dtype, the name of the field that holds its numbers
 _LONGEST = 10  # bytes of a varint
 _MORE = 0x80  # bit of each byte of a varint but the last
 _MOST_DIMENSIONS = 64  # of a NumPy array
@@ -209,15 +210,22 @@ def parse_tensor(data: pb.TensorData, cut: Cut | None = None) -> EncodedTensor:
     """Check a tensor without decoding it; `cut` holds its numbers if they were cut out before parsing.
 
     Raises `MalformedTensor` if the dtype is unknown or quantized, a dimension is negative, the count of
-    numbers does not match the shape, or the message has unknown fields.
+    numbers does not match the shape, numbers are in the field of another dtype, or the message has unknown
+    fields.
     """
     if data.is_quantized or (field := _FIELDS.get(data.dtype)) is None:
         raise MalformedTensor(f"dtype {data.dtype[:20]!r} is not supported")
     shape = _shape(data)
     if len(UnknownFieldSet(data)):
         raise MalformedTensor("a tensor holds fields that are unknown")
-    contents = getattr(data, f"contents_{data.dtype}")
-    if cut is not None and cut.field == _number(data.dtype):
+    filled = {field.number: field.name for field, _ in data.ListFields() if field.name.startswith(_CONTENTS)}
+    if cut is not None:
+        filled[cut.field] = data.DESCRIPTOR.fields_by_number[cut.field].name
+    if filled.keys() - {_number(data.dtype)}:
+        # SwiftSyft writes float32, and leaves the numbers that it has downloaded in the field of their dtype.
+        raise MalformedTensor(f"a tensor of {data.dtype} holds numbers in {', '.join(filled.values())}")
+    contents = getattr(data, _CONTENTS + data.dtype)
+    if cut is not None:
         contents = cut.contents
     elif field.packed:
         contents = contents[0] if len(contents) == 1 else b"".join(contents)
@@ -254,7 +262,7 @@ def _shape(data: pb.TensorData) -> tuple[int, ...]:
 
 
 def _number(dtype: str) -> int:
-    number: int = pb.TensorData.DESCRIPTOR.fields_by_name[f"contents_{dtype}"].number
+    number: int = pb.TensorData.DESCRIPTOR.fields_by_name[_CONTENTS + dtype].number
     return number
 
 

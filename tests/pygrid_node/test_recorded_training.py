@@ -103,6 +103,30 @@ def test_worker_gets_the_uploaded_model_and_each_form_of_the_plan(node, recorded
     assert plans["list"].content == plans["else"].content
 
 
+def test_form_that_a_plan_does_not_have_is_an_error(node, recorded):
+    """PyGrid answers a plan without operations, at which the iOS pod ends the app."""
+    upload = recorded()
+    plan = pb.Plan.FromString(bytes.fromhex(upload["data"]["plans"]["training_plan"]))
+    plan.ClearField("torchscript")
+    upload["data"]["plans"]["training_plan"] = plan.SerializeToString().hex()
+    assert node.upload(upload) == {"status": "success"}
+    worker = node.worker("fixture-linear")
+    query = worker.proof | {"plan_id": worker.accepted["plans"]["training_plan"]}
+    answers = {
+        form: node.http("GET", "/model-centric/get-plan", params=query | {"receive_operations_as": form})
+        for form in ("torchscript", "tfjs", "list")
+    }
+
+    assert answers["torchscript"].status_code == 400
+    assert answers["torchscript"].json() == {
+        "error": "This plan has no TorchScript; ask for its operations as 'list' or 'tfjs'."
+    }
+    assert [bool(pb.Plan.FromString(answers[form].content).role.actions) for form in ("tfjs", "list")] == [
+        True,
+        True,
+    ]
+
+
 def test_worker_of_a_former_cycle_gets_nothing_of_the_next(node, recorded, orchestrator):
     """Its key is for a cycle that is over. Its report is a success, as in PyGrid, but one that isn't counted.
 

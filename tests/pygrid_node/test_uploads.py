@@ -161,16 +161,49 @@ def test_wrong_upload_is_refused_with_a_sentence(recorded, changes, sentence):
     assert str(refusal.value) == sentence
 
 
+def without_torchscript(upload):
+    """The data of an upload whose plan has no TorchScript."""
+    plan = pb.Plan.FromString(bytes.fromhex(upload["data"]["plans"]["training_plan"]))
+    plan.ClearField("torchscript")
+    return upload["data"] | {"plans": {"training_plan": plan.SerializeToString().hex()}}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int64", "bool"])
+def test_phones_train_float32_only(recorded, dtype):
+    """iOS writes its numbers as float32 beside those that it has downloaded, whatever the dtype is."""
+    arrays = [np.zeros((1, 3), np.float32), np.zeros(1, dtype)]
+    upload = recorded(model=encode_state(arrays).hex(), averaging_plan="")
+    with pytest.raises(InvalidRequest) as refusal:
+        read_upload(upload["data"])
+
+    assert str(refusal.value) == (
+        f"Parameter 1 of the model is {dtype}[1]; phones, for which the plan has TorchScript,"
+        " train float32 only."
+    )
+    assert read_upload(without_torchscript(upload)).parameters[1] == ParameterSpec(dtype, (1,))
+
+
 def zeros(count):
     """A state of so many zeros, int64: each has one byte."""
     return encode_state([np.zeros(count, np.int64)])
 
 
-def with_junk(state, size):
-    """The state with so many bytes in a tensor without numbers, in a field that its dtype does not use."""
-    message = pb.State.FromString(state)
-    message.tensors[1].torch_tensor.contents_data.contents_int8.extend([0] * size)
-    return message.SerializeToString()
+def padded(count):
+    """A state of so many zeros, uint8: each has ten bytes instead of one."""
+    numbers = field(16, (b"\x80" * 9 + b"\0") * count)
+    contents = pb.TensorData(dtype="uint8", shape=pb.Shape(dims=[count])).SerializeToString() + numbers
+    return field(2, field(1, field(2, contents)))
+
+
+def field(number, contents):
+    """A field of bytes, as protobuf writes it."""
+    head = bytearray()
+    for value in (number << 3 | 2, len(contents)):
+        while value > 0x7F:
+            head.append(value & 0x7F | 0x80)
+            value >>= 7
+        head.append(value)
+    return bytes(head) + contents
 
 
 def test_large_upload_of_small_numbers_is_refused_before_it_is_decoded(recorded):
@@ -210,7 +243,8 @@ def test_model_may_have_as_many_numbers_as_the_limits_say(recorded, dtype, count
     """In hexadecimal it fills half of a message; a whole number of a checkpoint may have 10 bytes."""
 
     def upload(numbers):
-        return recorded(model=encode_state([np.zeros(numbers, dtype)]).hex(), averaging_plan="")["data"]
+        model = encode_state([np.zeros(numbers, dtype)]).hex()
+        return without_torchscript(recorded(model=model, averaging_plan=""))
 
     assert read_upload(upload(count), limits=LIMITS).parameters == (ParameterSpec(dtype, (count,)),)
     with pytest.raises(InvalidRequest):
@@ -229,12 +263,11 @@ def test_averaging_plan_is_refused_if_its_arrays_do_not_fit(recorded):
 
 
 def test_bytes_that_no_tensor_needs_are_neither_stored_nor_handed_out(recorded):
-    """A model of three numbers with a megabyte beside them, and such a diff."""
-    padded = with_junk(encode_state([np.zeros(3, np.float32), np.zeros(0)]), 2**20)
+    """A megabyte of varints that are longer than they need to be, and such a diff."""
     with pytest.raises(InvalidRequest, match="more bytes than its tensors take"):
-        read_upload(recorded(model=padded.hex(), averaging_plan="")["data"])
+        read_upload(recorded(model=padded(200_000).hex(), averaging_plan="")["data"])
     with pytest.raises(InvalidRequest, match="A diff of this model has at most 1048588 bytes"):
-        decode_diff(base64.b64encode(padded).decode(), [ParameterSpec("float32", (3,))])
+        decode_diff(base64.b64encode(padded(200_000)).decode(), [ParameterSpec("float32", (3,))])
     with pytest.raises(InvalidRequest, match="A diff of this model has at most 1048588 bytes"):
         decode_diff("A" * 4_000_000, [ParameterSpec("float32", (3,))])
 
@@ -290,6 +323,15 @@ def test_without_a_version_the_newest_upload_is_used(node, recorded):
 
 GOOD = (DATA / "diff-1.bin").read_bytes()
 WEIGHT, BIAS = decode_state(GOOD)
+
+
+def with_float64(state):
+    """The state as iOS writes it: new numbers as float32, those that it has downloaded unchanged."""
+    message = pb.State.FromString(state)
+    message.tensors[0].torch_tensor.contents_data.contents_float64.append(WEIGHT.astype("f8").tobytes())
+    return message.SerializeToString()
+
+
 PICKLE = pb.State(tensors=[pb.StateTensor(torch_tensor=pb.TorchTensor(contents_bin=b"\x80\x02."))] * 2)
 
 BAD = {
@@ -304,6 +346,7 @@ BAD = {
     "a tensor less": (encode_state([WEIGHT]), "1 tensors"),
     "another shape": (encode_state([WEIGHT.T, BIAS]), r"float32\[3, 1\] instead of float32\[1, 3\]"),
     "another dtype": (encode_state([WEIGHT.astype("f8"), BIAS]), "float64"),
+    "numbers of two dtypes": (with_float64(GOOD), "holds numbers in contents_float32, contents_float64"),
     "not a number": (encode_state([WEIGHT * np.nan, BIAS]), "finite"),
     "infinite": (encode_state([WEIGHT, BIAS * 0 - np.float32(np.inf)]), "finite"),
 }

@@ -242,8 +242,23 @@ def test_numbers_of_another_dtype_are_none():
     state = pb.State.FromString(encode_state([LARGE]))
     state.tensors[0].torch_tensor.contents_data.dtype = "float64"
 
-    with pytest.raises(MalformedState, match="0 numbers do not fill"):
+    with pytest.raises(MalformedState, match=r"a tensor of float64 holds numbers in contents_float32$"):
         decode_tensors(state.SerializeToString())
+
+
+@pytest.mark.parametrize("size", [0, 3, 5000], ids=lambda size: f"{size} numbers")
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("other", ["uint8", "float64", "qint8", "bfloat16"])
+def test_tensor_with_numbers_in_two_fields_is_refused(size, dtype, other):
+    """SwiftSyft writes float32 numbers and leaves those that it has downloaded, whatever the dtype is."""
+    state = pb.State.FromString(encode_state([np.zeros(size, dtype)]))
+    contents = state.tensors[0].torch_tensor.contents_data
+    more = pb.TensorData(**{f"contents_{other}": [b"\0" * 80] if "float" in other else [0] * 80})
+    contents.MergeFrom(more)
+    body = state.SerializeToString()
+
+    with pytest.raises(MalformedState, match=f"a tensor of {dtype} holds numbers in .*contents_{other}"):
+        decode_tensors(body)
 
 
 def test_pickle_beside_numbers_is_refused():

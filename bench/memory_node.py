@@ -123,7 +123,13 @@ def upload(size: int, name: str = "m") -> bytes:
         {
             "type": "model-centric/host-training",
             "data": {
-                "client_config": {"name": name, "version": "1"},
+                "client_config": {
+                    "name": name,
+                    "version": "1",
+                    "batch_size": 1,
+                    "lr": 0.1,
+                    "max_updates": 1,
+                },
                 "server_config": {"num_cycles": 1, "cycle_length": 60, "max_diffs": 1},
                 "plans": {"training_plan": ""},
                 "averaging_plan": "",

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from pygrid_node.transport.peers import Peers
 # The only version of syft whose clients call this node.
 _SYFT_VERSION = "0.2.9"
 
+_LONGEST_REQUEST_ID = 128  # characters
 _CLOSE_TIMEOUT = 1.0  # seconds that a client has to answer a close
 # Codes of messages that are refused while they are received.
 _CODES: Mapping[type[NodeError], WSCloseCode] = {
@@ -85,8 +87,11 @@ class WebSocketApi:
             value = await message.parse()
         except NodeError as error:
             return {"error": str(error)}
+        return await self._reply(message, value, address) | _request_id(value)
+
+    async def _reply(self, message: Incoming, value: dict[str, Any], address: str) -> dict[str, Any]:
         kind = value.get("type")
-        if kind in KINDS:
+        if isinstance(kind, str) and kind in KINDS:
             return await self._answer_message(kind, message, value, address)
         try:
             message.require_small()
@@ -119,3 +124,12 @@ async def _close(socket: WebSocket, code: WSCloseCode, reason: str = "") -> None
         async with asyncio.timeout(_CLOSE_TIMEOUT):
             await socket.start_close(code, reason)
             await socket.discard()
+
+
+def _request_id(message: dict[str, Any]) -> dict[str, Any]:
+    """Return what newer clients of syft find the message of an answer by, if it is a short text or number."""
+    value = message.get("request_id")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    if (is_number or isinstance(value, str)) and len(str(value)) <= _LONGEST_REQUEST_ID:
+        return {"request_id": value}
+    return {}

@@ -1,12 +1,13 @@
 """WebSocket: pings, order, limits, and clients that disconnect."""
 
 import json
+import math
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from pygrid_node.transport.messages import HOST_TRAINING
+from pygrid_node.transport.messages import AUTHENTICATE, HOST_TRAINING, REPORT
 
 pytestmark = pytest.mark.moto
 
@@ -99,3 +100,46 @@ def test_messages_of_all_sizes_are_answered_in_order(node):
 
     assert answers[::2] == [{"type": HOST_TRAINING, "data": {"error": "'client_config' is required"}}] * 6
     assert answers[1::2] == [{"error": repr(str(number))} for number in range(6)]
+
+
+@pytest.mark.parametrize("request_id", ["7", "é" * 128, 7, -1.5, 0, ""])
+def test_request_id_is_echoed(node, request_id):
+    """Newer clients find the message of an answer by it."""
+    echoed = {"alive": "True", "request_id": request_id}
+
+    assert node.frames({"type": "socket-ping", "request_id": request_id}) == [echoed]
+
+
+@pytest.mark.parametrize(
+    ("message", "answer"),
+    [
+        ({"type": "socket-ping"}, {"alive": "True"}),
+        ({"type": "nope"}, {"error": "'nope'"}),
+        ({}, {"error": "'type'"}),
+        ({"type": HOST_TRAINING}, {"error": "'data'"}),
+        ({"type": REPORT, "data": {}}, {"type": REPORT, "data": {"error": "Worker ID not found!"}}),
+    ],
+    ids=["ping", "unknown", "no type", "no data", "refused"],
+)
+def test_request_id_is_echoed_with_every_answer(node, message, answer):
+    """Also with an error."""
+    assert node.frames(message | {"request_id": "7"}) == [answer | {"request_id": "7"}]
+
+
+def test_request_id_is_echoed_with_a_success(node, recorded):
+    """It stands beside `data`."""
+    frames = node.frames(
+        recorded() | {"request_id": "first"},
+        {"type": AUTHENTICATE, "data": {"model_name": "fixture-linear"}, "request_id": 2},
+    )
+
+    assert frames[0] == {"type": HOST_TRAINING, "data": {"status": "success"}, "request_id": "first"}
+    assert (frames[1]["request_id"], frames[1]["data"]["status"]) == (2, "success")
+
+
+@pytest.mark.parametrize(
+    "request_id", ["x" * 129, 10**128, math.nan, math.inf, True, None, ["7"], {"id": 7}, "x" * 100_000]
+)
+def test_other_values_are_not_echoed(node, request_id):
+    """A client decides neither how large an answer is, nor whether it is JSON."""
+    assert node.frames({"type": "socket-ping", "request_id": request_id}) == [{"alive": "True"}]

@@ -32,6 +32,8 @@ _SLICE = 3 * 2**18  # characters decoded at once, about a millisecond; whole byt
 # The keys whose values are encoded bytes; see `LongString`.
 _ENCODED = frozenset({"model", "averaging_plan", "diff"})
 _PLANS = "plans"
+# Escapes in a string of base64: Foundation (iOS) escapes slashes, Android's encoder ends lines.
+_ESCAPES = (b"\\/", b"\\n", b"\\r")
 
 
 class Document:
@@ -82,7 +84,7 @@ class LongString:
         return self._taken(lambda text: _joined(_slices(text), binascii.a2b_hex, 1, 2))
 
     def from_base64(self) -> bytearray:
-        """Decode standard base64, strictly. Raises ValueError."""
+        """Decode standard base64, strictly but for line ends. Raises ValueError."""
         escaped = self._source.frame.find(b"\\", self._start, self._end) >= 0
         read = _escaped_base64 if escaped else _base64
         return self._taken(read)
@@ -194,11 +196,11 @@ def _is_escaped(frame: Frame, position: int) -> bool:
 
 
 def _may_be_encoded(frame: Frame, start: int, end: int) -> bool:
-    """Return whether a string has ASCII characters only, and no escapes but those of slashes.
+    """Return whether a string has ASCII characters only, and no escapes but `_ESCAPES`.
 
     Any other string counts as rest: a single character that is not ASCII makes a `str` four times as large.
     """
-    if frame.count(b"\\", start, end) != frame.count(b"\\/", start, end):
+    if frame.count(b"\\", start, end) != sum(frame.count(escape, start, end) for escape in _ESCAPES):
         return False
     return all(frame[at : min(at + _SLICE, end)].isascii() for at in range(start, end, _SLICE))
 
@@ -208,7 +210,7 @@ def _base64(text: memoryview) -> bytearray:
 
 
 def _escaped_base64(text: memoryview) -> bytearray:
-    """Decode base64 whose slashes are escaped, as Foundation (iOS) writes them in JSON."""
+    """Decode base64 with escapes; see `_ESCAPES`."""
     return _joined(_slices_without_escapes(text), _strict_base64, 3, 4)
 
 
@@ -221,13 +223,15 @@ def _slices(text: memoryview) -> Iterator[memoryview]:
 
 
 def _slices_without_escapes(text: memoryview) -> Iterator[bytes]:
-    """Yield slices in whole groups of four characters, with a slash for each escaped one."""
+    """Yield slices in whole groups of four characters, without line ends, and slashes for escaped ones."""
     rest = b""
     for part in _slices(text):
-        unescaped = (rest + bytes(part)).replace(b"\\/", b"/")
-        whole = (len(unescaped) - unescaped.endswith(b"\\")) // 4 * 4
-        yield unescaped[:whole]
-        rest = unescaped[whole:]
+        rest = (rest + bytes(part)).replace(b"\\/", b"/").replace(b"\\r\\n", b"").replace(b"\\n", b"")
+        # The characters of an escape may be in two slices, three of those of a CRLF in the first.
+        cut = rest.find(b"\\", max(0, len(rest) - 3))
+        whole = (len(rest) if cut < 0 else cut) // 4 * 4
+        yield rest[:whole]
+        rest = rest[whole:]
     yield rest
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import tracemalloc
 
 import pytest
 
@@ -53,11 +54,22 @@ def test_model_stays_in_the_frame_until_it_is_decoded():
     assert not message
 
 
+LINES = base64.encodebytes(BODY).decode().replace("\n", "\\n")
+
+
 @pytest.mark.parametrize(
-    "text", [BASE64, BASE64.replace("/", "\\/")], ids=["plain", "as Foundation writes it"]
+    "text",
+    [
+        BASE64,
+        BASE64.replace("/", "\\/"),
+        LINES,
+        LINES.replace("\\n", "\\r\\n"),
+        LINES.replace("/", "\\/"),
+    ],
+    ids=["plain", "as Foundation writes it", "as Android writes it", "CRLF", "lines and escaped slashes"],
 )
 def test_diff_is_decoded(text):
-    """SwiftSyft's JSON has backslashes before slashes."""
+    """SwiftSyft's JSON has backslashes before slashes; KotlinSyft's base64 has lines of 76 characters."""
     message = bytearray(f'{{"diff": "{text}"}}'.encode() + BLANK.encode())
 
     assert parse_json(message)["diff"].from_base64() == BODY
@@ -72,6 +84,15 @@ def test_diff_is_decoded(text):
         ("from_base64", BASE64[:-1]),
         ("from_base64", BASE64 + "A"),
         ("from_base64", "-" + BASE64),
+        ("from_base64", BASE64[:100] + "\r" + BASE64[100:]),
+        ("from_base64", BASE64[:100] + "\n\r" + BASE64[100:]),
+        ("from_base64", BASE64[:100] + "\t" + BASE64[100:]),
+        ("from_base64", BASE64[:100] + " " + BASE64[100:]),
+        ("from_base64", BASE64 + "\r"),
+        ("from_base64", BASE64[:100] + "\\" + BASE64[100:]),
+        ("from_base64", BASE64[:100] + "\\n" + BASE64[100:]),
+        ("from_base64", "A" * 786_428 + "\\nn" + "A" * 400),
+        ("from_hex", HEX[:100] + "\n" + HEX[100:]),
         ("from_base64", "AA==" * 400_000),
         ("from_base64", "A" * 786_428 + "AA==" * 400),
     ],
@@ -82,6 +103,34 @@ def test_badly_encoded_string_is_refused(method, text):
     assert isinstance(parsed, LongString)
     with pytest.raises(ValueError):  # noqa: PT011 - any, for a caller that has a sentence of its own
         getattr(parsed, method)()
+
+
+@pytest.mark.parametrize("line_end", ["\\n", "\\r\\n"])
+@pytest.mark.parametrize("shift", range(5))
+@pytest.mark.parametrize("slices", [1, 2])
+def test_line_end_and_escaped_slash_may_be_in_two_slices(line_end, shift, slices):
+    """A slice has 786,432 characters, here two for each slash, and one for the A before them."""
+    body = (b"\x03" if shift % 2 else b"\xff") + b"\xff" * (2**20 - 2)
+    text = base64.b64encode(body).decode().replace("/", "\\/")
+    place = slices * 786_432 - shift
+    text = text[:place] + line_end + text[place:] + line_end
+    message = bytearray(f'{{"diff": "{text}"}}'.encode() + BLANK.encode())
+
+    assert parse_json(message)["diff"].from_base64() == body
+
+
+def test_lines_are_decoded_with_one_slice_more():
+    """Neither the text nor the bytes are held twice."""
+    body = bytes(range(256)) * 2**16  # 16 MiB
+    lines = base64.encodebytes(body).decode().replace("\n", "\\n")
+    diff = parse_json(bytearray(f'{{"diff": "{lines}"}}'.encode()))["diff"]
+    tracemalloc.start()
+    decoded = diff.from_base64()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert decoded == body
+    assert peak < 1.3 * len(body) + 5 * 2**20
 
 
 @pytest.mark.parametrize("ending", ['"', '"}', '\\"}', ""])

@@ -209,17 +209,14 @@ class HttpApi:
 
 
 async def _receive(request: web.Request, message: Incoming) -> None:
-    """Receive a body. Raises `MalformedBody`, and the errors of `Incoming`."""
+    """Receive a body. Raises `RequestPayloadError`, and the errors of `Incoming`."""
     await message.expect(request.content_length or 0)
-    try:
-        while True:
-            async with message.in_time():
-                part = await request.content.readany()
-            if not part:
-                return
-            await message.add(part)
-    except web.RequestPayloadError as error:
-        raise MalformedBody from error
+    while True:
+        async with message.in_time():
+            part = await request.content.readany()
+        if not part:
+            return
+        await message.add(part)
 
 
 def _is_same(given: str, wanted: str) -> bool:
@@ -238,6 +235,8 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
             return _preflight(request)
         _require_no_encoding(request)
         return await handler(request)
+    except web.RequestPayloadError:
+        return _refusal(MalformedBody())
     except NodeError as error:
         return _refusal(error)
     except web.HTTPException as error:

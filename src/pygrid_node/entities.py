@@ -119,6 +119,11 @@ class Cycle:
     counted: int
     is_closed: bool
     attempts: int = 0  # to close it, those that run now included
+    opens_at: float | None = None  # at the latest; None if it is open
+
+    def is_pending(self, now: float) -> bool:
+        """Return whether the cycle is not open yet: the orchestrator has not closed the one before it."""
+        return self.opens_at is not None and now < self.opens_at
 
     def is_due(self, now: float) -> bool:
         """Return whether the cycle must be averaged: it has all diffs, or enough when its time is over."""

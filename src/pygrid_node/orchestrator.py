@@ -1,6 +1,8 @@
 """Requests to the orchestrator: may this model be uploaded, how did that end, and a cycle has ended."""
 
 import asyncio
+import time
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Literal
 from weakref import WeakValueDictionary
@@ -116,11 +118,18 @@ class ProgressSender:
     The messages of one model are sent in order, by one task at a time. No model waits for another one's.
     """
 
-    def __init__(self, outbox: Outbox, location: OrchestratorLocation, backoff: Backoff = BACKOFF) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        location: OrchestratorLocation,
+        backoff: Backoff = BACKOFF,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         """Send the messages in `outbox` to the service at `location`."""
         self._outbox = outbox
         self._location = location
         self._backoff = backoff
+        self._clock = clock
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._main: asyncio.Task[None] | None = None
@@ -164,12 +173,15 @@ class ProgressSender:
                         self._tasks[progress.model_id] = task
 
     async def _deliver(self, session: aiohttp.ClientSession, progress: Progress) -> None:
-        """Send a message until it is accepted or refused permanently, then delete it."""
+        """Send a message until it is accepted or refused permanently, then delete it.
+
+        That opens the model's next cycle.
+        """
         failures = 0
         while True:
             try:
                 if await self._is_done(session, progress):
-                    await asyncio.to_thread(self._outbox.delete, progress)
+                    await asyncio.to_thread(self._outbox.delete, progress, self._clock())
                     break
             except Exception:  # noqa: BLE001 - the top of a task, and logged
                 _log.exception("progress.failed", message=progress.body)

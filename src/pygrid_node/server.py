@@ -29,6 +29,9 @@ _log = structlog.get_logger()
 
 # ECS kills a container 30 s after SIGTERM; running requests get a part of that.
 _SHUTDOWN_TIMEOUT = 2.0
+# Seconds after which the next cycle opens although the orchestrator has not accepted the progress. Workers
+# report their losses to the orchestrator, which counts them in the cycle that it has not closed yet.
+_OPENING_DELAY = 2.0
 # Threads for requests; with those for averaging, fewer than the database has connections.
 _THREADS = 16
 
@@ -41,9 +44,10 @@ class Node:
         self._settings = settings
         self._database = Database(settings.database)
         least = settings.min_reports
-        models, cycles = ModelStore(self._database, least), CycleStore(self._database)
-        cycles.require_reports(least)
         location = settings.orchestrator
+        models = ModelStore(self._database, least)
+        cycles = CycleStore(self._database, _OPENING_DELAY if location else 0.0)
+        cycles.require_reports(least)
         # Without an orchestrator, progress stays in the outbox until a later start has one.
         self._progress = ProgressSender(Outbox(self._database), location, backoff) if location else None
         # A model is sent in hexadecimal.

@@ -28,8 +28,8 @@ Answer = dict[str, Any]
 Message = Mapping[str, Any]
 
 _LIMITS = UploadLimits()
-# Seconds that a worker has to wait if its cycle is being averaged.
-_AVERAGING_TIME = 1
+# Seconds that a worker has to wait if its cycle is being averaged, or the next one is pending.
+_BETWEEN_CYCLES = 1
 _LONGEST_TOKEN = 16 * 1024  # characters
 # Algorithm by entry of `authentication`. Accepting both for one key would let a public key serve as a secret.
 _ALGORITHMS = {"secret": "HS256", "pub_key": "RS256"}
@@ -37,10 +37,15 @@ _ALGORITHMS = {"secret": "HS256", "pub_key": "RS256"}
 
 @dataclass(frozen=True, slots=True)
 class CycleReply:
-    """Answer to a cycle-request; `averaging` is a cycle whose averaging the worker may wait for."""
+    """Answer to a cycle-request.
+
+    `averaging` is a cycle whose averaging the worker may wait for; `is_pending` says that it may wait for the
+    opening of the next cycle.
+    """
 
     answer: Answer
     averaging: int | None = None
+    is_pending: bool = False
 
 
 class Training:
@@ -116,7 +121,9 @@ class Training:
         if cycle.is_due(now):
             # The replica that received the last report may have died before it averaged the cycle.
             self._on_due(cycle.id)
-            return CycleReply(_rejection(model, _AVERAGING_TIME), averaging=cycle.id)
+            return CycleReply(_rejection(model, _BETWEEN_CYCLES), averaging=cycle.id)
+        if cycle.is_pending(now):
+            return CycleReply(_rejection(model, _BETWEEN_CYCLES), is_pending=True)
         if not fast_enough:
             return CycleReply(_rejection(model, cycle.wait(None, now)))
         return CycleReply(self._assign(worker, model, cycle, now))

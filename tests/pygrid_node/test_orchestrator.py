@@ -107,6 +107,58 @@ def test_progress_survives_the_end_of_the_node(start_node, orchestrator, recorde
     assert orchestrator.calls == [{"percent_complete": 50, "model_id": "a", "cycle": 1}]
 
 
+def next_worker(node, name):
+    """The worker that is assigned to the next cycle; a request may be answered before that opens."""
+    return wait_for(lambda: worker if "request_key" in (worker := node.worker(name)).accepted else None)
+
+
+@pytest.mark.moto
+def test_next_cycle_opens_when_its_progress_is_answered(node, orchestrator, recorded):
+    """The worker's request waits for that, or its loss would be counted in the cycle before."""
+    story = []
+
+    def answer(_body):
+        time.sleep(0.2)
+        story.append("answered")
+        return 200
+
+    orchestrator.statuses = [answer]
+    node.upload(small(recorded, "a"))
+    end_cycle(node, "a")
+    assert node.worker("a").accepted["status"] == "accepted"
+    story.append("accepted")
+
+    assert story == ["answered", "accepted"]
+
+
+@pytest.mark.moto
+def test_training_goes_on_while_the_orchestrator_is_down(node, orchestrator, recorded):
+    """Each cycle opens after two seconds; the progress waits in the outbox."""
+    node.upload(small(recorded, "a", cycles=3))
+    orchestrator.close()
+    for _ in range(2):
+        assert next_worker(node, "a").report(DIFF) == {"status": "success"}
+
+    assert next_worker(node, "a").accepted["status"] == "accepted"
+
+
+@pytest.mark.moto
+def test_next_cycle_opens_after_a_restart_before_its_progress_was_sent(start_node, orchestrator, recorded):
+    """It is in the database since its cycle was closed, as is the message."""
+    orchestrator.statuses = [503] * 10_000
+    first = start_node()
+    first.upload(small(recorded, "a"))
+    end_cycle(first, "a")
+    wait_for(lambda: orchestrator.headers)
+    first.close()
+    orchestrator.statuses = []
+    second = start_node()
+
+    assert next_worker(second, "a").report(DIFF) == {"status": "success"}
+    wait_for(lambda: len(orchestrator.calls) == 2)
+    assert [call["cycle"] for call in orchestrator.calls] == [1, 2]
+
+
 class FailingOutbox:
     """An outbox whose calls of these numbers fail."""
 
@@ -124,7 +176,7 @@ class FailingOutbox:
         self._work()
         return list(self.messages)
 
-    def delete(self, message):
+    def delete(self, message, _now):
         self._work()
         self.messages.remove(message)
 

@@ -9,8 +9,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jose import jwt
 
 from pygrid_node.averaging.closing import CycleCloser
-from pygrid_node.errors import AuthenticationFailed
-from pygrid_node.storage.cycles import CycleStore
+from pygrid_node.downloads import Downloads
+from pygrid_node.errors import AuthenticationFailed, CycleNotFound
+from pygrid_node.storage.cycles import CycleStore, Outbox
 from pygrid_node.storage.database import Database
 from pygrid_node.storage.models import ModelStore
 from pygrid_node.training import Training, check_token
@@ -26,12 +27,14 @@ LATE = SUCCESS | {
 class Scene:
     """The messages of a node, on a clock that is set by hand; a lease lasts 100 seconds."""
 
-    def __init__(self, url, upload):
+    def __init__(self, url, upload, opening_delay=0.0):
         self.now = 0.0
         self.due = []
         self.opened = []
         self.database = Database(url)
-        self.cycles, models = CycleStore(self.database), ModelStore(self.database)
+        self.cycles, models = CycleStore(self.database, opening_delay), ModelStore(self.database)
+        self.downloads = Downloads(models, self.cycles)
+        self.outbox = Outbox(self.database)
         self.closer = CycleCloser(models, self.cycles, clock=lambda: self.now)
         self.training = Training(
             models,
@@ -62,6 +65,9 @@ class Scene:
     def report(self, proof, diff=DIFF):
         return self.training.report({**proof, "diff": diff})
 
+    def download(self, proof):
+        return self.downloads.model(proof | {"model_id": "1"}).read()
+
     def close(self):
         for cycle_id in self.due:
             list(self.closer.close(cycle_id))
@@ -72,9 +78,9 @@ def scene(tmp_path, recorded):
     """Create scenes with changes to the recorded rules; see `Scene`."""
     scenes = []
 
-    def start(**rules):
+    def start(opening_delay=0.0, **rules):
         upload = recorded(**{f"server_config__{key}": value for key, value in rules.items()})
-        scenes.append(Scene(f"sqlite:///{tmp_path}/db", upload))
+        scenes.append(Scene(f"sqlite:///{tmp_path}/db", upload, opening_delay))
         return scenes[-1]
 
     yield start
@@ -207,6 +213,49 @@ def test_request_for_a_due_cycle_has_it_averaged(scene):
     assert scene.due == [1]
     scene.close()
     assert scene.enter()
+
+
+def test_no_worker_is_assigned_to_a_pending_cycle(scene):
+    """The orchestrator would count its loss in the cycle before; it may wait, or ask again in a second."""
+    scene = scene(max_diffs=1, opening_delay=2.0)
+    counted, late = scene.enter(), scene.enter()
+    scene.report(counted)
+    scene.close()
+    scene.now = 1.9
+    reply = scene.request(scene.authenticated())
+
+    assert (reply.answer["status"], reply.answer["timeout"], reply.is_pending) == ("rejected", 1, True)
+    with pytest.raises(CycleNotFound):
+        scene.download(late)
+    assert [scene.report(late), scene.report(counted)] == [LATE, SUCCESS]
+    scene.now = 2.0
+    assert scene.enter()
+
+
+def test_worker_trains_in_the_cycle_that_the_accepted_progress_has_opened(scene):
+    """Its lease, its download and its report are those of any cycle."""
+    scene = scene(max_diffs=1, max_workers=1, opening_delay=2.0)
+    scene.report(scene.enter())
+    scene.close()
+    scene.now = 0.5
+    [message] = scene.outbox.oldest_of_each_model()
+    scene.outbox.delete(message, scene.now)
+    proof = scene.enter()
+    rejection = scene.ask(scene.authenticated())
+
+    assert scene.cycles.next_expiry(scene.cycles.open_cycle(1), scene.now) == 100.5
+    assert rejection["timeout"] == 100
+    assert scene.download(proof)
+    assert scene.report(proof) == SUCCESS
+
+
+def test_training_is_finished_when_its_last_cycle_is_closed(scene):
+    """No cycle is pending, whether or not the orchestrator has answered."""
+    scene = scene(max_diffs=1, num_cycles=1, opening_delay=2.0)
+    scene.report(scene.enter())
+    scene.close()
+
+    assert scene.request(scene.authenticated()).answer == {"status": "rejected"}
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,8 @@ _TIME_SLICE = 0.05
 class Averager:
     """One task per due cycle, repeated until the cycle is closed, and one timer for cycles that end by time.
 
-    The timer is set to the next end of an open cycle. The node reads its database at the start, when the
+    The timer is set to the next end of a cycle, or to the opening of a pending one, because the end of that
+    moves forward when it opens earlier. The node reads its database at the start, when the
     timer ends and when a cycle was opened, and never periodically: a serverless database that is queried now
     and then cannot pause. Replicas may wake for the same cycle; it is closed once.
     """
@@ -126,13 +127,14 @@ class Averager:
                     await self._changed.wait()
 
     async def _close_due_cycles(self) -> float | None:
-        """Return the seconds until the next open cycle ends; None if none will end by time."""
+        """Return the seconds until the next cycle ends or opens; None if none will by time."""
         open_cycles = await asyncio.to_thread(self._cycles.all_open)
         now = self._clock()
         for cycle in open_cycles:
             if cycle.is_due(now):
                 self._begin(cycle.id)
-        return min((cycle.ends_at - now for cycle in open_cycles if cycle.ends_at > now), default=None)
+        times = (time for cycle in open_cycles for time in (cycle.opens_at, cycle.ends_at))
+        return min((time - now for time in times if time is not None and time > now), default=None)
 
 
 def _run_for_a_slice(steps: Iterator[None]) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, delete, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from pygrid_node.entities import Assignment, Cycle, HostedModel, Lease, Progress, Worker
@@ -27,9 +27,13 @@ class CycleStore:
     statement that does it.
     """
 
-    def __init__(self, database: Database) -> None:
-        """Use `database`."""
+    def __init__(self, database: Database, opening_delay: float = 0.0) -> None:
+        """Use `database`. The next cycle opens `opening_delay` seconds after one is closed.
+
+        It opens earlier when the orchestrator has accepted all progress of the model; see `Outbox.delete`.
+        """
         self._database = database
+        self._opening_delay = opening_delay
 
     def add_worker(self, worker: Worker) -> None:
         """Store a new worker."""
@@ -47,11 +51,11 @@ class CycleStore:
         return Worker(row.id, row.process_id)
 
     def open_cycle(self, model_id: int) -> Cycle | None:
-        """Return the model's open cycle; None after the last one."""
+        """Return the model's cycle that is not closed, which may be pending; None after the last one."""
         return self._cycle((cycles.c.process_id == model_id) & _OPEN)
 
     def all_open(self) -> list[Cycle]:
-        """Return the open cycles of all models."""
+        """Return the cycles of all models that are not closed."""
         with self._database.reading() as connection:
             query = select(cycles).where(_OPEN).order_by(cycles.c.id)
             return [_cycle(row) for row in connection.execute(query)]
@@ -190,11 +194,12 @@ class CycleStore:
             yield Blob(first, partial(self._diff_part, diff_id)).read()
 
     def close(self, cycle: Cycle, model: HostedModel, checkpoint: Bytes, now: float) -> bool:
-        """Close a cycle: store the checkpoint, add the progress message, open the next cycle.
+        """Close a cycle: store the checkpoint, add the progress message and the next cycle.
 
         It is one transaction. The orchestrator downloads the checkpoint as soon as it has the progress
         message, so that message must not exist before the checkpoint; and if the node ends after the
-        transaction, the message must exist, since nothing else reports the cycle to the orchestrator.
+        transaction, the message must exist, since nothing else reports the cycle to the orchestrator. The
+        next cycle exists as well, so that it opens even if the node ends before the orchestrator answers.
 
         Returns False and changes nothing if another replica closed the cycle first.
         """
@@ -202,7 +207,7 @@ class CycleStore:
         with self._database.writing() as connection:
             if is_open := _close(connection, cycle, _OPEN, now):
                 insert_checkpoint(connection, model.id, cycle.number + 1, state)
-                _open_next(connection, cycle, model, progress_of(cycle, model), now)
+                self._add_next(connection, cycle, model, progress_of(cycle, model), now)
         return is_open
 
     def skip(self, cycle: Cycle, model: HostedModel, reason: str, now: float) -> bool:
@@ -216,8 +221,24 @@ class CycleStore:
             if is_open := _close(connection, cycle, as_read, now):
                 copy_checkpoint(connection, model.id, cycle.number)
                 progress = progress_of(cycle, model) | {"skipped": reason}
-                _open_next(connection, cycle, model, progress, now)
+                self._add_next(connection, cycle, model, progress, now)
         return is_open
+
+    def _add_next(
+        self,
+        connection: Connection,
+        cycle: Cycle,
+        model: HostedModel,
+        progress: dict[str, Any],
+        now: float,
+    ) -> None:
+        """Add the progress message of a cycle that is closed, and the next cycle."""
+        connection.execute(insert(outbox).values(process_id=model.id, body=json.dumps(progress)))
+        if cycle.number < model.server_config.num_cycles:
+            opens_at = now + self._opening_delay
+            row = first_cycle(model.id, model.server_config, opens_at)
+            row |= {"number": cycle.number + 1, "opens_at": opens_at}
+            connection.execute(insert(cycles).values(row))
 
     def _diff_part(self, diff_id: int, part: int) -> bytes | None:
         query = select(diff_parts.c.body).where(
@@ -246,10 +267,18 @@ class Outbox:
             rows = connection.execute(select(outbox).where(outbox.c.id.in_(oldest))).all()
         return [Progress(row.id, row.process_id, row.body) for row in rows]
 
-    def delete(self, progress: Progress) -> None:
-        """Delete a message that the orchestrator accepted, or refused permanently."""
+    def delete(self, progress: Progress, now: float) -> None:
+        """Delete a message that the orchestrator accepted, or refused permanently.
+
+        After the last message of a model, the orchestrator has closed every cycle that the node has closed.
+        So a pending cycle opens now, in the same transaction, and has all of its time from now on.
+        """
+        others = exists().where(outbox.c.process_id == progress.model_id)
+        pending = (cycles.c.process_id == progress.model_id) & _OPEN & (cycles.c.opens_at > now)
+        opened = {"opens_at": None, "ends_at": cycles.c.ends_at - (cycles.c.opens_at - now)}
         with self._database.writing() as connection:
             connection.execute(delete(outbox).where(outbox.c.id == progress.id))
+            connection.execute(update(cycles).where(pending & ~others).values(opened))
 
 
 def progress_of(cycle: Cycle, model: HostedModel) -> dict[str, Any]:
@@ -291,6 +320,7 @@ def _cycle(row: Row[Any]) -> Cycle:
         row.counted,
         is_closed=row.closed_at is not None,
         attempts=row.attempts,
+        opens_at=row.opens_at,
     )
 
 
@@ -310,13 +340,3 @@ def _close(connection: Connection, cycle: Cycle, condition: ColumnElement[bool],
     connection.execute(delete(diff_parts).where(diff_parts.c.diff_id.in_(of_cycle)))
     connection.execute(delete(diffs).where(diffs.c.cycle_id == cycle.id))
     return True
-
-
-def _open_next(
-    connection: Connection, cycle: Cycle, model: HostedModel, progress: dict[str, Any], now: float
-) -> None:
-    """Add the progress message of a cycle that is closed, and open the next cycle."""
-    connection.execute(insert(outbox).values(process_id=model.id, body=json.dumps(progress)))
-    if cycle.number < model.server_config.num_cycles:
-        row = first_cycle(model.id, model.server_config, now) | {"number": cycle.number + 1}
-        connection.execute(insert(cycles).values(row))

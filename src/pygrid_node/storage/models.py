@@ -109,12 +109,12 @@ class ModelStore:
         return model
 
 
-def first_cycle(model_id: int, config: ServerConfig, now: float) -> dict[str, Any]:
+def first_cycle(model_id: int, config: ServerConfig, opens_at: float) -> dict[str, Any]:
     """Return the row of a model's first cycle; the rows of later cycles are made from it."""
     return {
         "process_id": model_id,
         "number": 1,
-        "ends_at": now + config.cycle_length,
+        "ends_at": opens_at + config.cycle_length,
         "wanted": config.wanted,
         "needed": config.needed,
         "counted": 0,

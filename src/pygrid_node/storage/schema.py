@@ -78,6 +78,7 @@ cycles = Table(
     Column("counted", Integer, nullable=False),
     Column("closed_at", Float),
     Column("attempts", Integer, nullable=False, server_default="0"),  # to close it
+    Column("opens_at", Float),  # the latest time; NULL: open
     UniqueConstraint("process_id", "number"),
 )
 

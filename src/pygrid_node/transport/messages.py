@@ -22,6 +22,9 @@ KINDS = frozenset({HOST_TRAINING, AUTHENTICATE, CYCLE_REQUEST, REPORT})
 # Seconds that the answer to a cycle-request waits for the averaging of a cycle, so that the worker gets into
 # the next one. Clients wait 10 s (syft.js) or longer.
 _PATIENCE = 3.0
+# Seconds between the looks at a pending cycle, which opens after two seconds at the latest. The process that
+# opens it may be another one.
+_LOOKS = (0.05, 0.1, 0.2, 0.4, 0.5, 0.5, 0.5)
 
 
 class Messages:
@@ -80,6 +83,11 @@ class Messages:
         reply = await asyncio.to_thread(self._training.request_cycle, data)
         if reply.averaging is not None:
             await self._averager.wait_until_closed(reply.averaging, at_most=self._patience)
+            reply = await asyncio.to_thread(self._training.request_cycle, data)
+        for pause in _LOOKS:
+            if not reply.is_pending:
+                break
+            await asyncio.sleep(pause)
             reply = await asyncio.to_thread(self._training.request_cycle, data)
         return reply.answer
 

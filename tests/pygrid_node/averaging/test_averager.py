@@ -23,8 +23,9 @@ SOON = Backoff(first=0.01, longest=0.01)
 class Cycles:
     """Open cycles by id and end, each with a diff, on a clock that tests set. Closes them, too."""
 
-    def __init__(self, ends, failures=0):
+    def __init__(self, ends, failures=0, opens_at=None):
         self.now = 0.0
+        self.opens_at = opens_at
         self.ends = ends
         self.failures = failures
         self.reads = 0
@@ -37,7 +38,10 @@ class Cycles:
         self.reads += 1
         if self.reads <= self.failures:
             raise OSError("no connection")
-        return [Cycle(each, 1, 1, end, 2, 1, 1, is_closed=False) for each, end in self.ends.items()]
+        return [
+            Cycle(each, 1, 1, end, 2, 1, 1, is_closed=False, opens_at=self.opens_at)
+            for each, end in self.ends.items()
+        ]
 
     def is_large(self, _cycle_id):
         return False
@@ -95,6 +99,23 @@ def test_timer_closes_a_cycle_when_its_time_is_over():
     run(story())
     assert cycles.closed == [7]
     assert cycles.reads <= 4
+
+
+def test_timer_looks_again_when_a_pending_cycle_opens():
+    """The cycle may have opened, and so end, earlier than was planned when the timer was set."""
+    cycles = Cycles({7: 5000.0}, opens_at=0.05)
+    started = time.monotonic()
+    cycles.clock = lambda: time.monotonic() - started
+
+    async def story():
+        async with running(cycles, cycles) as (_, closed):
+            while not cycles.reads:
+                await asyncio.sleep(0.01)
+            cycles.ends[7], cycles.opens_at = 0.2, None
+            await closed.wait()
+
+    run(story())
+    assert cycles.closed == [7]
 
 
 def test_timer_survives_a_database_that_fails():

@@ -38,7 +38,7 @@ class Replica:
 
     def __init__(self, url):
         self.database = Database(url)
-        self.models, self.cycles = ModelStore(self.database), CycleStore(self.database)
+        self.models, self.cycles = ModelStore(self.database), CycleStore(self.database, opening_delay=2.0)
         self.outbox = Outbox(self.database)
         self.closer = CycleCloser(self.models, self.cycles, clock=lambda: 1000.0)
 
@@ -67,7 +67,9 @@ def replicas(database_url, node_id):
 def full(replicas, recorded):
     """A cycle with the one diff that it wants."""
     first = replicas[0]
-    first.models.add(read_upload(recorded(server_config__max_diffs=1)["data"]), now=0.0)
+    first.models.add(
+        read_upload(recorded(server_config__max_diffs=1, server_config__num_cycles=3)["data"]), now=0.0
+    )
     cycle = first.cycles.open_cycle(1)
     assert first.cycles.count_diff(first.enter("w", cycle), DIFF, now=1.0)
     return first.cycles.cycle(cycle.id)
@@ -158,7 +160,7 @@ def test_one_of_two_replicas_closes_a_cycle(replicas, full):
     assert first.cycles.open_cycle(1).number == 2
     [message] = second.outbox.oldest_of_each_model()
     assert message.model_id == 1
-    first.outbox.delete(message)
+    first.outbox.delete(message, 0.0)
     assert second.outbox.oldest_of_each_model() == []
 
 
@@ -170,6 +172,101 @@ def test_two_replicas_that_average_at_once_close_the_cycle_once(replicas, full):
     assert [None] in outcomes
     assert first.cycles.open_cycle(1).number == 2
     assert not any(cycle.is_due(0.0) for cycle in first.cycles.all_open())
+
+
+def close(replica, cycle_id, now):
+    """Close a cycle without its diffs; return the progress message of the model that is sent next."""
+    cycle = replica.cycles.cycle(cycle_id)
+    assert replica.cycles.skip(cycle, replica.models.get(cycle.model_id), "for a test", now)
+    [message] = replica.outbox.oldest_of_each_model()
+    return message
+
+
+def test_next_cycle_opens_when_the_progress_is_accepted(replicas, full):
+    """It is stored when its cycle closes, and has all its time from its opening on."""
+    first, second = replicas
+    message = close(first, full.id, now=100.0)
+    before = second.cycles.open_cycle(1)
+    second.outbox.delete(message, 100.5)
+    after = first.cycles.open_cycle(1)
+
+    assert before.is_pending(101.9)
+    assert not after.is_pending(100.5)
+    assert (before.ends_at, after.ends_at) == (702.0, 700.5)
+    assert after.number == before.number == 2
+
+
+def test_first_cycle_is_open(full):
+    """No cycle before it has losses that the orchestrator could mix up with its own."""
+    assert not full.is_pending(0.0)
+
+
+def test_next_cycle_opens_after_its_delay_if_no_progress_is_accepted(replicas, full):
+    """The orchestrator may be down for an hour; what it accepts later changes nothing."""
+    first = replicas[0]
+    message = close(first, full.id, now=100.0)
+    before = first.cycles.open_cycle(1)
+    first.outbox.delete(message, 3700.0)
+
+    assert before.is_pending(101.9)
+    assert not before.is_pending(102.0)
+    assert first.cycles.open_cycle(1) == before
+
+
+def test_cycle_stays_pending_while_the_progress_before_it_is_not_accepted(replicas, full):
+    """The message of an earlier cycle, which was late, says nothing about this one."""
+    first = replicas[0]
+    late = close(first, full.id, now=100.0)
+    close(first, first.cycles.open_cycle(1).id, now=200.0)
+    first.outbox.delete(late, 200.5)
+    [message] = first.outbox.oldest_of_each_model()
+
+    assert first.cycles.open_cycle(1).is_pending(200.5)
+    first.outbox.delete(message, 201.0)
+    assert not first.cycles.open_cycle(1).is_pending(201.0)
+
+
+def test_two_replicas_whose_message_is_accepted_open_the_cycle_once(replicas, full):
+    """Both have sent it; the second acceptance takes no time from the cycle."""
+    first, second = replicas
+    message = close(first, full.id, now=100.0)
+    at_once(*(lambda each=each: each.outbox.delete(message, 100.5) for each in replicas))
+
+    assert second.cycles.open_cycle(1).ends_at == 700.5
+
+
+def test_progress_of_one_model_opens_no_cycle_of_another(replicas, full, recorded):
+    """Each model has an orchestrator's answer of its own."""
+    first = replicas[0]
+    first.models.add(read_upload(recorded(client_config__name="other")["data"]), now=0.0)
+    message = close(first, full.id, now=100.0)
+    other = first.cycles.open_cycle(2)
+    first.cycles.skip(other, first.models.get(2), "for a test", 100.0)
+    first.outbox.delete(message, 100.5)
+
+    assert [first.cycles.open_cycle(model).is_pending(100.5) for model in (1, 2)] == [False, True]
+
+
+def test_last_cycle_has_no_next_one(replicas, recorded):
+    """Its message is deleted like any other."""
+    first = replicas[0]
+    first.models.add(read_upload(recorded(server_config__num_cycles=1)["data"]), now=0.0)
+    message = close(first, first.cycles.open_cycle(1).id, now=100.0)
+    first.outbox.delete(message, 100.5)
+
+    assert first.cycles.open_cycle(1) is None
+    assert first.outbox.oldest_of_each_model() == []
+
+
+def test_without_a_delay_the_next_cycle_opens_at_once(replicas, full):
+    """A node without an orchestrator waits for nothing."""
+    first = replicas[0]
+    cycles = CycleStore(first.database)
+    cycles.skip(cycles.cycle(full.id), first.models.get(1), "for a test", 100.0)
+    opened = cycles.open_cycle(1)
+
+    assert not opened.is_pending(100.0)
+    assert opened.ends_at == 700.0
 
 
 def test_one_of_two_uploads_gets_a_name(replicas, recorded):

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from sqlalchemy import text
 from pygrid_node.averaging.averager import Averager
 from pygrid_node.averaging.closing import CycleCloser
 from pygrid_node.errors import InternalError, InvalidRequest
-from pygrid_node.storage.cycles import CycleStore
+from pygrid_node.storage.cycles import CycleStore, Outbox
 from pygrid_node.storage.database import Database
 from pygrid_node.storage.models import ModelStore
 from pygrid_node.training import Training
@@ -25,10 +26,11 @@ SPEEDS = {"ping": 1, "download": 1, "upload": 1}
 class Scene:
     """The messages of a node that averages only if its averager is started."""
 
-    def __init__(self, url):
+    def __init__(self, url, opening_delay=0.0):
         self.database = Database(url)
-        models, cycles = ModelStore(self.database), CycleStore(self.database)
-        self.averager = Averager(CycleCloser(models, cycles), cycles, lambda: None)
+        models, cycles = ModelStore(self.database), CycleStore(self.database, opening_delay)
+        self.outbox = Outbox(self.database)
+        self.averager = Averager(CycleCloser(models, cycles), cycles, lambda: self.on_closed())
         training = Training(
             models,
             cycles,
@@ -37,6 +39,9 @@ class Scene:
             lease_time=300,
         )
         self.messages = Messages(training, self.averager, None, patience=5)
+
+    def on_closed(self):
+        pass
 
     async def worker(self):
         answer = await self.messages.answer(AUTHENTICATE, {"model_name": "fixture-linear"}, ADDRESS)
@@ -83,6 +88,45 @@ def test_worker_waits_a_second_if_the_averaging_does_not_end(scene, upload):
     """Another replica may be averaging the cycle."""
     answer = asyncio.run(scene.request_during_averaging(upload))
 
+    assert (answer["status"], answer["timeout"]) == ("rejected", 1)
+
+
+@pytest.mark.parametrize(("delay", "is_accepted"), [(0.3, False), (600.0, True)])
+def test_worker_is_assigned_when_the_pending_cycle_opens(tmp_path, upload, delay, is_accepted):
+    """One request is enough: until the orchestrator, or another replica, has the progress, or for a while."""
+    scene = Scene(f"sqlite:///{tmp_path}/db", opening_delay=delay)
+
+    def accept_later():
+        [message] = scene.outbox.oldest_of_each_model()
+        if is_accepted:
+            asyncio.get_running_loop().call_later(0.1, scene.outbox.delete, message, time.time())
+
+    async def story():
+        scene.on_closed = accept_later
+        await scene.averager.start()
+        try:
+            return await scene.request_during_averaging(upload)
+        finally:
+            await scene.averager.stop()
+
+    answer = asyncio.run(story())
+    scene.database.close()
+    assert answer["status"] == "accepted"
+
+
+def test_worker_waits_a_second_if_the_cycle_stays_pending(tmp_path, upload):
+    """The answer does not wait longer than a client does."""
+    scene = Scene(f"sqlite:///{tmp_path}/db", opening_delay=600.0)
+
+    async def story():
+        await scene.averager.start()
+        try:
+            return await scene.request_during_averaging(upload)
+        finally:
+            await scene.averager.stop()
+
+    answer = asyncio.run(story())
+    scene.database.close()
     assert (answer["status"], answer["timeout"]) == ("rejected", 1)
 
 

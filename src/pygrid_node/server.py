@@ -65,6 +65,7 @@ class Node:
             on_due=self._averager.cycle_is_due,
             on_opened=self._averager.cycle_was_opened,
             lease_time=settings.place_lifetime,
+            spare_workers=settings.spare_workers,
             min_reports=least,
             limits=limits,
         )

@@ -51,9 +51,11 @@ class Settings(BaseSettings):
     address: str | None = None
     bind_host: str = "0.0.0.0"  # noqa: S104 - the default is for containers
     port: int = Field(default=5000, ge=0, le=65535)
-    # Seconds until a lease expires: half of artificienlib's cycle, so that the next worker has the other
-    # half.
-    place_lifetime: float = Field(default=300, gt=0, allow_inf_nan=False)
+    # Seconds until a lease expires: enough for a phone to download a model and train, and a fifth of
+    # artificienlib's cycle. A later report counts as well while the cycle is open.
+    place_lifetime: float = Field(default=120, gt=0, allow_inf_nan=False)
+    # Per cent of `max_workers`: one phone in five may never report without delaying a cycle.
+    spare_workers: int = Field(default=25, ge=0, le=1000)
     max_message_bytes: int = Field(default=256 * 1024**2, gt=0)
     # As much as the mean needs for the largest model of float32 numbers that a message holds.
     max_averaging_bytes: int = Field(default=256 * 1024**2, gt=0)

@@ -1,6 +1,7 @@
 """A worker's messages, in the order in which it sends them: authenticate, cycle-request, report."""
 
 import hmac
+import math
 import secrets
 import threading
 import time
@@ -63,12 +64,15 @@ class Training:
         on_due: Callable[[int], None],
         on_opened: Callable[[], None],
         lease_time: float,
+        spare_workers: int = 0,
         min_reports: int = 1,
         limits: UploadLimits = _LIMITS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Use these stores; a worker that does not report loses its lease after `lease_time` seconds.
 
+        So many per cent more workers than `max_workers` are assigned to a cycle as `spare_workers` says, in
+        case some never report. No more diffs count; those of the last workers may come too late.
         No cycle of a new model ends with fewer than `min_reports` reports; `limits` is how large it may be.
         """
         self._models = models
@@ -76,6 +80,7 @@ class Training:
         self._on_due = on_due
         self._on_opened = on_opened
         self._lease_time = lease_time
+        self._spare_workers = spare_workers
         self._min_reports = min_reports
         self._limits = limits
         # One upload at a time: protobuf makes up to 90 bytes of one of a plan.
@@ -161,11 +166,16 @@ class Training:
             secrets.token_hex(32),
             now=now,
             expires_at=now + self._lease_time,
-            max_workers=config.max_workers,
+            most_assigned=self._most_assigned(config),
         )
         if key is None:
             return _rejection(model, cycle.wait(self._cycles.next_expiry(cycle, now), now))
         return _acceptance(model, key)
+
+    def _most_assigned(self, config: ServerConfig) -> int | None:
+        if config.max_workers is None:
+            return None
+        return config.max_workers + math.ceil(config.max_workers * self._spare_workers / 100)
 
 
 def with_key(assignments: list[Assignment], request_key: Any) -> Assignment:

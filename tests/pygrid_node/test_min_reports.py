@@ -46,6 +46,7 @@ class Scene:
             on_due=self.due.add,
             on_opened=lambda: None,
             lease_time=100,
+            spare_workers=25,
             min_reports=min_reports,
             clock=lambda: self.now,
         )
@@ -113,6 +114,22 @@ def test_neither_diffs_nor_time_end_a_cycle_below_the_minimum(start, recorded, r
         opened.append(scene.close())
 
     assert opened == [1, 1, 2]
+
+
+def test_spare_workers_are_counted_from_the_minimum(start, recorded):
+    """The minimum raises `max_workers`; the spare workers lower no rule."""
+    scene = start(4)
+    scene.training.host(recorded(server_config__max_diffs=1, server_config__max_workers=1)["data"])
+    proofs = [scene.enter() for _ in range(6)]
+    opened = []
+    for proof in proofs[:4]:
+        scene.now = LENGTH
+        opened.append(scene.close())
+        scene.report(proof)
+    opened.append(scene.close())
+
+    assert [proof is None for proof in proofs] == [False] * 5 + [True]
+    assert opened == [1, 1, 1, 1, 2]
 
 
 @pytest.mark.parametrize("counted", [0, 1, 2])

@@ -83,6 +83,18 @@ def test_rejected_worker_gets_whole_seconds(node, recorded):
     assert 590 < rejection["timeout"] <= 600
 
 
+def test_phone_that_never_reports_does_not_block_the_only_place(node, orchestrator, recorded):
+    """By default a quarter more workers are assigned than the upload says, here one, for two minutes."""
+    node.upload(recorded(server_config__max_diffs=1, server_config__max_workers=1))
+    node.worker("fixture-linear")
+    second, third = node.worker("fixture-linear"), node.worker("fixture-linear")
+
+    assert (second.accepted["status"], third.accepted["status"]) == ("accepted", "rejected")
+    assert 110 < third.accepted["timeout"] <= 120
+    assert second.report((DATA / "linear" / "diff-1.bin").read_bytes()) == {"status": "success"}
+    wait_for(lambda: orchestrator.calls)
+
+
 def test_worker_gets_the_uploaded_model_and_each_form_of_the_plan(node, recorded):
     """The model byte for byte; no proxy may cache it, because the next cycle has another one."""
     node.upload(recorded())

@@ -24,6 +24,7 @@ def environment(monkeypatch):
         "MAX_CONNECTIONS",
         "MAX_MESSAGE_BYTES",
         "PLACE_LIFETIME",
+        "SPARE_WORKERS",
         "TRUSTED_PROXIES",
         "MIN_REPORTS",
     ):
@@ -41,7 +42,8 @@ def test_database_is_named_after_the_node(environment):
     assert (settings.max_message_bytes, settings.max_connections) == (256 * 2**20, 1000)
     # The longest message passes when it is alone.
     assert Intake(settings.max_bytes_in_flight, max_message=2**40).largest >= settings.max_message_bytes
-    assert (settings.place_lifetime, settings.trusted_proxies, settings.min_reports) == (300, 0, 1)
+    assert (settings.place_lifetime, settings.spare_workers) == (120, 25)
+    assert (settings.trusted_proxies, settings.min_reports) == (0, 1)
 
 
 def test_everything_that_is_missing_or_wrong_is_reported_together(environment):

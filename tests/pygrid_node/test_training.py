@@ -27,7 +27,7 @@ LATE = SUCCESS | {
 class Scene:
     """The messages of a node, on a clock that is set by hand; a lease lasts 100 seconds."""
 
-    def __init__(self, url, upload, opening_delay=0.0):
+    def __init__(self, url, upload, opening_delay=0.0, spare_workers=0):
         self.now = 0.0
         self.due = []
         self.opened = []
@@ -42,6 +42,7 @@ class Scene:
             on_due=self.due.append,
             on_opened=lambda: self.opened.append(self.now),
             lease_time=100,
+            spare_workers=spare_workers,
             clock=lambda: self.now,
         )
         assert self.training.host(upload["data"]) == SUCCESS
@@ -78,9 +79,9 @@ def scene(tmp_path, recorded):
     """Create scenes with changes to the recorded rules; see `Scene`."""
     scenes = []
 
-    def start(opening_delay=0.0, **rules):
+    def start(opening_delay=0.0, spare_workers=0, **rules):
         upload = recorded(**{f"server_config__{key}": value for key, value in rules.items()})
-        scenes.append(Scene(f"sqlite:///{tmp_path}/db", upload, opening_delay))
+        scenes.append(Scene(f"sqlite:///{tmp_path}/db", upload, opening_delay, spare_workers))
         return scenes[-1]
 
     yield start
@@ -96,6 +97,43 @@ def test_cycle_has_at_most_max_workers(scene):
     rejection = scene.ask(scene.authenticated())
 
     assert (rejection["status"], rejection["timeout"]) == ("rejected", 80)
+
+
+@pytest.mark.parametrize(
+    ("max_workers", "spare_workers", "assigned"),
+    [(1, 25, 2), (4, 25, 5), (5, 25, 7), (10, 10, 11), (3, 0, 3), (2, 100, 4)],
+)
+def test_more_workers_than_max_workers_are_assigned(scene, max_workers, spare_workers, assigned):
+    """So a phone that lacks a column, and never reports, does not keep all others from the cycle."""
+    scene = scene(max_diffs=None, max_workers=max_workers, spare_workers=spare_workers)
+    answers = [scene.ask(scene.authenticated()) for _ in range(assigned + 1)]
+
+    assert [answer["status"] for answer in answers] == ["accepted"] * assigned + ["rejected"]
+    assert answers[-1]["timeout"] == 100
+
+
+def test_spare_workers_add_no_report_to_a_cycle(scene):
+    """It ends with `max_workers` reports; the next one comes too late."""
+    scene = scene(max_diffs=None, max_workers=4, spare_workers=25)
+    proofs = [scene.enter() for _ in range(5)]
+    for proof in proofs[:4]:
+        assert scene.report(proof) == SUCCESS
+
+    assert scene.report(proofs[4]) == LATE
+    assert scene.due == [1]
+    assert scene.cycles.cycle(1).counted == 4
+    scene.close()
+    assert scene.cycles.open_cycle(1).counted == 0
+
+
+def test_spare_worker_reports_in_place_of_one_that_never_does(scene):
+    """The cycle ends by count before any lease expires."""
+    scene = scene(max_diffs=None, max_workers=1, spare_workers=25)
+    scene.enter()
+    scene.report(scene.enter())
+    scene.close()
+
+    assert scene.cycles.open_cycle(1).number == 2
 
 
 def test_assignment_of_a_worker_that_has_reported_does_not_expire(scene):

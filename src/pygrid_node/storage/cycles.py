@@ -97,13 +97,13 @@ class CycleStore:
         *,
         now: float,
         expires_at: float,
-        max_workers: int | None,
+        most_assigned: int | None,
     ) -> str | None:
         """Assign a worker to a cycle and return the key that proves it.
 
         A worker whose lease has expired gets its assignment back with the same key, so that a report that is
         under way still counts. Returns None and changes nothing if the worker has an assignment or if
-        `max_workers` have one.
+        `most_assigned` workers have one.
         """
         own = (assignments.c.worker_id == worker.id) & (assignments.c.cycle_id == cycle.id)
         expired = own & assignments.c.reported_at.is_(None) & (assignments.c.lapses_at <= now)
@@ -114,8 +114,8 @@ class CycleStore:
                 key = connection.execute(renewal.returning(assignments.c.request_key)).scalar()
                 if key is None:
                     connection.execute(insert(assignments).values(row | {"request_key": request_key}))
-                if max_workers is not None:
-                    _require_room(connection, cycle, now, max_workers)
+                if most_assigned is not None:
+                    _require_room(connection, cycle, now, most_assigned)
         except (IntegrityError, _CycleHasNoRoom):
             return None
         return request_key if key is None else str(key)
@@ -295,8 +295,8 @@ def _is_leased(now: float) -> ColumnElement[bool]:
     return assignments.c.reported_at.is_(None) & (assignments.c.lapses_at > now)
 
 
-def _require_room(connection: Connection, cycle: Cycle, now: float, max_workers: int) -> None:
-    """Raise if more than `max_workers` assignments are taken, those of all earlier transactions included.
+def _require_room(connection: Connection, cycle: Cycle, now: float, most_assigned: int) -> None:
+    """Raise if more than `most_assigned` assignments are taken, those of all earlier transactions included.
 
     The lock is compatible with the one that an inserted assignment has on its cycle. A stronger one would
     make two transactions that have both inserted theirs wait for each other.
@@ -305,7 +305,7 @@ def _require_room(connection: Connection, cycle: Cycle, now: float, max_workers:
     connection.execute(lock)
     taken = assignments.c.reported_at.is_not(None) | _is_leased(now)
     count = select(func.count()).where((assignments.c.cycle_id == cycle.id) & taken)
-    if connection.execute(count).scalar_one() > max_workers:
+    if connection.execute(count).scalar_one() > most_assigned:
         raise _CycleHasNoRoom
 
 

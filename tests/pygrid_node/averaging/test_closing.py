@@ -37,7 +37,7 @@ class Scene:
     def assign(self, worker_id):
         worker = Worker(worker_id, 1)
         self.cycles.add_worker(worker)
-        self.cycles.assign(worker, self.cycle, "key", now=0.0, expires_at=300.0, max_workers=None)
+        self.cycles.assign(worker, self.cycle, "key", now=0.0, expires_at=300.0, most_assigned=None)
         [assignment] = self.cycles.assignments(worker_id)
         return assignment
 

@@ -49,8 +49,8 @@ class Replica:
         [assignment] = self.cycles.assignments(worker.id)
         return assignment
 
-    def assign(self, worker, cycle, max_workers=None, now=0.0):
-        return self.cycles.assign(worker, cycle, "key", now=now, expires_at=now + 10, max_workers=max_workers)
+    def assign(self, worker, cycle, most=None, now=0.0):
+        return self.cycles.assign(worker, cycle, "key", now=now, expires_at=now + 10, most_assigned=most)
 
 
 @pytest.fixture
@@ -309,7 +309,7 @@ def test_diff_that_is_reported_several_times_at_once_is_counted_once(replicas, r
     assert first.cycles.cycle(cycle.id).is_due(0.0)
 
 
-def test_cycle_has_at_most_max_workers_when_many_ask_at_once(replicas, recorded):
+def test_cycle_has_at_most_so_many_workers_when_many_ask_at_once(replicas, recorded):
     """An expired assignment goes to one other worker; the report of the first one still counts."""
     first = replicas[0]
     first.models.add(read_upload(recorded()["data"]), now=0.0)
@@ -328,6 +328,27 @@ def test_cycle_has_at_most_max_workers_when_many_ask_at_once(replicas, recorded)
     assert [outcome.count("key") for outcome in (early, soon, late)] == [2, 0, 2]
     assert first.cycles.next_expiry(cycle, 11.0) == 21.0
     assert first.cycles.count_diff(first.cycles.assignments(had.id)[0], DIFF, 12.0).counted == 1
+
+
+def test_no_more_reports_count_than_the_rules_allow_if_more_workers_are_assigned(replicas, recorded):
+    """The spare workers ask, and report, at the same moment as the others, to two replicas."""
+    first = replicas[0]
+    rules = {"server_config__max_diffs": None, "server_config__max_workers": 4}
+    first.models.add(read_upload(recorded(**rules)["data"]), now=0.0)
+    cycle = first.cycles.open_cycle(1)
+    crowd = [Worker(f"w{number}", 1) for number in range(12)]
+    for worker in crowd:
+        first.cycles.add_worker(worker)
+    pairs = list(zip(crowd, replicas * 6, strict=True))
+    keys = at_once(*(lambda pair=pair: pair[1].assign(pair[0], cycle, most=5) for pair in pairs))
+    assigned = [pair for pair, key in zip(pairs, keys, strict=True) if key]
+    reports = [(replica, first.cycles.assignments(worker.id)[0]) for worker, replica in assigned]
+    outcomes = at_once(*(lambda pair=pair: pair[0].cycles.count_diff(pair[1], DIFF, 1.0) for pair in reports))
+
+    assert len(outcomes) == 5
+    assert outcomes.count(CycleOver) == 1
+    assert first.cycles.cycle(cycle.id).counted == 4
+    assert len(list(first.cycles.diffs(first.cycles.cycle(cycle.id)))) == 4
 
 
 def test_diff_that_arrives_while_its_cycle_is_sealed_is_averaged_or_refused(replicas, recorded):

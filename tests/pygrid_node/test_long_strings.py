@@ -86,12 +86,8 @@ def test_diff_is_decoded(text):
         ("from_base64", "-" + BASE64),
         ("from_base64", BASE64[:100] + "\r" + BASE64[100:]),
         ("from_base64", BASE64[:100] + "\n\r" + BASE64[100:]),
-        ("from_base64", BASE64[:100] + "\t" + BASE64[100:]),
         ("from_base64", BASE64[:100] + " " + BASE64[100:]),
         ("from_base64", BASE64 + "\r"),
-        ("from_base64", BASE64[:100] + "\\" + BASE64[100:]),
-        ("from_base64", BASE64[:100] + "\\n" + BASE64[100:]),
-        ("from_base64", "A" * 786_428 + "\\nn" + "A" * 400),
         ("from_hex", HEX[:100] + "\n" + HEX[100:]),
         ("from_base64", "AA==" * 400_000),
         ("from_base64", "A" * 786_428 + "AA==" * 400),
@@ -103,6 +99,13 @@ def test_badly_encoded_string_is_refused(method, text):
     assert isinstance(parsed, LongString)
     with pytest.raises(ValueError):  # noqa: PT011 - any, for a caller that has a sentence of its own
         getattr(parsed, method)()
+
+
+@pytest.mark.parametrize("other", ["\t", "\\", "\\n", "é"])
+def test_string_with_other_escapes_is_not_cut_out(other):
+    """No encoder of base64 writes them, so the string counts as rest."""
+    with pytest.raises(MessageTooLarge):
+        parse_json(frame({"diff": BASE64[:100] + other + BASE64[100:]}))
 
 
 @pytest.mark.parametrize("line_end", ["\\n", "\\r\\n"])

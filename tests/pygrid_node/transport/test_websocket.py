@@ -138,7 +138,7 @@ def test_request_id_is_echoed_with_a_success(node, recorded):
 
 
 @pytest.mark.parametrize(
-    "request_id", ["x" * 129, 10**128, math.nan, math.inf, True, None, ["7"], {"id": 7}, "x" * 100_000]
+    "request_id", ["x" * 129, 10**128, math.nan, math.inf, True, None, ["7"], {"id": 7}, "x" * 60_000]
 )
 def test_other_values_are_not_echoed(node, request_id):
     """A client decides neither how large an answer is, nor whether it is JSON."""

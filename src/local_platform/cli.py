@@ -8,6 +8,10 @@ from pathlib import Path
 
 import click
 
+from local_platform.signals import stop_on_signals
+from orchestration.cli.common import WrongArgument
+
+HIGHEST_PORT = 65_535
 DIRECTORY = click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
@@ -35,10 +39,20 @@ def local() -> None:
 @DIRECTORY
 def up(port: int, aws_port: int, workers: int, directory: Path) -> None:
     """Start the platform and run it until Ctrl-C or SIGTERM."""
+    _check_ports(port, aws_port)
+    stop_on_signals()
     from local_platform.platform import Options
     from local_platform.up import run_until_stopped
 
     run_until_stopped(Options(directory, port, aws_port, workers))
+
+
+def _check_ports(port: int, aws_port: int) -> None:
+    for option, number in (("--port", port), ("--aws-port", aws_port)):
+        if not 0 <= number <= HIGHEST_PORT:
+            raise WrongArgument(f"{option} {number} is not a port. Choose one up to {HIGHEST_PORT}, or 0.")
+    if port == aws_port != 0:
+        raise WrongArgument(f"--port and --aws-port are both {port}. Choose two different ones.")
 
 
 @local.command()
@@ -48,10 +62,11 @@ def up(port: int, aws_port: int, workers: int, directory: Path) -> None:
     type=click.Path(path_type=Path, file_okay=False),
     default=".artificien/demo",
     show_default=True,
-    help="Directory for logs, the nodes' databases and loss.png.",
+    help="Directory for logs, the nodes' databases, loss.png and model.safetensors.",
 )
 def demo(*, kill: bool, directory: Path) -> None:
     """Train a model on simulated phones, from its submission to its download, and check the result."""
+    stop_on_signals()
     from local_platform.demo.story import run_demo
 
     run_demo(directory, kill=kill)

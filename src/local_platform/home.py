@@ -4,6 +4,7 @@ import fcntl
 import os
 import shlex
 import shutil
+import sysconfig
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,3 +81,18 @@ class Home:
             message = f"{self.exports} is missing. Start the platform with `make up` first."
             raise LocalPlatformError(message) from error
         return dict(shlex.split(line)[1].split("=", 1) for line in lines)
+
+
+def relative(path: Path) -> Path:
+    """Return the path as seen from the working directory, if it is below that; else unchanged."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def shell_path(path: Path) -> str:
+    """Return the path as seen from the working directory, as a word of a shell."""
+    return shlex.quote(str(relative(path)))
+
+
+def scripts() -> Path:
+    """Return the directory of this installation's commands."""
+    return Path(sysconfig.get_path("scripts"))

@@ -20,6 +20,8 @@ from orchestration.provisioning.deploy import deploy_cluster, deploy_data
 
 START_TIMEOUT = 60.0
 """Seconds until a program that doesn't answer counts as failed."""
+STOP_TIMEOUT = 1.5
+"""Seconds in which all programs stop. Those that take longer are killed, and with the agent its nodes."""
 CLUSTER_STACK = "artificien-cluster"
 NODE_IMAGE = "artificien/pygrid-node:local"
 """Not a real image: the ECS agent runs a command of this machine in its place."""
@@ -54,7 +56,7 @@ class Platform:
         """Prepare a platform without starting it."""
         self.options = options or Options()
         self.home = Home(self.options.directory.absolute())
-        self.processes = Supervisor()
+        self.processes = Supervisor(stop_within=STOP_TIMEOUT)
         self.scientist = _user("ada", "data scientist")
         self.developer = _user("grace", "app developer")
         self._exit_stack = ExitStack()
@@ -100,7 +102,8 @@ class Platform:
         port = self.aws.url.rpartition(":")[2]
         command = (sys.executable, "-m", "local_platform.moto_server", "--port", port)
         # moto keeps all state in memory, so a restarted one would be an empty AWS.
-        self._start("aws", command, inherited(os.environ), restart=False)
+        # It is killed: nothing of that state is to be saved, and its orderly end takes a second.
+        self._start("aws", command, inherited(os.environ), stop_timeout=0, restart=False)
         self.processes.wait_for("aws", lambda: answers(f"{self.aws.url}/moto-api/"), START_TIMEOUT)
 
     def _deploy(self) -> str:
@@ -122,8 +125,7 @@ class Platform:
     def _start_agent(self) -> None:
         agent = (sys.executable, "-m", "local_platform.ecs_agent", "--aws", self.aws.url)
         command = (*agent, "--region", self.aws.region, "--logs", str(self.home.logs))
-        # It stops its nodes first, each of which has a time-out of its own.
-        self._start("agent", command, inherited(os.environ), stop_timeout=20)
+        self._start("agent", command, inherited(os.environ))
 
     def _start(
         self,

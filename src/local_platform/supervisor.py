@@ -1,5 +1,6 @@
 """Runs child processes: starts them, restarts those that end, and stops them in reverse order."""
 
+import math
 import os
 import signal
 import subprocess
@@ -120,14 +121,14 @@ class Child:
         self._restart_at = time.monotonic() + delay
         log.warning("program.exited", program=self.program.name, status=status, restart_in=delay)
 
-    def stop(self) -> None:
-        """Stop the process with SIGTERM, and with SIGKILL after the program's time-out."""
+    def stop(self, deadline: float) -> None:
+        """Stop the process with SIGTERM, and with SIGKILL after the program's time-out or at the deadline."""
         process, self._process = self._process, None
         if process is None:
             return
         if not _has_ended(process.pid):
             process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + self.program.stop_timeout
+        deadline = min(deadline, time.monotonic() + self.program.stop_timeout)
         while not _has_ended(process.pid) and time.monotonic() < deadline:
             time.sleep(0.02)
         _kill_group(process.pid)
@@ -141,9 +142,10 @@ class Supervisor:
     them.
     """
 
-    def __init__(self, delays: RestartDelays | None = None) -> None:
-        """Start with no programs."""
+    def __init__(self, delays: RestartDelays | None = None, stop_within: float = math.inf) -> None:
+        """Start with no programs. `stop_within`: seconds in which `stop_all` stops them all."""
         self._delays = delays or RestartDelays()
+        self._stop_within = stop_within
         self._children: dict[str, Child] = {}
         self._lock = threading.RLock()
         self._closed = threading.Event()
@@ -171,17 +173,21 @@ class Supervisor:
 
     def stop(self, name: str) -> None:
         """Stop the program of this name. Does nothing if there is none."""
-        with self._lock:
-            child = self._children.pop(name, None)
-        if child:
-            child.stop()
+        self._stop(name, math.inf)
 
     def stop_all(self) -> None:
-        """Stop all programs in reverse order of their start."""
+        """Stop all programs in reverse order of their start. Those left when the time is over are killed."""
+        deadline = time.monotonic() + self._stop_within
         with self._lock:
             names = list(self._children)
         for name in reversed(names):
-            self.stop(name)
+            self._stop(name, deadline)
+
+    def _stop(self, name: str, deadline: float) -> None:
+        with self._lock:
+            child = self._children.pop(name, None)
+        if child:
+            child.stop(deadline)
 
     def running(self) -> dict[str, int | None]:
         """Return the pid of every program; None for a program that waits for its restart."""

@@ -2,12 +2,9 @@
 
 import json
 import shlex
-import signal
-import sysconfig
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 import click
@@ -15,19 +12,20 @@ from rich.console import Console
 from rich.table import Table
 
 from local_platform import LocalPlatformError
+from local_platform.home import relative, scripts, shell_path
 from local_platform.network import NODE_PORT
 from local_platform.platform import Options, Platform
 from orchestration.domain.errors import OrchestrationError
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 AS_SCIENTIST = '-H "Authorization: Bearer $TOKEN"'
 AS_DEVICE = '-H "api_key: $API_KEY"'
 
 
 def run_until_stopped(options: Options) -> None:
-    """Start the platform, print how to call it, and stop it on a signal. Raises click.ClickException."""
-    stop_on_signals()
+    """Start the platform, print how to call it, and run it until KeyboardInterrupt.
+
+    Raises click.ClickException.
+    """
     try:
         with Platform(options) as platform:
             show(platform, Console())
@@ -36,18 +34,6 @@ def run_until_stopped(options: Options) -> None:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         click.echo("Stopped.")
-
-
-def stop_on_signals() -> None:
-    """Raise KeyboardInterrupt on the first of the signals, and ignore all later ones."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, _stop)
-
-
-def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
-    for number in STOP_SIGNALS:  # a second Ctrl-C must not interrupt the shutdown
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def watch(platform: Platform, interval: float = 0.5) -> NoReturn:
@@ -60,18 +46,22 @@ def watch(platform: Platform, interval: float = 0.5) -> NoReturn:
 
 
 def show(platform: Platform, console: Console) -> None:
-    """Print the processes, and commands that can be pasted into another shell."""
+    """Print the processes, and commands that can be pasted into another shell.
+
+    rich doesn't print the commands, because its line breaks would break them.
+    """
     console.print(_process_table(platform))
-    _print_verbatim(f"Logs: {_relative(platform.home.logs)}/")
-    console.print("\nTo call the service, run in another shell:\n", style="bold")
-    # The shell of a user of `make up` has no virtual environment activated, so the command isn't on its path.
-    scripts = _relative(Path(sysconfig.get_path("scripts")))
-    _print_verbatim(f'source {_relative(platform.home.exports)}; export PATH="{scripts}:$PATH"')
+    click.echo(f"Logs: {relative(platform.home.logs)}/")
+    console.print("\nTo call the service, paste these lines into another shell:\n", style="bold")
     token_command = f"artificien local token{_directory_option(platform)}"
-    _print_verbatim(f"TOKEN=$({token_command})\n")
+    click.echo(f"cd {shlex.quote(str(Path.cwd()))}")
+    click.echo(f"source {shell_path(platform.home.exports)}")
+    # The shell of a user of `make up` has no virtual environment activated, so the command isn't on its path.
+    click.echo(f'export PATH={shlex.quote(str(scripts()))}:"$PATH"')
+    click.echo(f"TOKEN=$({token_command})\n")
     for curl in curls(token_command):
         console.print(f"{curl.route}  [dim]{curl.caller}[/dim]")
-        _print_verbatim(f"{curl.command}\n")
+        click.echo(f"{curl.command}\n")
     console.print("Press Ctrl-C to stop the platform.", style="bold")
 
 
@@ -91,16 +81,7 @@ def _process_table(platform: Platform) -> Table:
 def _directory_option(platform: Platform) -> str:
     if platform.home.path == Options().directory.absolute():
         return ""
-    return f" --directory {shlex.quote(str(_relative(platform.home.path)))}"
-
-
-def _print_verbatim(text: str) -> None:
-    """Print without rich's line breaks, which would break a pasted command."""
-    click.echo(text)
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return f" --directory {shell_path(platform.home.path)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +94,7 @@ class Curl:
 
 
 def curls(token_command: str) -> tuple[Curl, ...]:
-    """Return a command for each route, in the order in which a user would try them.
+    """Return a command for each route and kind of caller, in the order in which a user would try them.
 
     `token_command` prints an access token.
     """
@@ -134,6 +115,12 @@ def curls(token_command: str) -> tuple[Curl, ...]:
             _json(model_id="$MODEL_ID", percent_complete=10),
         ),
         _post(
+            "/model_upload",
+            "node, before it stores an upload; answers 401, too",
+            "-u some-node:password",
+            _json(model_id="$MODEL_ID", version="1.0"),
+        ),
+        _post(
             "/rotate_link",
             "data scientist; answers 409 until the model is trained",
             AS_SCIENTIST,
@@ -149,6 +136,12 @@ def curls(token_command: str) -> tuple[Curl, ...]:
             "data scientist; withdraws the model",
             AS_SCIENTIST,
             _json(model_id="$MODEL_ID"),
+        ),
+        _post(
+            "/delete",
+            "app developer; stops the node, or answers 409 while it is needed",
+            as_developer,
+            _json(dataset_id="$DATASET_ID"),
         ),
         _post("/generate_key", "app developer", as_developer, _json(user_id="$DEVELOPER_USERNAME")),
     )

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import signal
 import sys
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from local_platform.clients import LocalAws
 from local_platform.network import answers, available_port
 from local_platform.platform import Options, Platform
+from local_platform.signals import STOP_SIGNALS
 from local_platform.supervisor import Program, Supervisor, inherited
 
 
@@ -35,6 +37,15 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A running platform for all tests of this process. Tests submit models of their own."""
     with Platform(Options(tmp_path_factory.mktemp("platform"), port=0, aws_port=0)) as platform:
         yield platform
+
+
+@pytest.fixture
+def _signal_handlers() -> Iterator[None]:
+    """Restores the handlers that commands replace."""
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -1,4 +1,3 @@
-import signal
 import socket
 import subprocess
 import sys
@@ -8,16 +7,8 @@ from click.testing import CliRunner
 
 from local_platform.cli import local
 from local_platform.home import Home
-from local_platform.up import STOP_SIGNALS
 
-
-@pytest.fixture(autouse=True)
-def _signal_handlers():
-    """Restores the handlers that `up` replaces."""
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("_signal_handlers")
 
 
 def run(*arguments):
@@ -56,6 +47,25 @@ def test_port_in_use_is_refused(tmp_path, option):
     assert result.exit_code == 1
     assert result.output.startswith(f"Error: Port {port} can't be used")
     assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--port", 99999), "--port 99999 is not a port. Choose one up to 65535, or 0."),
+        (("--aws-port", 65536), "--aws-port 65536 is not a port. Choose one up to 65535, or 0."),
+        (("--port", -1), "--port -1 is not a port. Choose one up to 65535, or 0."),
+        (("--port", 7, "--aws-port", 7), "--port and --aws-port are both 7. Choose two different ones."),
+        (("--port", 5055), "--port and --aws-port are both 5055. Choose two different ones."),
+    ],
+    ids=["too high", "just too high", "negative", "equal", "equal to the default of the other"],
+)
+def test_impossible_ports_are_refused(tmp_path, options, line):
+    """One line, and the exit status of usage errors; no directory is created."""
+    result = run("up", "--directory", tmp_path / "home", *options)
+
+    assert (result.exit_code, result.output) == (2, f"Error: {line}\n")
+    assert not (tmp_path / "home").exists()
 
 
 def test_token_needs_a_running_platform(tmp_path):

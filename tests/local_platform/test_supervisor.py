@@ -173,6 +173,31 @@ def test_program_that_ignores_sigterm_is_killed(supervisor, python_program):
     assert not is_alive(pid)
 
 
+SAVES_ON_SIGTERM = """
+import pathlib, signal, sys, time
+def leave(*_):
+    time.sleep(1)
+    pathlib.Path({saved!r}).touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, leave)
+print("up", flush=True)
+time.sleep(60)
+"""
+
+
+@processes
+@pytest.mark.parametrize(("stop_within", "is_saved"), [(0.1, False), (30.0, True)])
+def test_programs_are_killed_when_the_time_of_all_is_over(python_program, tmp_path, stop_within, is_saved):
+    """Even if each has time left: Ctrl-C must not take longer the more programs there are."""
+    saved = tmp_path / "saved"
+    program = python_program("first", SAVES_ON_SIGTERM.format(saved=str(saved)), stop_timeout=30)
+    with Supervisor(stop_within=stop_within) as supervisor:
+        supervisor.start(program)
+        until(lambda: text_of(program))
+
+    assert saved.exists() is is_saved
+
+
 def test_stopping_an_unknown_program_does_nothing():
     Supervisor().stop("unknown")
 

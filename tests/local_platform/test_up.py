@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -10,14 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import requests
 from rich.console import Console
 
 from local_platform import LocalPlatformError, seeds
 from local_platform.home import Home
+from local_platform.signals import STOP_SIGNALS, stop_on_signals
 from local_platform.supervisor import Supervisor
-from local_platform.up import STOP_SIGNALS, curls, show, stop_on_signals, watch
-from tests.local_platform.waiting import until
+from local_platform.up import curls, show, watch
+from tests.local_platform.waiting import processes_of, until
 
 ENVIRONMENT = {
     "DATASET_ID": "Diabetes progression",
@@ -25,10 +27,6 @@ ENVIRONMENT = {
     "DS_USERNAME": "ada",
     "DEVELOPER_USERNAME": "g",
 }
-ROUTES = {
-    "GET /", "POST /create", "POST /delete", "POST /info", "POST /model_loss", "POST /model_progress",
-    "POST /generate_key", "POST /get_datasets", "POST /rotate_link", "GET /download/<model_id>",
-}  # fmt: skip
 UP = "from local_platform.cli import local; local()"
 
 
@@ -41,11 +39,14 @@ def body_of(command):
     return json.loads(shell.stdout)
 
 
-def test_every_route_has_one_curl():
-    shown = [curl.route for curl in curls("token")]
+def test_each_row_of_the_readme_has_a_curl():
+    """The table has a row for each route, and a second one where another caller sends another body."""
+    table = (Path(__file__).parents[2] / "README.md").read_text().partition("## The API")[2]
+    rows = re.findall(r"^\|(?: `((?:GET|POST) .*?)`)? \|", table.partition("\n## ")[0], re.MULTILINE)
+    routes = [route or rows[index - 1] for index, route in enumerate(rows)]
 
-    assert len(shown) == len(ROUTES)
-    assert set(shown) == ROUTES
+    assert len(rows) > 10
+    assert sorted(curl.route for curl in curls("token")) == sorted(routes)
 
 
 def test_bodies_are_json_after_the_shell_has_read_them():
@@ -65,15 +66,6 @@ def test_device_sends_its_key_in_the_header_with_the_underscore():
     (info,) = (curl for curl in curls("token") if curl.route == "POST /info")
 
     assert '-H "api_key: $API_KEY"' in info.command
-
-
-@pytest.fixture
-def _signal_handlers():
-    """Restores the handlers that `up` replaces."""
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -111,51 +103,37 @@ def model_id(platform):
 
 
 @pytest.mark.moto
-def test_shown_curls_can_be_pasted(platform, model_id, capsys):
-    """All succeed, except those that need a node's credential or a trained model."""
+def test_shown_commands_can_be_pasted(platform, model_id, capsys):
+    """Into a shell of another directory that has none of the variables; all but the named ones succeed."""
     show(platform, Console())
-    output = capsys.readouterr().out
-    token = platform.token(platform.scientist)
-    path = f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"
-    shell = {**os.environ, **platform.environment, "TOKEN": token, "MODEL_ID": model_id, "PATH": path}
-    lines = [line for line in output.splitlines() if line.startswith("curl")]
-    statuses = [
-        subprocess.run(  # noqa: S603 - our own text
-            [shutil.which("sh"), "-c", f"{line} -sS -w '%{{http_code}}' -o /dev/null"],
-            env=shell, capture_output=True, text=True, check=True,
-        ).stdout
-        for line in lines
-    ]  # fmt: skip
+    lines = capsys.readouterr().out.splitlines()
+    setup = [line for line in lines if re.match(r"cd |source |export |TOKEN=", line)]
+    curled = [f"{line} -sS -w '%{{http_code}}\n' -o /dev/null" for line in lines if line.startswith("curl")]
+    script = "\n".join([*setup, f"MODEL_ID={model_id}", *curled])
+    shell = subprocess.run(  # noqa: S603 - our own text
+        [shutil.which("bash"), "-ec", script],
+        env={"PATH": os.environ["PATH"]}, cwd="/", capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    statuses = shell.stdout.split()
 
-    assert statuses[3] in ("200", "202")  # a node of another test may be up
-    assert statuses[:3] + statuses[4:] == ["200", "200", "200", "200", "401", "409", "404", "200", "200"]
-    assert requests.get(platform.environment["ORCHESTRATION_URL"], timeout=10).text == "Running"
+    assert setup == [
+        f"cd {shlex.quote(str(Path.cwd()))}",
+        f"source {platform.home.exports}",
+        f'export PATH={sysconfig.get_path("scripts")}:"$PATH"',
+        f"TOKEN=$(artificien local token --directory {platform.home.path})",
+    ]
+    assert statuses.pop(3) in ("200", "202")  # a node of another test may be up
+    assert statuses.pop(-2) in ("200", "202", "409")  # and models of other tests on it
+    assert statuses == ["200", "200", "200", "200", "401", "401", "409", "404", "200", "200"]
 
 
 @pytest.mark.moto
-def test_processes_and_files_are_shown(platform, capsys):
-    """The path of the commands is quoted for a shell."""
+def test_processes_are_shown(platform, capsys):
     show(platform, Console(width=200))
     output = capsys.readouterr().out
 
     for name, pid in platform.processes.running().items():
         assert any(name in line and str(pid) in line for line in output.splitlines()), name
-    assert f"source {platform.home.exports}" in output
-    assert f"TOKEN=$(artificien local token --directory {platform.home.path})" in output
-
-
-def processes_of(directory: Path) -> list[str]:
-    """Pids of all processes whose command line or environment contains the directory."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                line = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-            except OSError:  # it has ended, or belongs to another user
-                continue
-            if str(directory).encode() in line:
-                found.append(entry.name)
-    return found
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ browser.
 
 import base64
 import random
-import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import dataclass, field
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -114,15 +115,41 @@ class Phone:
         return answer.content
 
 
-def train_until_done(phone: Phone, on_report: Callable[[], None]) -> int:
-    """Train until `/info` lists no model; return the number of reports. `on_report` is called after each."""
+def train_all(phones: Sequence[Phone], on_report: Callable[[], None]) -> list[int]:
+    """Train on all phones at the same time; return the number of reports of each.
+
+    Raises the error of a phone. When the demo is interrupted, phones begin no further step. Their threads are
+    daemons, because a phone may be repeating a failed request, and the demo must not wait for it.
+    """
+    futures, stopped = [Future[int]() for _ in phones], Event()
+
+    def train(phone: Phone, future: Future[int]) -> None:
+        try:
+            future.set_result(train_until_done(phone, on_report, stopped))
+        except Exception as error:  # noqa: BLE001 - raised in the thread that waits
+            future.set_exception(error)
+
+    for phone, future in zip(phones, futures, strict=True):
+        Thread(target=train, args=(phone, future), daemon=True).start()
+    try:
+        ended, running = wait(futures, return_when=FIRST_EXCEPTION)
+        return [future.result() for future in (ended if running else futures)]  # raises if any still run
+    finally:
+        stopped.set()
+
+
+def train_until_done(phone: Phone, on_report: Callable[[], None], stopped: Event) -> int:
+    """Train until `/info` lists no model, or `stopped` is set; return the number of reports.
+
+    `on_report` is called after each.
+    """
     times = 0
-    while models := (work := phone.info()).get("models"):
+    while not stopped.is_set() and (models := (work := phone.info()).get("models")):
         for model_id, version, _features, _labels in models:
             if phone.train(work["nodeURL"], model_id, version):
                 times += 1
                 on_report()
-        time.sleep(random.uniform(*PAUSE))  # noqa: S311 - phones don't call at the same moment
+        stopped.wait(random.uniform(*PAUSE))  # noqa: S311 - phones don't call at the same moment
     return times
 
 

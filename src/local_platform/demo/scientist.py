@@ -10,7 +10,6 @@ from typing import Any
 
 import aiohttp
 import numpy as np
-import safetensors.numpy
 
 from local_platform import LocalPlatformError, seeds
 from local_platform.clients import LocalAws
@@ -92,8 +91,8 @@ class Scientist:
         """Return the model's item, which the marketplace's page shows."""
         return dict(self._models().get_item(Key={"model_id": model_id}, ConsistentRead=True)["Item"])
 
-    def download(self, model_id: str) -> tuple[str, dict[str, np.ndarray[Any, Any]]]:
-        """Wait for the download link; return it and the tensors of the trained model.
+    def download(self, model_id: str) -> tuple[str, bytes]:
+        """Wait for the download link; return it and the trained model, a safetensors file.
 
         Raises LocalPlatformError if no link appears within a minute.
         """
@@ -102,7 +101,7 @@ class Scientist:
             if time.monotonic() > deadline:
                 raise LocalPlatformError(f"The trained model had no download link after {DEADLINE:.0f} s.")
             time.sleep(0.2)
-        return link, safetensors.numpy.load(self._get(link))
+        return link, self._get(link)
 
     @retry_on_failure
     def _get(self, link: str) -> bytes:

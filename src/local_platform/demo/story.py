@@ -5,14 +5,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import click
 import numpy as np
+import safetensors.numpy
 from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -21,9 +19,10 @@ from rich.text import Text
 
 from local_platform import LocalPlatformError, seeds
 from local_platform.demo import results, study
-from local_platform.demo.phone import Phone, train_until_done
+from local_platform.demo.phone import Phone, train_all
 from local_platform.demo.results import Check
 from local_platform.demo.scientist import Scientist
+from local_platform.home import relative, scripts, shell_path
 from local_platform.network import NODE_PORT, answers
 from local_platform.platform import Options, Platform
 from orchestration.domain.errors import OrchestrationError
@@ -38,13 +37,12 @@ def run_demo(directory: Path, *, kill: bool) -> None:
 
     Raises click.ClickException if a check fails or the demo can't go on.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
     console = Console()
-    started, plot = time.monotonic(), directory / "loss.png"
+    started, files = time.monotonic(), Files(directory)
     console.print("Starting AWS, the orchestration service and an ECS agent on this machine.", style="bold")
     try:
         with Platform(Options(directory, port=0, aws_port=0)) as platform:
-            checks = Story(platform, console, plot, kill).play()
+            checks = Story(platform, console, files, kill).play()
     except (LocalPlatformError, OrchestrationError) as error:
         raise click.ClickException(f"{error}\nSee the logs in {directory / 'logs'}.") from error
     console.print(_check_table(checks))
@@ -55,12 +53,9 @@ def run_demo(directory: Path, *, kill: bool) -> None:
         )
     seconds = time.monotonic() - started
     console.print(f"All {len(checks)} checks hold. The demo took {seconds:.0f} s.", style="bold")
-    console.print(f"Plot of the loss: {plot}", soft_wrap=True, highlight=False)
-    console.print("To call the service yourself, run `make up`.")
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+    click.echo(files.how_to_open())
+    command = shell_path(scripts() / "artificien")
+    click.echo(f"To run the same platform until Ctrl-C, and call it yourself:\n  {command} local up")
 
 
 def _check_table(checks: list[Check]) -> Table:
@@ -71,16 +66,46 @@ def _check_table(checks: list[Check]) -> Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Files:
+    """What the demo leaves in its directory, beside the logs."""
+
+    directory: Path
+
+    @property
+    def plot(self) -> Path:
+        return self.directory / "loss.png"
+
+    @property
+    def model(self) -> Path:
+        return self.directory / "model.safetensors"
+
+    def remove(self) -> None:
+        """Remove the files of an earlier run, so that those that are there are of the last one."""
+        for path in (self.plot, self.model):
+            path.unlink(missing_ok=True)
+
+    def how_to_open(self) -> str:
+        """Return where the files are, with a command that prints the model's tensors."""
+        model, python = shell_path(self.model), shell_path(scripts() / "python")
+        code = "import sys, safetensors.numpy; print(safetensors.numpy.load_file(sys.argv[1]))"
+        return (
+            f"Plot of the loss: {relative(self.plot)}\n"
+            f"Trained model: {relative(self.model)}. To open it:\n  {python} -c '{code}' {model}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
     """The steps of the demo on a running platform. `kill` kills service and reconciler during training."""
 
     platform: Platform
     console: Console
-    plot: Path
+    files: Files
     kill: bool = False
 
     def play(self) -> list[Check]:
         """Run all steps and return the checks. Raises LocalPlatformError."""
+        self.files.remove()
         records = study.load()
         scientist = self._scientist()
         self._say(f"AWS answers at {self.platform.aws.url}, the service at {self.platform.url}.")
@@ -94,7 +119,7 @@ class Story:
             self._retire(node),
         ]
         losses = [float(cycle["loss"]) for cycle in history if cycle["devices"]]
-        results.plot_losses(self.plot, losses, study.least_squares_error(records))
+        results.plot_losses(self.files.plot, losses, study.least_squares_error(records))
         return checks
 
     def _scientist(self) -> Scientist:
@@ -135,7 +160,7 @@ class Story:
         )
         self._say(f"The first phone calls POST /info, which marks the dataset as set up: {phones[0].info()}")
         columns = (TextColumn("  reports"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self.console) as progress, ThreadPoolExecutor(len(phones)) as pool:
+        with Progress(*columns, console=self.console) as progress:
             bar = progress.add_task("reports", total=results.REPORTS)
             midway = _AtCount(results.REPORTS // 3, self._kill if self.kill else lambda: None)
 
@@ -143,7 +168,7 @@ class Story:
                 progress.advance(bar)
                 midway.count()
 
-            times = list(pool.map(lambda phone: train_until_done(phone, on_report), phones))
+            times = train_all(phones, on_report)
         return results.check_training(times)
 
     def _kill(self) -> None:
@@ -157,10 +182,11 @@ class Story:
     ) -> tuple[dict[str, np.ndarray], list[dict[str, str]]]:
         """Return the trained model's tensors and the history of its cycles."""
         self._heading("3. The data scientist downloads the trained model.")
-        link, tensors = scientist.download(model_id)
+        link, model = scientist.download(model_id)
+        self.files.model.write_bytes(model)
         self._say("The service has copied the model from the node to the bucket, and offers a download link:")
         self.console.print(f"  {link}", soft_wrap=True, highlight=False)
-        return tensors, scientist.item(model_id)["history"]
+        return safetensors.numpy.load(model), scientist.item(model_id)["history"]
 
     def _retire(self, node: str) -> Check:
         """Wait until the node's process and stack and its address in the dataset are gone."""

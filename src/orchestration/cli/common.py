@@ -11,6 +11,12 @@ from orchestration.domain.errors import OrchestrationError
 T = TypeVar("T")
 
 
+class WrongArgument(click.ClickException):
+    """An argument or option that can never be right: one line, and the exit status of usage errors."""
+
+    exit_code = 2
+
+
 def checked(read: Callable[[], T]) -> T:
     """Return the settings that `read` reads. Ends the command with one line for each error."""
     from pydantic import ValidationError

@@ -72,9 +72,11 @@ class Platform:
             users = (self.scientist, self.developer)
             self._pool = seeds.create_pool(self.aws, users)
             seeds.write_items(self.aws, *users, legacy_key=secrets.token_urlsafe(24))
-            self._start_service(bucket)
+            settings = service_settings(self.aws, self._pool, bucket, self.url, self.home.nodes)
+            self._start_service(settings)
             self._start_agent()
-            self.environment = exported_variables(
+            # With the settings, so that commands for operators work in a shell that has sourced the file.
+            self.environment = settings | exported_variables(
                 self.aws, self._pool, self._key_set(), self.url, users, self._new_api_key()
             )
             stack.callback(self.home.remove_exports)
@@ -112,13 +114,12 @@ class Platform:
         deploy_cluster(client, CLUSTER_STACK, deadline=START_TIMEOUT)
         return deploy_data(client, deadline=START_TIMEOUT)["ModelBucketName"]
 
-    def _start_service(self, bucket: str) -> None:
-        environment = inherited(os.environ) | service_environment(
-            self.aws, self._pool, bucket, self.url, self.home.nodes, self.options.workers
-        )
+    def _start_service(self, settings: dict[str, str]) -> None:
+        environment = inherited(os.environ) | self.aws.environment() | settings
+        of_gunicorn = {"BIND": self.url.removeprefix("http://"), "WEB_CONCURRENCY": str(self.options.workers)}
         gunicorn = (sys.executable, "-m", "gunicorn", "-c", "python:orchestration.gunicorn_conf")
         artificien = str(Path(sysconfig.get_path("scripts"), "artificien"))
-        self._start("service", (*gunicorn, "orchestration.wsgi:app"), environment)
+        self._start("service", (*gunicorn, "orchestration.wsgi:app"), environment | of_gunicorn)
         self._start("reconciler", (artificien, "reconcile"), environment)
         self.processes.wait_for("service", lambda: answers(self.url), START_TIMEOUT)
 
@@ -162,15 +163,9 @@ def _user(username: str, role: str) -> seeds.User:
     return seeds.User(username, f"{secrets.token_urlsafe(15)}aA1-", role)
 
 
-def service_environment(
-    aws: LocalAws, pool: seeds.Pool, bucket: str, url: str, nodes: Path, workers: int
-) -> dict[str, str]:
-    """Return the settings of the service and of gunicorn. `url` is the service's own."""
-    address = url.removeprefix("http://")
+def service_settings(aws: LocalAws, pool: seeds.Pool, bucket: str, url: str, nodes: Path) -> dict[str, str]:
+    """Return the settings of the service beside those of AWS. `url` is the service's own."""
     return {
-        **aws.environment(),
-        "BIND": address,
-        "WEB_CONCURRENCY": str(workers),
         "LOCAL_MODE": "true",
         "USER_POOL_ID": pool.pool_id,
         "APP_CLIENT_IDS": pool.client_id,
@@ -179,7 +174,7 @@ def service_environment(
         "CLUSTER_STACK": CLUSTER_STACK,
         "NODE_IMAGE": NODE_IMAGE,
         "NODE_DATABASE_URL": f"sqlite:///{nodes}/",
-        "CALLBACK_ADDRESS": address,
+        "CALLBACK_ADDRESS": url.removeprefix("http://"),
         "PUBLIC_URL": url,
         "DOWNLOAD_SECRET": secrets.token_urlsafe(32),
         "NODE_MIN_REPORTS": "1",  # the demo trains on a few phones

@@ -1,4 +1,7 @@
-"""Settings, read once from the environment; all errors are reported together. No other file reads it."""
+"""Settings, read once from the environment; all errors are reported together. No other file reads it.
+
+`Settings` are those of the web process. The classes below it require less, for a process that needs less.
+"""
 
 from typing import Annotated, Literal
 
@@ -164,3 +167,26 @@ class Settings(StackSettings):
     def issuer(self) -> str:
         """The issuer of the pool's tokens."""
         return f"https://cognito-idp.{self.aws_default_region}.amazonaws.com/{self.user_pool_id}"
+
+
+class ReconcilerSettings(Settings):
+    """Settings of the reconciler, which accepts no tokens."""
+
+    user_pool_id: str = ""
+    app_client_ids: Annotated[frozenset[str], NoDecode, Field(validate_default=False)] = frozenset()
+
+
+class AuditSettings(ReconcilerSettings):
+    """Settings of `artificien audit`, which launches no node and reads no model."""
+
+    model_bucket: str = ""
+    node_image: str = ""
+    callback_address: str = ""
+    public_url: str = ""
+    download_secret: SecretStr = SecretStr("")
+
+
+class AuditLogSettings(AuditSettings):
+    """Settings of `artificien audit-log`, which needs no database of nodes."""
+
+    node_database_url: Annotated[SecretStr | None, Field(validate_default=False)] = None

@@ -1,6 +1,8 @@
 import os
 import signal
 import stat
+import subprocess
+import sysconfig
 import uuid
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 from local_platform import seeds
 from local_platform.clients import LocalAws
 from local_platform.network import NODE_PORT, answers, direct_session
-from local_platform.platform import Options, Platform, exported_variables, service_environment
+from local_platform.platform import Options, Platform, exported_variables, service_settings
 from local_platform.seeds import Pool, User
 from orchestration.settings import Settings
 from tests.local_platform.waiting import until
@@ -24,12 +26,12 @@ URL = "http://127.0.0.1:5001"
 
 @pytest.fixture
 def environment():
-    return service_environment(AWS, POOL, "bucket", URL, Path("/home/nodes"), workers=3)
+    return service_settings(AWS, POOL, "bucket", URL, Path("/home/nodes"))
 
 
 @pytest.fixture
 def settings(environment, monkeypatch):
-    for name, value in environment.items():
+    for name, value in (AWS.environment() | environment).items():
         monkeypatch.setenv(name, value)
     return Settings.from_environment()
 
@@ -54,7 +56,7 @@ def test_nodes_use_sqlite(settings):
 
 def test_download_secret_is_new_in_each_run(environment):
     """A link of one run must not be valid in the next."""
-    again = service_environment(AWS, POOL, "bucket", URL, Path("/home/nodes"), workers=3)
+    again = service_settings(AWS, POOL, "bucket", URL, Path("/home/nodes"))
 
     assert environment["DOWNLOAD_SECRET"] != again["DOWNLOAD_SECRET"]
 
@@ -154,6 +156,18 @@ def test_servers_listen_on_loopback_only(platform):
     """moto's private keys are public, so any token could be forged."""
     for url in (platform.url, platform.aws.url):
         assert url.startswith("http://127.0.0.1:")
+
+
+@running
+@pytest.mark.parametrize("command", [("audit",), ("audit-log", f"dataset:{seeds.DATASET_ID}")])
+def test_operators_commands_work_after_sourcing_the_variables(platform, command):
+    """In a shell that has no other variable."""
+    artificien = str(Path(sysconfig.get_path("scripts"), "artificien"))
+    done = subprocess.run(  # noqa: S603 - our own program
+        (artificien, *command), env=platform.home.read_exports(), capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @running

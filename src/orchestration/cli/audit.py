@@ -2,7 +2,8 @@
 
 import click
 
-from orchestration.cli.common import checked, reported_errors
+from orchestration.cli.common import WrongArgument, checked, reported_errors
+from orchestration.domain.ports import SUBJECTS
 
 
 @click.command("audit-log")
@@ -13,10 +14,14 @@ def audit_log(subject: str) -> None:
     SUBJECT is `dataset:`, `model:` or `user:` and the id.
     """
     from orchestration.pygrid_orchestration import Parts
-    from orchestration.settings import Settings
+    from orchestration.settings import AuditLogSettings
 
+    kind, _, subject_id = subject.partition(":")
+    if kind not in SUBJECTS or not subject_id:
+        *others, last = (f"{kind}:<id>" for kind in SUBJECTS)
+        raise WrongArgument(f"There is no subject {subject!r}. Subjects are {', '.join(others)} and {last}.")
     with reported_errors():
-        for at, entry in Parts(checked(Settings.from_environment)).audit.of(subject):
+        for at, entry in Parts(checked(AuditLogSettings)).audit.of(subject):
             click.echo(f"{at}  {entry.actor:<16} {entry.action:<24} {entry.result}")
 
 
@@ -29,11 +34,11 @@ def audit(context: click.Context, *, repair: bool) -> None:
     """Find stacks, records, secrets and databases that disagree; exit status 1 if any remain."""
     from orchestration.domain.errors import OrchestrationError
     from orchestration.pygrid_orchestration import Parts
-    from orchestration.settings import Settings
+    from orchestration.settings import AuditSettings
 
     left = 0
     with reported_errors():
-        for found in Parts(checked(Settings.from_environment)).inspection.findings():
+        for found in Parts(checked(AuditSettings)).inspection.findings():
             outcome, is_repaired = "", False
             if repair and found.repair is not None:
                 try:

@@ -13,9 +13,9 @@ from orchestration.cli.common import checked
 def reconcile() -> None:
     """Reconcile all nodes until SIGTERM: launch, retire, retrieve trained models."""
     from orchestration.pygrid_orchestration import create_reconciler
-    from orchestration.settings import Settings
+    from orchestration.settings import ReconcilerSettings
 
-    settings = checked(Settings.from_environment)
+    settings = checked(ReconcilerSettings)
     stopped = threading.Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:

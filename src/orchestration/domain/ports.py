@@ -81,6 +81,10 @@ class ApiKeys(Protocol):
         """Record when a key was used. Does nothing if the key is gone."""
 
 
+SUBJECTS = ("dataset", "model", "user")
+"""What an entry of the audit log can be about."""
+
+
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
     """One action and its result."""
@@ -89,7 +93,7 @@ class AuditEntry:
     """The caller's username, a node's id, or `service` for what the reconciler does on its own."""
     action: str
     subject: str
-    """`dataset:`, `model:` or `user:`, followed by an id."""
+    """One of `SUBJECTS`, a colon and an id."""
     result: str
     """`ok`, or the status and the message of the error; why a node skipped a cycle."""
 

@@ -97,3 +97,15 @@ def test_audit_log_prints_the_entries_of_a_subject(run, environment):
 
     assert result.exit_code == 0
     assert result.output.split() == ["2026-01-01T00:00:00.000+00:00", "ada", "model.withdraw", "ok"]
+
+
+@pytest.mark.parametrize("subject", ["m1", "models:m1", "Model:m1", "model", "model:", ":m1", "node:n1", ""])
+def test_audit_log_of_a_subject_that_can_not_exist_is_an_error(run, environment, subject):
+    """One line, and the exit status of usage errors. An empty log would look as if nothing had happened."""
+    environment.setattr(Parts, "audit", Entries())
+    result = run("audit-log", subject)
+
+    assert (result.exit_code, result.output) == (
+        2,
+        f"Error: There is no subject {subject!r}. Subjects are dataset:<id>, model:<id> and user:<id>.\n",
+    )

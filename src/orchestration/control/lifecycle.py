@@ -10,7 +10,7 @@ import structlog
 
 from orchestration.control.launch import Launcher
 from orchestration.control.records import Records
-from orchestration.domain.decision import LEAVING, Action, Decision, Rules, decide, is_at_rest
+from orchestration.domain.decision import LEAVING, Action, Decision, Rules, decide, is_at_rest, silence_since
 from orchestration.domain.errors import StackFailed
 from orchestration.domain.node import Node, NodeStack, NodeStatus, StackPhase
 from orchestration.domain.ports import Clock, Deletion, Models, NodeSecrets, NodeServer, NodeStacks
@@ -104,8 +104,7 @@ class Lifecycle:
     def _probe(self, node: Node, stack: NodeStack, reason: str) -> Node:
         """Make a node ready if it answers. A complete stack alone doesn't prove that the node serves."""
         if stack.address is None or not self.server.answers(stack.address, node.node_id):
-            since = node.silent_at if node.status is NodeStatus.DEPLOYING else self.clock()
-            return self.records.change(node, status=NodeStatus.DEPLOYING, reason=reason, silent_at=since)
+            return self._record_silence(node, reason)
         now = self.clock()
         first_time = {} if node.was_ready else {"ready_at": now, "took": now - node.launched_at}
         ready = self.records.change(
@@ -125,8 +124,26 @@ class Lifecycle:
         self.publication.publish(ready, self.models.on_dataset(ready.dataset_id))
         if node.status is not NodeStatus.READY:
             self.records.audit(node, "node.ready")
-            log.info("node.ready", node_id=node.node_id, address=stack.address, generation=node.generation)
+            event = "node.recovered" if node.was_ready else "node.ready"
+            log.info(event, node_id=node.node_id, address=stack.address, generation=node.generation)
         return ready
+
+    def _record_silence(self, node: Node, reason: str) -> Node:
+        """Record that a node doesn't answer. If it served before, log that once, when it is first seen."""
+        is_new = node.status is not NodeStatus.DEPLOYING
+        since = self.clock() if is_new else node.silent_at
+        reason = silence_since(since) if node.was_ready else reason
+        silent = self.records.change(node, status=NodeStatus.DEPLOYING, reason=reason, silent_at=since)
+        if is_new and node.was_ready:
+            self.records.audit(node, "node.fall silent")
+            log.warning(
+                "node.fell_silent",
+                node_id=node.node_id,
+                dataset_id=node.dataset_id,
+                address=node.address,
+                generation=node.generation,
+            )
+        return silent
 
     def _delete(self, node: Node, stack: NodeStack, how: Deletion, decision: Decision) -> Node:
         """Delete the stack in three steps: record it, clear the address, call CloudFormation.

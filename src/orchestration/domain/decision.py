@@ -6,6 +6,7 @@ that should stop. The reconciler carries out the decision, and decides again at 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from orchestration.domain.node import WITH_STACK, Node, NodeStack, NodeStatus, StackPhase
@@ -25,6 +26,12 @@ SKEW = 10.0
 """Seconds by which the clocks of CloudFormation and of this process may differ."""
 
 LEAVING = "The previous stack is going down first."
+
+
+def silence_since(silent_at: float) -> str:
+    """Return why a node that served is not ready; `silent_at` is in seconds since the epoch."""
+    since = f"{datetime.fromtimestamp(silent_at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"The node served before, but it has not answered since {since}."
 
 
 class Action(StrEnum):
@@ -183,6 +190,8 @@ def _probe(case: _Case) -> Decision:
         return Decision(Action.PROBE, reason, alarm=alarm)
     if case.stack.phase in (StackPhase.UPDATING, StackPhase.FINISHING):
         return Decision(Action.WAIT, "The stack is being updated, and the node doesn't answer.", alarm=True)
+    if case.node.was_ready:
+        return _delete_failed(case, silence_since(case.node.silent_at), alarm=alarm)
     return _delete_failed(case, f"The node gave no answer within {case.rules.deadline:.0f} s.", alarm=alarm)
 
 

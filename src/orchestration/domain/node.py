@@ -69,7 +69,7 @@ class Node:
     reason: str = ""
     """Why the node is not ready yet, for the data scientist who requested it."""
     failure: str = ""
-    """Why the last launch failed; kept until one succeeds."""
+    """Why the last launch failed, or the node was replaced; kept until a launch succeeds."""
     failed_generation: int = 0
     """The generation whose launch failed."""
     stack_id: str | None = None

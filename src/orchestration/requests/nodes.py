@@ -157,7 +157,7 @@ def _why_not_ready(node: Node) -> str:
     is_waiting = node.reason and node.status is not NodeStatus.FAILED
     sentences = [node.reason if is_waiting else "The node is being launched."]
     if node.failure and node.failure not in node.reason:
-        sentences.append(f"The last launch failed: {node.failure}")
+        sentences.append(f"The node failed before: {node.failure}")
     if node.took:
         sentences.append(f"The last launch that succeeded took {node.took:.0f} s.")
     return " ".join(sentences)

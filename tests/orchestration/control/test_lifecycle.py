@@ -354,6 +354,29 @@ class TestSteps:
         assert world.nodes.get(NODE).ready_at == silent.ready_at
         assert world.stacks.launched == [(NODE, 1)]
 
+    def test_silence_is_logged_once(self, logs):
+        """When it is first seen; its end is in the audit log, too."""
+        world = a_world_with_a_ready_node()
+        for _ in range(2):
+            world.server.silent = True
+            reconcile(world, passes=3)
+            world.server.silent = False
+            reconcile(world, passes=3)
+        events = [entry["event"] for entry in logs]
+        audited = [entry.action for _, entry in world.audit.of(f"dataset:{DATASET}")]
+
+        assert events == ["node.fell_silent"] * 2
+        assert audited[audited.index("node.ready") + 1 :] == ["node.fall silent", "node.ready"] * 2
+
+    def test_node_that_never_answered_has_not_fallen_silent(self, logs):
+        """It is being launched."""
+        world = a_world()
+        world.server.silent = True
+        request_node(a_node_service(world))
+        reconcile(world, passes=6)
+
+        assert "node.fell_silent" not in [entry["event"] for entry in logs]
+
     def test_unchanged_node_is_not_written(self):
         """A pass writes nothing for a node whose state has not changed."""
         world = a_world_with_a_ready_node()

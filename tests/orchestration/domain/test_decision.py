@@ -15,6 +15,7 @@ from orchestration.domain.decision import (
     decide,
     is_at_rest,
     is_given_up,
+    silence_since,
 )
 from orchestration.domain.node import ABSENT_STACK, DesiredState, NodeStack, NodeStatus, StackPhase
 from tests.builders import NOON, a_node
@@ -377,7 +378,7 @@ def test_node_that_stays_silent_is_replaced():
     decision = decide(node, NodeStack(StackPhase.USABLE), node.silent_at + DEADLINE + 1, RULES)
 
     assert decision.action is Action.DELETE
-    assert "no answer" in decision.failure
+    assert decision.failure == silence_since(node.silent_at)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`/create` and `/delete`, together with the reconciler that acts on them."""
 
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
 
@@ -29,6 +30,7 @@ from tests.fakes import Wire
 from tests.processes import (
     BUDGET,
     DEADLINE,
+    PASS,
     QUOTA,
     a_node_service,
     a_reconciler,
@@ -109,6 +111,21 @@ class TestRequest:
         assert before.reason == "The stack is complete; the node itself doesn't answer yet."
         assert after.address
 
+    def test_silent_node_is_said_to_have_served(self, nodes, ready):
+        """Until it is replaced and after that, with the time at which it was first seen to be silent."""
+        ready.server.silent = True
+        since = f"{datetime.fromtimestamp(ready.clock(), UTC):%Y-%m-%d %H:%M:%S} UTC"
+        reconcile(ready, passes=1)
+        answers = []
+        while ready.nodes.get(NODE).generation == 1:
+            answers.append(request_node(nodes).reason)
+            reconcile(ready, passes=1)
+        answers.append(request_node(nodes).reason)
+
+        assert len(answers) > DEADLINE / PASS
+        assert all(f"served before, but it has not answered since {since}." in answer for answer in answers)
+        assert not any("yet" in answer for answer in answers)
+
     def test_features_and_labels_are_recorded(self, nodes, world):
         """Devices and the marketplace read features and labels from the model's item."""
         request_node(nodes, features=("x", "y"), labels=("z",))
@@ -165,7 +182,7 @@ class TestRequest:
             attend(world)
 
         assert len(set(answers)) > 2
-        assert all("The last launch failed: Service: the image can't be pulled." in a for a in answers[3:])
+        assert all("The node failed before: Service: the image can't be pulled." in a for a in answers[3:])
 
     def test_launch_after_a_failed_one_can_succeed(self, nodes, world):
         """The broken stack is deleted, the next generation starts, and the recorded failure is cleared."""

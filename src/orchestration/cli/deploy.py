@@ -23,7 +23,9 @@ def cluster() -> None:
 
 @cluster.command("deploy")
 @click.option(
-    "--nat", is_flag=True, help="Run tasks in private subnets behind a NAT gateway, for about 33 $ a month."
+    "--nat",
+    is_flag=True,
+    help="Run tasks in private subnets behind a NAT gateway, for about 26 $ a month more, and 0.045 $ a GB.",
 )
 def deploy_cluster(*, nat: bool) -> None:
     """Create the cluster stack and wait for it."""

@@ -42,11 +42,13 @@ class FakeStacks:
     """CloudFormation. Each description of a changing stack moves it one phase further.
 
     `refusal`: launches and repairs are refused; `failure`: launches fail; `hangs`: no phase changes;
-    `undeletable`: deletions fail; `protected`: deletions are refused; `away`: calls raise Upstream.
+    `undeletable`: deletions fail; `protected`: deletions are refused; `away`: calls raise Upstream;
+    `strangers`: names that stacks of another program have.
     """
 
     def __init__(self) -> None:
         self.stacks: dict[Name, FakeStack] = {}
+        self.strangers: set[Name] = set()
         self.launched: list[Name] = []
         self.most_at_once = 0
         self.refusal = self.failure = ""
@@ -56,6 +58,8 @@ class FakeStacks:
 
     def describe(self, node: Node) -> NodeStack:
         self._reached()
+        if node.stack_id is None and (node.node_id, node.generation) in self.strangers:
+            return NodeStack(StackPhase.FOREIGN, remark="A stranger's stack.")
         stack = self._find(node)
         return ABSENT_STACK if stack is None else self._shown(stack)
 
@@ -71,7 +75,7 @@ class FakeStacks:
         if self.refusal:
             raise StackFailed(self.refusal)
         name = (node.node_id, node.generation)
-        if name in self.stacks:
+        if name in self.stacks or name in self.strangers:
             return None
         self.stacks[name] = FakeStack(*name, secret_reference)
         self.launched.append(name)
@@ -118,7 +122,7 @@ class FakeStacks:
     def explain(self, _node: Node, stack: NodeStack) -> str:
         self._reached()
         found = self._with_id(stack)
-        return found.reason if found is not None else ""
+        return found.reason if found is not None else stack.remark
 
     def all(self) -> Iterator[ListedStack]:
         self._reached()

@@ -180,8 +180,11 @@ class Lifecycle:
         return retiring
 
     def _quarantine(self, node: Node, stack: NodeStack) -> Node:
-        """Start the next generation beside a stack that can't be deleted. It is superseded from then on."""
-        self.records.audit(node, f"node.quarantine: {stack.stack_id}")
+        """Start the next generation beside a stack that can't be deleted, or that is a stranger's.
+
+        If it is the node's own, it is superseded from then on.
+        """
+        self.records.audit(node, f"node.quarantine: {stack.stack_id or stack.remark}")
         return self._end(node, generation=node.generation + 1)  # the name of this generation is taken
 
     def _forget(self, node: Node) -> Node:

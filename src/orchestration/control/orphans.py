@@ -67,6 +67,7 @@ def removal_of(phase: StackPhase) -> Action:
             | StackPhase.FAILING
             | StackPhase.FINISHING
             | StackPhase.IMPORTING
+            | StackPhase.FOREIGN
             | StackPhase.UNKNOWN
             | StackPhase.ABSENT
             | StackPhase.UNSEEN

@@ -26,6 +26,7 @@ SKEW = 10.0
 """Seconds by which the clocks of CloudFormation and of this process may differ."""
 
 LEAVING = "The previous stack is going down first."
+FOREIGN = "Another program has created a stack of this name."
 
 
 def silence_since(silent_at: float) -> str:
@@ -43,7 +44,7 @@ class Action(StrEnum):
     DELETE = "delete"
     DELETE_RETAINING = "delete retaining"  # retain the resources that can't be deleted
     DELETE_BY_FORCE = "delete by force"
-    QUARANTINE = "quarantine"  # keep the whole stack: the next generation starts beside it
+    QUARANTINE = "quarantine"  # leave the stack as it is: the next generation starts beside it
     FORGET = "forget"  # the stack is gone: clean up after it
     GIVE_UP = "give up"
     LOOK_AGAIN = "look again"
@@ -160,6 +161,13 @@ def _launch(case: _Case) -> Decision:
     if node.status is NodeStatus.ABSENT and case.is_paused:
         return Decision(Action.WAIT, "The node is launched again soon.")
     return Decision(Action.LAUNCH, "The node is being launched.")
+
+
+def _step_round(case: _Case) -> Decision:
+    """Launch the next generation, whose stack has another name. A stranger's stack is not touched."""
+    if case.node.status not in WITH_STACK:
+        return _launch(case)
+    return Decision(Action.QUARANTINE, case.stack.remark or FOREIGN, has_failed=True, alarm=True)
 
 
 def _launch_again(case: _Case) -> Decision:
@@ -318,6 +326,7 @@ RUNNING: Mapping[StackPhase, _Row] = {
     StackPhase.EMPTY: _repair(Action.LOOK_AGAIN, "The stack has no resources yet.", alarm=False),
     StackPhase.HALF_UPDATED: _repair(Action.ROLL_BACK, "An update of the stack failed."),
     StackPhase.STUCK: _repair(Action.CONTINUE_ROLLBACK, "The rollback of an update failed."),
+    StackPhase.FOREIGN: _step_round,
 }
 """What to do about a node that should run, by the phase of its stack."""
 
@@ -337,5 +346,6 @@ STOPPED: Mapping[StackPhase, _Row] = {
     StackPhase.EMPTY: _UNNEEDED,
     StackPhase.HALF_UPDATED: _UNNEEDED,
     StackPhase.STUCK: _UNNEEDED,
+    StackPhase.FOREIGN: _forget_unless_launching,
 }
 """What to do about a node that should stop, by the phase of its stack."""

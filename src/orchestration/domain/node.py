@@ -49,6 +49,7 @@ class StackPhase(StrEnum):
     IMPORTING = "importing"  # an operator imports resources into it
     IMPORTED = "imported"  # usable, after an import
     LOST = "lost"  # an import failed, and its rollback too
+    FOREIGN = "foreign"  # its name is that of the next stack, but another program has created it
     UNKNOWN = "unknown"
 
 

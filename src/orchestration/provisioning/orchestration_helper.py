@@ -70,11 +70,11 @@ class CloudFormationNodeStacks:
         stack = self._stacks.describe(node.stack_id or self._name(node))
         if stack is None:
             return NodeStack(StackPhase.UNSEEN, node.stack_id) if node.stack_id else ABSENT_STACK
-        if stack.tags.get(NODE_TAG) != node.node_id:
-            return NodeStack(
-                StackPhase.UNKNOWN, remark=f"A stack named {stack.name} that isn't ours is in the way."
-            )
-        return _seen(stack)
+        if stack.tags.get(NODE_TAG) == node.node_id:
+            return _seen(stack)
+        if node.stack_id:
+            return NodeStack(StackPhase.UNKNOWN, remark=f"The stack {stack.name} has lost the node's tag.")
+        return NodeStack(StackPhase.FOREIGN, remark=f"Another program has created the stack {stack.name}.")
 
     def all(self) -> Iterator[ListedStack]:
         """Return every stack whose tags and name are those of a node; ignores the account's other stacks."""

@@ -29,6 +29,7 @@ from tests.processes import (
     a_model_service,
     a_node_service,
     a_reconciler,
+    attend,
     reconcile,
     request_node,
 )
@@ -633,6 +634,43 @@ def test_unknown_phase_is_waited_for(world, lifecycle):
 
     assert node.status is NodeStatus.DEPLOYING
     assert node.reason == "CloudFormation is busy with the stack."
+
+
+def test_stranger_s_stack_is_stepped_round(logs):
+    """The next generation has another name. The stranger's stack is not changed, and an alarm is logged."""
+    world = a_world()
+    world.stacks.strangers = {(NODE, 1)}
+    request_node(a_node_service(world))
+    reconcile(world, passes=8)
+    node = world.nodes.get(NODE)
+
+    assert (node.status, node.failure) == (NodeStatus.READY, "")
+    assert (NODE, 1) not in world.stacks.launched
+    assert world.stacks.deleted == []
+    assert [entry["action"] for entry in logs if entry["event"] == "node.alarm"] == ["quarantine"]
+
+
+def test_names_that_strangers_take_again_and_again_end_the_launches():
+    """The answer says why."""
+    world = a_world()
+    world.stacks.strangers = {(NODE, generation) for generation in range(100)}
+    request_node(a_node_service(world))
+    reconcile(world, passes=20)
+    node = world.nodes.get(NODE)
+
+    assert (node.status, node.reason) == (NodeStatus.FAILED, "A stranger's stack.")
+
+
+def test_stopped_node_does_not_wait_for_a_stranger_s_stack():
+    """It is at rest."""
+    world = a_world()
+    world.stacks.strangers = {(NODE, 1)}
+    request_node(a_node_service(world))
+    attend(world)
+    world.nodes.let_go(world.nodes.get(NODE))
+    reconcile(world, passes=8)
+
+    assert world.nodes.get(NODE).status is NodeStatus.ABSENT
 
 
 def test_unavailable_cloudformation_changes_nothing():

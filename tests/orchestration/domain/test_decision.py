@@ -102,23 +102,23 @@ retiring                      DELETE    WAIT     DELETE  DELETE  DELETE      DEL
 retiring, a moment ago         WAIT      WAIT     WAIT    WAIT    WAIT        WAIT
 retiring, refused             PROBE     WAIT     DELETE  DELETE  DELETE      DELETE
 
-                              STUCK              DELETING  UNDELETABLE  IMPORTING  UNKNOWN
-never launched                DELETE             DELETE    DELETE       WAIT       WAIT
-gone                          DELETE             DELETE    DELETE       WAIT       WAIT
-failed, to be launched again  DELETE             DELETE    DELETE       WAIT       WAIT
-failed a moment ago           DELETE             DELETE    DELETE       WAIT       WAIT
-out of budget                 DELETE             DELETE    DELETE       WAIT       WAIT
-given up, requested again      DELETE             DELETE    DELETE       WAIT       WAIT
-claimed                       CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT
-claimed long ago              CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT
-launched                      CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT
-launched long ago             CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT
-ready                         CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT
-silent                        CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT
-silent for long               CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT
-retiring                      DELETE             WAIT      DELETE       WAIT       WAIT
-retiring, a moment ago         WAIT               WAIT      WAIT         WAIT       WAIT
-retiring, refused             DELETE             WAIT      DELETE       WAIT       WAIT
+                              STUCK              DELETING  UNDELETABLE  IMPORTING  UNKNOWN  FOREIGN
+never launched                DELETE             DELETE    DELETE       WAIT       WAIT     LAUNCH
+gone                          DELETE             DELETE    DELETE       WAIT       WAIT     LAUNCH
+failed, to be launched again  DELETE             DELETE    DELETE       WAIT       WAIT     LAUNCH
+failed a moment ago           DELETE             DELETE    DELETE       WAIT       WAIT     WAIT
+out of budget                 DELETE             DELETE    DELETE       WAIT       WAIT     GIVE_UP
+given up, requested again      DELETE             DELETE    DELETE       WAIT       WAIT    LAUNCH
+claimed                       CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT     QUARANTINE
+claimed long ago              CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT     QUARANTINE
+launched                      CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT     QUARANTINE
+launched long ago             CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT     QUARANTINE
+ready                         CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT     QUARANTINE
+silent                        CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT     QUARANTINE
+silent for long               CONTINUE_ROLLBACK  DELETE    DELETE       WAIT       WAIT     QUARANTINE
+retiring                      DELETE             WAIT      DELETE       WAIT       WAIT     QUARANTINE
+retiring, a moment ago         WAIT               WAIT      WAIT         WAIT       WAIT    QUARANTINE
+retiring, refused             DELETE             WAIT      DELETE       WAIT       WAIT     QUARANTINE
 """
 WHEN_STOPPED = """
                               ABSENT  UNSEEN  CREATING  USABLE  UPDATING       FINISHING
@@ -157,23 +157,23 @@ retiring                      DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
 retiring, a moment ago         WAIT      WAIT     WAIT    WAIT    WAIT    WAIT
 retiring, refused             DELETE    WAIT     DELETE  DELETE  DELETE  DELETE
 
-                              STUCK   DELETING  UNDELETABLE  IMPORTING  UNKNOWN
-never launched                DELETE  DELETE    DELETE       WAIT       WAIT
-gone                          DELETE  DELETE    DELETE       WAIT       WAIT
-failed, to be launched again  DELETE  DELETE    DELETE       WAIT       WAIT
-failed a moment ago           DELETE  DELETE    DELETE       WAIT       WAIT
-out of budget                 DELETE  DELETE    DELETE       WAIT       WAIT
-given up, requested again      DELETE  DELETE    DELETE       WAIT       WAIT
-claimed                       DELETE  DELETE    DELETE       WAIT       WAIT
-claimed long ago              DELETE  DELETE    DELETE       WAIT       WAIT
-launched                      DELETE  DELETE    DELETE       WAIT       WAIT
-launched long ago             DELETE  DELETE    DELETE       WAIT       WAIT
-ready                         DELETE  DELETE    DELETE       WAIT       WAIT
-silent                        DELETE  DELETE    DELETE       WAIT       WAIT
-silent for long               DELETE  DELETE    DELETE       WAIT       WAIT
-retiring                      DELETE  WAIT      DELETE       WAIT       WAIT
-retiring, a moment ago         WAIT    WAIT      WAIT         WAIT       WAIT
-retiring, refused             DELETE  WAIT      DELETE       WAIT       WAIT
+                              STUCK   DELETING  UNDELETABLE  IMPORTING  UNKNOWN  FOREIGN
+never launched                DELETE  DELETE    DELETE       WAIT       WAIT     FORGET
+gone                          DELETE  DELETE    DELETE       WAIT       WAIT     FORGET
+failed, to be launched again  DELETE  DELETE    DELETE       WAIT       WAIT     FORGET
+failed a moment ago           DELETE  DELETE    DELETE       WAIT       WAIT     FORGET
+out of budget                 DELETE  DELETE    DELETE       WAIT       WAIT     FORGET
+given up, requested again      DELETE  DELETE    DELETE       WAIT       WAIT    FORGET
+claimed                       DELETE  DELETE    DELETE       WAIT       WAIT     WAIT
+claimed long ago              DELETE  DELETE    DELETE       WAIT       WAIT     FORGET
+launched                      DELETE  DELETE    DELETE       WAIT       WAIT     FORGET
+launched long ago             DELETE  DELETE    DELETE       WAIT       WAIT     FORGET
+ready                         DELETE  DELETE    DELETE       WAIT       WAIT     FORGET
+silent                        DELETE  DELETE    DELETE       WAIT       WAIT     FORGET
+silent for long               DELETE  DELETE    DELETE       WAIT       WAIT     FORGET
+retiring                      DELETE  WAIT      DELETE       WAIT       WAIT     FORGET
+retiring, a moment ago         WAIT    WAIT      WAIT         WAIT       WAIT    FORGET
+retiring, refused             DELETE  WAIT      DELETE       WAIT       WAIT     FORGET
 """
 TABLES = {RUNNING: WHEN_RUNNING, STOPPED: WHEN_STOPPED}
 
@@ -219,7 +219,7 @@ def test_tables_are_complete(table):
 @pytest.mark.parametrize(
     ("desired_state", "alarming"),
     [
-        (RUNNING, {"IMPORTING", "IMPORTED", "LOST", "HALF_UPDATED", "STUCK", "UNKNOWN"}),
+        (RUNNING, {"IMPORTING", "IMPORTED", "LOST", "HALF_UPDATED", "STUCK", "FOREIGN", "UNKNOWN"}),
         (STOPPED, {"IMPORTING", "UNKNOWN"}),
     ],
 )
@@ -339,7 +339,7 @@ def test_phases_in_which_a_launch_has_failed(phase):
     """The failure reason is read from AWS, not from the record."""
     decision = decide(a_node(desired_state=RUNNING, **KNOWN), NodeStack(phase), NOON, RULES)
 
-    assert decision.has_failed is (phase in (StackPhase.FAILING, StackPhase.BROKEN, StackPhase.LOST))
+    assert decision.has_failed is (phase.name in ("FAILING", "BROKEN", "LOST", "FOREIGN"))
     assert decision.failure == ""
 
 
@@ -483,15 +483,15 @@ NODES = st.builds(
 
 @given(NODES, st.sampled_from(StackPhase), st.sampled_from([None, ARN]), st.floats(0, 2 * NOON))
 def test_decision_is_a_pure_function(node, phase, stack_id, now):
-    """Every record and phase has one decision, and no launch is decided while a stack exists."""
+    """Every record and phase has one decision, and no launch is decided while its own stack exists."""
     stack = NodeStack(phase, stack_id)
     decision = decide(node, stack, now, RULES)
 
     assert decision == decide(node, stack, now, RULES)
     if decision.action is Action.LAUNCH:
         assert node.should_run
-        assert phase is StackPhase.ABSENT
+        assert phase in (StackPhase.ABSENT, StackPhase.FOREIGN)
     if decision.action is Action.FORGET:
-        assert phase in (StackPhase.ABSENT, StackPhase.UNSEEN)
+        assert phase in (StackPhase.ABSENT, StackPhase.UNSEEN, StackPhase.FOREIGN)
     if decision.action in (Action.QUARANTINE, Action.PROBE):
         assert node.should_run

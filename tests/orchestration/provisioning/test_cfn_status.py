@@ -50,9 +50,11 @@ def test_phase_of_each_status(phase, statuses):
     assert {status for status, meant in PHASES.items() if meant is phase} == statuses
 
 
-def test_all_phases_but_two_have_a_status():
-    """UNSEEN is a stack that isn't visible, UNKNOWN has a status that is not in the table."""
-    assert set(StackPhase) - set(PHASES.values()) == {StackPhase.UNSEEN, StackPhase.UNKNOWN}
+def test_all_phases_but_three_have_a_status():
+    """UNSEEN is a stack that isn't visible, FOREIGN a stranger's, UNKNOWN has a status not in the table."""
+    without = {StackPhase.UNSEEN, StackPhase.FOREIGN, StackPhase.UNKNOWN}
+
+    assert set(StackPhase) - set(PHASES.values()) == without
 
 
 def test_only_statuses_in_progress_are_not_stable():

@@ -188,7 +188,7 @@ def test_undeletable_stack_has_the_time_of_its_deletion(stacks, answers):
     assert stacks.describe(NODE) == NodeStack(StackPhase.UNDELETABLE, ARN, deleted_at=MADE.timestamp())
 
 
-def test_stack_without_the_node_s_tag_is_unknown(stacks, answers):
+def test_stack_without_the_node_s_tag_is_foreign(stacks, answers):
     """Its name doesn't make it the node's; it has no ARN, so nothing can change it."""
     answers.add_response("describe_stacks", described("CREATE_COMPLETE", tags={}))
     answers.add_response("describe_stacks", described("CREATE_COMPLETE", tags={"artificien:node-id": "n2"}))
@@ -196,8 +196,17 @@ def test_stack_without_the_node_s_tag_is_unknown(stacks, answers):
     for _ in range(2):
         stack = stacks.describe(NODE)
 
-        assert (stack.phase, stack.stack_id, stack.address) == (StackPhase.UNKNOWN, None, None)
-        assert "isn't ours" in stack.remark
+        assert (stack.phase, stack.stack_id, stack.address) == (StackPhase.FOREIGN, None, None)
+        assert stack.remark == f"Another program has created the stack {NAME}."
+
+
+def test_own_stack_without_its_tag_is_unknown(stacks, answers):
+    """Its ARN is recorded, so somebody has removed the tag. It is in use, and not changed."""
+    answers.add_response("describe_stacks", described("CREATE_COMPLETE", tags={}))
+
+    stack = stacks.describe(replace(NODE, stack_id=ARN))
+
+    assert (stack.phase, stack.stack_id) == (StackPhase.UNKNOWN, None)
 
 
 class TestAll:

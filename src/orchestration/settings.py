@@ -186,7 +186,7 @@ class AuditSettings(ReconcilerSettings):
     download_secret: SecretStr = SecretStr("")
 
 
-class AuditLogSettings(AuditSettings):
-    """Settings of `artificien audit-log`, which needs no database of nodes."""
+class TableSettings(AuditSettings):
+    """Settings of commands that need tables only: `artificien audit-log` and `migrate-models`."""
 
     node_database_url: Annotated[SecretStr | None, Field(validate_default=False)] = None

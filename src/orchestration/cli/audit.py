@@ -14,14 +14,14 @@ def audit_log(subject: str) -> None:
     SUBJECT is `dataset:`, `model:` or `user:` and the id.
     """
     from orchestration.pygrid_orchestration import Parts
-    from orchestration.settings import AuditLogSettings
+    from orchestration.settings import TableSettings
 
     kind, _, subject_id = subject.partition(":")
     if kind not in SUBJECTS or not subject_id:
         *others, last = (f"{kind}:<id>" for kind in SUBJECTS)
         raise WrongArgument(f"There is no subject {subject!r}. Subjects are {', '.join(others)} and {last}.")
     with reported_errors():
-        for at, entry in Parts(checked(AuditLogSettings)).audit.of(subject):
+        for at, entry in Parts(checked(TableSettings)).audit.of(subject):
             click.echo(f"{at}  {entry.actor:<16} {entry.action:<24} {entry.result}")
 
 

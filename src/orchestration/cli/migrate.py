@@ -13,11 +13,11 @@ def migrate_models(context: click.Context) -> None:
     Run it while neither web process nor reconciler runs. It may be repeated.
     """
     from orchestration.pygrid_orchestration import Parts
-    from orchestration.settings import Settings
+    from orchestration.settings import TableSettings
 
     migrated = left = 0
     with reported_errors():
-        for model_id, obstacle in Parts(checked(Settings.from_environment)).migration.run():
+        for model_id, obstacle in Parts(checked(TableSettings)).migration.run():
             migrated, left = migrated + (not obstacle), left + bool(obstacle)
             if obstacle:
                 click.echo(f"{model_id}  not migrated: {obstacle}")

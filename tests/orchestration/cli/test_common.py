@@ -13,6 +13,7 @@ from tests.orchestration.test_settings import COMPLETE
         ("reconcile", COMPLETE.keys() - {"USER_POOL_ID", "APP_CLIENT_IDS"}),
         ("audit", {"AWS_DEFAULT_REGION", "NODE_DATABASE_URL"}),
         ("audit-log model:m", {"AWS_DEFAULT_REGION"}),
+        ("migrate-models", {"AWS_DEFAULT_REGION"}),
         ("cluster deploy", {"AWS_DEFAULT_REGION"}),
         ("data deploy", {"AWS_DEFAULT_REGION"}),
     ],

@@ -119,7 +119,7 @@ def a_device_service(world: World, **rules: Any) -> DeviceService:
         models=world.models,
         nodes=world.nodes,
         accounts=an_account_service(world),
-        waker=Waker(world.nodes, world.clock),
+        waker=Waker(world.nodes, world.models, world.clock),
         rules=replace(usual, **rules),
         clock=world.clock,
     )
@@ -180,7 +180,7 @@ def a_reconciler(world: World, terms: Terms = USUAL) -> Reconciler:
         superseded=SupersededStacks(
             records=lifecycle.records, stacks=world.stacks, secrets=world.secrets, clock=world.clock
         ),
-        waker=Waker(world.nodes, world.clock),
+        waker=Waker(world.nodes, world.models, world.clock),
         clock=world.clock,
         intervals=terms.intervals,
     )

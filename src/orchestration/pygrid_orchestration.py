@@ -264,7 +264,7 @@ class Parts:
 
     @cached_property
     def waker(self) -> Waker:
-        return Waker(self.nodes, time.time)
+        return Waker(self.nodes, self.models, time.time)
 
     @cached_property
     def server(self) -> PygridServer:

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -9,7 +10,7 @@ import structlog
 
 from orchestration.domain.credentials import new_download_key
 from orchestration.domain.entities import MOST_FAILURES, Model
-from orchestration.domain.errors import OrchestrationError
+from orchestration.domain.errors import Conflict, NotFound, OrchestrationError
 from orchestration.domain.node import Node
 from orchestration.domain.ports import (
     AuditEntry,
@@ -52,6 +53,17 @@ class Retrieval:
                 with self.lock:
                     if self._is_time_for(model):  # else it has just failed in another thread
                         self._try(model, node, address)
+
+    def is_awaited(self, node: Node, address: str) -> bool:
+        """Return whether a node that answers has a completed model that still awaits its retrieval."""
+        listed = [*self.models.to_retrieve(node.dataset_id), *self.models.on_dataset(node.dataset_id)]
+        return any(map(self._awaits, listed)) and self.server.answers(address, node.node_id)
+
+    def _awaits(self, listed: Model) -> bool:
+        """Read a model again: the index that has listed it may lag. One that can't be read is not awaited."""
+        with suppress(NotFound, Conflict):
+            return self.models.get(listed.model_id).awaits_retrieval
+        return False
 
     def _is_time_for(self, model: Model) -> bool:
         return self.schedule.is_due(model.model_id, self.clock())

@@ -148,22 +148,21 @@ class Reconciler:
             self.reconcile(node)
 
     def reconcile(self, node: Node, stack: NodeStack | None = None) -> None:
-        """Take one step for a node. Trained models are retrieved before the step may delete its stack.
+        """Take one step for a node.
 
-        Raises Overtaken, QuotaExceeded, Upstream.
+        Trained models are retrieved before the step may delete its stack. If a retrieval fails, the node is
+        kept, until the model no longer awaits it. Raises Overtaken, QuotaExceeded, Upstream.
         """
-        if not node.should_run:
-            self._retrieve_due(node)
+        if not node.should_run and node.status is NodeStatus.READY and node.address:
+            self.retrieval.retrieve_due(node, node.address)
+            if self.retrieval.is_awaited(node, node.address):
+                return
         node = self.lifecycle.advance(node, stack)
         if node.status is NodeStatus.READY and node.address:
             self.resync.resync_silent(node, node.address)
-        self._retrieve_due(node)
+            self.retrieval.retrieve_due(node, node.address)
         if node.should_run:
             self.idle_timeout.check(node)
-
-    def _retrieve_due(self, node: Node) -> None:
-        if node.status is NodeStatus.READY and node.address:
-            self.retrieval.retrieve_due(node, node.address)
 
 
 @contextmanager

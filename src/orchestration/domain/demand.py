@@ -1,13 +1,13 @@
 """Decides when a stopped node is woken on demand and when an idle node is stopped."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 
 from orchestration.domain.entities import Model
-from orchestration.domain.errors import Overtaken
+from orchestration.domain.errors import Conflict, NotFound, Overtaken
 from orchestration.domain.node import Node, NodeStatus
 from orchestration.domain.ports import Clock, Models, Nodes
 
@@ -22,6 +22,7 @@ class Waker:
     """Wakes a stopped node on demand: for a device, or for a trained model that must be retrieved."""
 
     nodes: Nodes
+    models: Models
     clock: Clock
 
     def may_wake(self, node: Node) -> bool:
@@ -30,14 +31,24 @@ class Waker:
         failed_long_ago = node.status is NodeStatus.FAILED and now >= node.failed_at + WAKING_INTERVAL
         return (not node.should_run or failed_long_ago) and now >= node.wake_at
 
-    def wake(self, node: Node, models: Sequence[Model]) -> None:
-        """Record that a node should run for these models, if any, on the quota of the first one's owner."""
-        if not models or not self.may_wake(node):
+    def wake(self, node: Node, listed: Iterable[Model]) -> None:
+        """Record that a node should run for the first of these models that needs it, on its owner's quota."""
+        if not self.may_wake(node):
+            return
+        model = next(filter(self._needs_node, listed), None)
+        if model is None:
             return
         now = self.clock()
         with suppress(Overtaken):  # another device was first
-            self.nodes.wake(node, now, models[0].owner, now + WAKING_INTERVAL)
+            self.nodes.wake(node, now, model.owner, now + WAKING_INTERVAL)
             log.info("node.woken", node_id=node.node_id, dataset_id=node.dataset_id)
+
+    def _needs_node(self, listed: Model) -> bool:
+        """Read a model again: the index that has listed it may lag. One that can't be read needs no node."""
+        with suppress(NotFound, Conflict):
+            model = self.models.get(listed.model_id)
+            return model.is_training or model.awaits_retrieval
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

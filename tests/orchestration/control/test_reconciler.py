@@ -341,6 +341,73 @@ def test_due_models_are_retrieved_before_a_forced_retirement(ready):
     assert ready.stacks.standing(NODE) == []
 
 
+def test_node_is_not_deleted_before_its_model_is_in_the_bucket(ready, reconciler):
+    """The model completes while the node goes, and the first retrieval fails. The owner of the dataset need
+    not wait a day for the next generation.
+    """
+    ready.put(a_model(**DONE))
+    ready.bucket.away = True
+    ready.nodes.let_go(ready.nodes.get(NODE), wake_at=ready.clock() + DAY)
+    reconcile(ready, passes=3)
+    waiting = len(ready.stacks.standing(NODE))
+    ready.bucket.away = False
+    reconcile(ready)
+
+    assert waiting == 1
+    assert ready.bucket.files == {MODEL: b"trained"}
+    assert ready.stacks.launched == [(NODE, 1)]
+    assert ready.stacks.standing(NODE) == []
+
+
+def test_completion_that_no_index_shows_yet_keeps_the_node(ready, reconciler, progress):
+    """Indexes lag. The model's record is read itself before the stack is deleted."""
+    with ready.dynamodb.lagging():
+        progress.record(MODEL, Progress(100), node=ready.nodes.get(NODE))
+        ready.nodes.let_go(ready.nodes.get(NODE), wake_at=ready.clock() + DAY)
+        reconciler.run_pass()
+        waiting = len(ready.stacks.standing(NODE))
+    reconcile(ready)
+
+    assert waiting == 1
+    assert ready.bucket.files == {MODEL: b"trained"}
+    assert ready.stacks.launched == [(NODE, 1)]
+    assert ready.stacks.standing(NODE) == []
+
+
+def test_node_is_deleted_although_a_model_can_not_be_retrieved(ready):
+    """After `MOST_FAILURES` failures: a retirement is not held for ever."""
+    ready.put(a_model(**DONE))
+    ready.bucket.away = True
+    ready.nodes.let_go(ready.nodes.get(NODE), wake_at=ready.clock() + DAY)
+    for _ in range(MOST_FAILURES + 3):
+        reconcile(ready, passes=1)
+        ready.clock.tick(LONGEST_PAUSE)
+
+    assert ready.stacks.standing(NODE) == []
+
+
+@pytest.mark.parametrize("ends", ["withdrawn", "retrieved"])
+def test_model_that_only_an_index_shows_wakes_no_node(ready, ends):
+    """Indexes lag. The model was withdrawn, or retrieved, while its node went down."""
+    ready.put(a_model(**DONE))
+    ready.server.silent = True
+    ready.nodes.let_go(ready.nodes.get(NODE), wake_at=ready.clock() + 8 * PASS)
+    reconcile(ready, passes=8)
+    ready.server.silent = False
+    gone = ready.stacks.standing(NODE) == []
+    with ready.dynamodb.lagging():
+        model = ready.models.get(MODEL)
+        if ends == "withdrawn":
+            ready.models.withdraw(model, ready.clock())
+        else:
+            ready.models.retrieved(model, "key", "link")
+        reconcile(ready, passes=2)
+
+    assert gone
+    assert not ready.nodes.get(NODE).should_run
+    assert ready.stacks.launched == [(NODE, 1)]
+
+
 def test_model_of_a_stopped_node_is_retrieved_from_the_next_generation(ready):
     """A node with a completed model is woken once a day until the model is in the bucket."""
     ready.put(a_model(**DONE))
@@ -434,6 +501,18 @@ class TestStaleModels:
         reconcile(world)
 
         assert world.stacks.launched == []
+
+    def test_device_does_not_wake_a_node_for_a_model_that_was_just_withdrawn(self, ready, devices):
+        """The index that lists the dataset's models still shows it."""
+        ready.models.record_hosted(ready.models.get(MODEL), ready.clock())
+        ready.clock.tick(STALE_AFTER)
+        reconcile(ready)
+        with ready.dynamodb.lagging():
+            ready.models.withdraw(ready.models.get(MODEL), ready.clock())
+            devices.work(DATASET, api_key=LEGACY_KEY)
+        reconcile(ready)
+
+        assert ready.stacks.launched == [(NODE, 1)]
 
     def test_device_does_not_wake_a_node_that_was_just_retired(self, ready, devices):
         """No device wakes a retired node for a day, so that a retirement lasts."""

@@ -60,7 +60,7 @@ def test_progress_carries_the_credential_and_the_path(node, orchestrator, record
     assert orchestrator.headers[0]["Authorization"] == "Basic dXNAZXI6cC93"
     assert orchestrator.headers[0]["path"] == "/hooks/model_progress"
     assert orchestrator.headers[0]["Content-Type"] == "application/json"
-    assert orchestrator.calls == [{"percent_complete": 33, "model_id": "a", "cycle": 1}]
+    assert orchestrator.calls == [{"percent_complete": 33, "model_id": "a", "cycle": 1, "cycles": 3}]
 
 
 @pytest.mark.moto
@@ -72,7 +72,7 @@ def test_progress_that_is_permanently_refused_is_dropped(node, orchestrator, rec
     end_cycle(node, "a")
     wait_for(lambda: orchestrator.calls)
 
-    assert orchestrator.calls == [{"percent_complete": 100, "model_id": "a", "cycle": 2}]
+    assert orchestrator.calls == [{"percent_complete": 100, "model_id": "a", "cycle": 2, "cycles": 2}]
 
 
 @pytest.mark.moto
@@ -104,7 +104,7 @@ def test_progress_survives_the_end_of_the_node(start_node, orchestrator, recorde
     start_node()
     wait_for(lambda: orchestrator.calls)
 
-    assert orchestrator.calls == [{"percent_complete": 50, "model_id": "a", "cycle": 1}]
+    assert orchestrator.calls == [{"percent_complete": 50, "model_id": "a", "cycle": 1, "cycles": 2}]
 
 
 def next_worker(node, name):
@@ -330,4 +330,6 @@ def test_node_without_an_orchestrator_trains_and_keeps_its_progress(start_node, 
     wait_for(lambda: orchestrator.calls)
 
     assert (received, orchestrator.questions) == ([], [])
-    assert orchestrator.calls == [{"percent_complete": 50, "model_id": "fixture-linear", "cycle": 1}]
+    assert orchestrator.calls == [
+        {"percent_complete": 50, "model_id": "fixture-linear", "cycle": 1, "cycles": 2}
+    ]

@@ -57,7 +57,9 @@ def test_node_that_was_killed_resumes(process, start_process, orchestrator, reco
 
     start_process()
     wait_for(lambda: orchestrator.calls)
-    assert orchestrator.calls == [{"percent_complete": 50, "model_id": "fixture-linear", "cycle": 1}]
+    assert orchestrator.calls == [
+        {"percent_complete": 50, "model_id": "fixture-linear", "cycle": 1, "cycles": 2}
+    ]
     assert node.worker("fixture-linear").accepted["status"] == "accepted"
     assert not node.checkpoint("fixture-linear", 3).ok
 

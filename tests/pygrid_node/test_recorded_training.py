@@ -41,8 +41,8 @@ def test_recorded_process_ends_in_the_recorded_checkpoints(node, orchestrator, p
             assert np.abs(array - np.array(want)).max() <= 1e-6
     assert node.checkpoint(f"fixture-{process}").content == node.checkpoint(f"fixture-{process}", 3).content
     assert orchestrator.calls == [
-        {"percent_complete": 50, "model_id": f"fixture-{process}", "cycle": 1},
-        {"percent_complete": 100, "model_id": f"fixture-{process}", "cycle": 2},
+        {"percent_complete": 50, "model_id": f"fixture-{process}", "cycle": 1, "cycles": 2},
+        {"percent_complete": 100, "model_id": f"fixture-{process}", "cycle": 2, "cycles": 2},
     ]
     assert node.worker(f"fixture-{process}").accepted == {"status": "rejected"}
 

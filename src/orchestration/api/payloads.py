@@ -89,11 +89,12 @@ class LossPayload(Payload):
 
 
 class ProgressPayload(Payload):
-    """POST /model_progress. Our node adds the number of the cycle it closes, counted from 1."""
+    """POST /model_progress. Our node adds the cycle it closes, counted from 1, and the number of cycles."""
 
     model_id: Id
     percent_complete: Annotated[int, Field(ge=0, le=100)]
     cycle: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    cycles: Annotated[int, Field(ge=1, le=10**9)] | None = None
     version: str | None = None
     skipped: Annotated[str, Field(max_length=512)] | None = None
     """Why the node closed the cycle without its reports."""

@@ -125,7 +125,7 @@ def record_progress() -> ResponseReturnValue:
     0 per cent closes none: older node images send it instead of calling `/model_upload`.
     """
     body = parsed(request, ProgressPayload)
-    progress = Progress(body.percent_complete, body.cycle, body.version)
+    progress = Progress(body.percent_complete, body.cycle, body.version, body.cycles)
     is_new = services().progress.record(body.model_id, progress, node=g.node)
     if body.skipped is not None:
         entry = AuditEntry(g.node.node_id, "model.cycle_skipped", f"model:{body.model_id}", body.skipped)

@@ -107,6 +107,8 @@ class Progress:
     """The cycle that was closed, counted from 1. The original node does not send it."""
     version: str | None = None
     """The model's version. A node sends it, with 0 per cent, when it checks an upload."""
+    cycles: int | None = None
+    """How many cycles the model has in all. The original node does not send it."""
 
     @property
     def is_last(self) -> bool:

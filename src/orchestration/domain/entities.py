@@ -74,6 +74,8 @@ class Model:
     """When the model was complete or withdrawn, in seconds since the epoch; 0 while it trains."""
     progress_at: float = 0.0
     """When its owner last requested its node, to the hour, or its node closed a cycle."""
+    cycles: int | None = None
+    """How many cycles the model has in all, once its node has said so; the original node does not."""
     totals: Totals = NO_REPORTS
     sealed: SealedCycle | None = None
     """A cycle that is closed but not yet in the history: a process died between the two."""

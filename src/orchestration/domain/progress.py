@@ -8,7 +8,7 @@ import structlog
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from orchestration.domain.credentials import hash_of
-from orchestration.domain.cycle import COMPLETE, Progress, closes
+from orchestration.domain.cycle import Progress, closes
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import AccessDenied, NotFound, Overtaken, Unauthenticated
 from orchestration.domain.node import Node, NodeStatus, node_id_of
@@ -18,8 +18,8 @@ log = structlog.get_logger(__name__)
 
 MOST_CYCLES = 1_000_000
 MOST_DERIVED = 50
-"""Above this many cycles no percentage is derived. With more than 100 cycles, some of the original node's
-reports repeat the percentage before them and are not counted."""
+"""Above this many cycles no percentage is derived from the original node's reports. With more than 100
+cycles, some of them repeat the percentage before them and are not counted."""
 
 ENOUGH_REPORTS = 2
 """A single report may be counted for the wrong cycle if an earlier one was lost; two such reports
@@ -89,18 +89,24 @@ def possible_lengths(reports: Iterable[tuple[int, int]]) -> range:
 def lost_progress(model: Model, checkpoint: int) -> Progress | None:
     """Return the progress that a node's newest checkpoint shows; None if it is known already.
 
-    Checkpoint 1 is the upload, checkpoint `n + 1` the result of cycle `n`. The percentage is the least one
-    that fits the node's earlier reports, so that no model is called complete that is not.
+    Checkpoint 1 is the upload, checkpoint `n + 1` the result of cycle `n`. If the node has not said how many
+    cycles there are, the percentage is the least one that fits its earlier reports, so that no model is
+    called complete that is not.
     """
     cycle = checkpoint - 1
     if cycle <= model.totals.cycle:
         return None
+    percent, cycles = model.percent_complete, model.cycles or _most_cycles(model)
+    if cycles is not None and cycle <= cycles:
+        percent = max(percent, 100 * cycle // cycles)
+    return Progress(percent, cycle)
+
+
+def _most_cycles(model: Model) -> int | None:
+    """Return how many cycles the model has at most, given the original node's reports; None if unknown."""
     reports, enough = _reliable([(closed.cycle, closed.percent_complete) for closed in model.history])
     lengths = possible_lengths(reports) if len(reports) >= enough else range(0)
-    percent = model.percent_complete
-    if lengths and cycle <= lengths[-1] <= MOST_DERIVED:
-        percent = max(percent, min(100 * cycle // lengths[-1], COMPLETE))
-    return Progress(percent, cycle)
+    return lengths[-1] if lengths and lengths[-1] <= MOST_DERIVED else None
 
 
 def _reliable(reports: Sequence[tuple[int, int]]) -> tuple[Sequence[tuple[int, int]], int]:

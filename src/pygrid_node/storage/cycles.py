@@ -282,9 +282,13 @@ class Outbox:
 
 
 def progress_of(cycle: Cycle, model: HostedModel) -> dict[str, Any]:
-    """Return the progress message of a closed cycle; `cycle` lets the orchestrator recognize a repetition."""
-    percent = 100 * cycle.number // model.server_config.num_cycles
-    return {"percent_complete": percent, "model_id": model.name, "cycle": cycle.number}
+    """Return the progress message of a closed cycle.
+
+    `cycle` lets the orchestrator recognize a repetition, `cycles` derive a percentage that it missed.
+    """
+    cycles = model.server_config.num_cycles
+    percent = 100 * cycle.number // cycles
+    return {"percent_complete": percent, "model_id": model.name, "cycle": cycle.number, "cycles": cycles}
 
 
 class _CycleHasNoRoom(Exception):

@@ -67,6 +67,15 @@ def test_progress_without_cycle_is_accepted(progress, world):
     assert world.models.get(MODEL).percent_complete == 10
 
 
+def test_number_of_cycles_is_recorded(progress, world):
+    """A node of this repository sends it; the original one doesn't."""
+    before = world.models.get(MODEL).cycles
+    progress(10, cycle=1, cycles=10)
+
+    assert (before, world.models.get(MODEL).cycles) == (None, 10)
+    assert progress(20, cycle=2, cycles=0).status_code == 400
+
+
 def test_skipped_cycle_is_in_the_audit_log_of_the_model(progress, world, node):
     """The node says why; the cycle counts like any other."""
     answer = progress(10, cycle=1, skipped="averaging its reports failed 3 times.")

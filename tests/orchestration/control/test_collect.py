@@ -181,6 +181,18 @@ def test_lost_progress_is_derived_from_the_newest_checkpoint(training_model, log
     assert "model.resynced" in [entry["event"] for entry in logs]
 
 
+def test_model_of_many_cycles_is_completed_if_its_node_has_said_how_many(training_model, progress):
+    """A node of this repository does. Its messages may not get through, and it sends them until they do."""
+    node = training_model.nodes.get(NODE.node_id)
+    progress.record(MODEL, Progress(20, 100, cycles=499), node=node)
+    training_model.server.checkpoints[MODEL] = 500
+    training_model.clock.tick(SILENT_AFTER + 1)
+    reconcile(training_model, passes=2)
+
+    assert training_model.models.get(MODEL).percent_complete == 100
+    assert training_model.bucket.files == {MODEL: b"trained"}
+
+
 def test_slow_model_is_left_unchanged(training_model):
     """A silent model without a new checkpoint keeps its progress and is queried once an hour."""
     before = training_model.models.get(MODEL)

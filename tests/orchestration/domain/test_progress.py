@@ -1,6 +1,7 @@
 """Progress that nodes report, and progress that is derived from a checkpoint."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -294,6 +295,16 @@ def test_reports_counted_for_wrong_cycles_contradict_each_other():
 def test_lost_progress_is_the_least_that_fits(model, checkpoint, progress):
     """A model is never recorded as complete while it may not be."""
     assert lost_progress(model, checkpoint) == progress
+
+
+@given(cycles=st.integers(1, 10_000), data=st.data())
+def test_lost_progress_is_the_true_one_if_the_node_has_said_how_many_cycles_there_are(cycles, data):
+    """Whatever was lost: a node of this repository sends both numbers with each report."""
+    reported = data.draw(st.integers(0, cycles - 1))
+    closed = data.draw(st.integers(reported + 1, cycles))
+    silent = replace(a_silent_model((reported, 100 * reported // cycles)), cycles=cycles)
+
+    assert lost_progress(silent, closed + 1) == Progress(100 * closed // cycles, closed)
 
 
 @given(cycles=st.integers(1, 300), received=st.integers(2, 300), checkpoint=st.integers(1, 301))

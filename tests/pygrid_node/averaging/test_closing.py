@@ -82,7 +82,12 @@ def test_cycle_is_closed_in_one_transaction(scene):
     assert scene.checkpoints == [1, 2]
     assert (following.number, following.ends_at, following.counted) == (2, 1600.0, 0)
     [message] = scene.outbox.oldest_of_each_model()
-    assert json.loads(message.body) == {"percent_complete": 50, "model_id": "fixture-linear", "cycle": 1}
+    assert json.loads(message.body) == {
+        "percent_complete": 50,
+        "model_id": "fixture-linear",
+        "cycle": 1,
+        "cycles": 2,
+    }
     assert diffs == 0
 
 
@@ -176,6 +181,7 @@ def test_cycle_whose_averaging_failed_three_times_is_skipped(scene):
         "percent_complete": 50,
         "model_id": "fixture-linear",
         "cycle": 1,
+        "cycles": 2,
         "skipped": "Cycle 1 was closed without its reports, and the model is unchanged:"
         " averaging them failed 3 times.",
     }

@@ -143,7 +143,9 @@ def test_progress_that_was_not_accepted_is_sent_after_a_restart(start, orchestra
     start()
     wait_for(lambda: orchestrator.calls)
 
-    assert orchestrator.calls == [{"percent_complete": 50, "model_id": "fixture-linear", "cycle": 1}]
+    assert orchestrator.calls == [
+        {"percent_complete": 50, "model_id": "fixture-linear", "cycle": 1, "cycles": 2}
+    ]
 
 
 def test_one_of_two_replicas_closes_a_cycle(replicas, full):

@@ -217,6 +217,8 @@ class DynamoModels:
             "sealed_at": now,
             "progress_at": now,
         }
+        if progress.cycles is not None:
+            changes["cycles"] = progress.cycles
         if progress.is_last:
             changes |= {"active_status": 0, "trains_on": None, "ended_at": now}
             changes["retrieval_due"] = model.dataset_id

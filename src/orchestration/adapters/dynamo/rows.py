@@ -67,6 +67,7 @@ class ModelRow(SubmissionRow):
     ended_at: Finite = 0.0
     withdrawn_at: str | None = None
     progress_at: Finite = 0.0
+    cycles: Annotated[int, Field(ge=1)] | None = None
     sealed_at: Finite | None = None
     sealed_devices: Count = 0
     sealed_loss_sum: Finite = 0.0
@@ -123,6 +124,7 @@ class ModelRow(SubmissionRow):
             node_address=self.node_URL,
             ended_at=self.ended_at,
             progress_at=self.progress_at,
+            cycles=self.cycles,
             totals=self.totals(),
             sealed=self.sealed(),
             history=self.history,

@@ -45,6 +45,7 @@ from orchestration.domain.publication import Publication
 from orchestration.logs import configure_logs
 from orchestration.provisioning.ecs_tasks import EcsTasks
 from orchestration.provisioning.names import DATABASE_PORT
+from orchestration.provisioning.node_resources import AwsNodeResources
 from orchestration.provisioning.node_shape import NodeShape
 from orchestration.provisioning.orchestration_helper import CloudFormationNodeStacks
 from orchestration.requests.accounts import AccountService
@@ -202,6 +203,11 @@ class Parts:
             nodes=self.nodes,
             datasets=self.datasets,
             stacks=self.stacks,
+            resources=AwsNodeResources(
+                self._session.client("ecs", config=aws.CONFIG),
+                self._session.client("elbv2", config=aws.CONFIG),
+                self.settings.node_stack_prefix,
+            ),
             node_databases=self.node_databases,
             lifecycle=self.lifecycle,
             superseded=self.superseded,

@@ -158,14 +158,19 @@ def test_servers_listen_on_loopback_only(platform):
         assert url.startswith("http://127.0.0.1:")
 
 
+def artificien(platform, *arguments):
+    """Run the command in a shell that has sourced the variables, and has no others."""
+    command = str(Path(sysconfig.get_path("scripts"), "artificien"))
+    return subprocess.run(  # noqa: S603 - our own program
+        (command, *arguments), env=platform.home.read_exports(), capture_output=True, text=True, check=False
+    )
+
+
 @running
 @pytest.mark.parametrize("command", [("audit",), ("audit-log", f"dataset:{seeds.DATASET_ID}")])
 def test_operators_commands_work_after_sourcing_the_variables(platform, command):
-    """In a shell that has no other variable."""
-    artificien = str(Path(sysconfig.get_path("scripts"), "artificien"))
-    done = subprocess.run(  # noqa: S603 - our own program
-        (artificien, *command), env=platform.home.read_exports(), capture_output=True, text=True, check=False
-    )
+    """They need no other setting."""
+    done = artificien(platform, *command)
 
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -214,6 +219,34 @@ def test_killed_process_is_restarted(platform, model_id, node, name):
     assert until(lambda: platform.processes.running()[name] not in (before, None))
     assert until(lambda: answers(platform.url) and is_up(node))
     assert until(lambda: node_of(platform, model_id)) == node
+
+
+@running
+@pytest.mark.usefixtures("node")
+def test_audit_of_a_running_node_finds_nothing(platform):
+    """Its load balancer, target group and service are recognized as those of its stack."""
+    done = artificien(platform, "audit")
+    load_balancers = platform.aws.client("elbv2").describe_load_balancers()["LoadBalancers"]
+
+    assert any(found["LoadBalancerName"].startswith("artificien-node-") for found in load_balancers)
+    assert (done.returncode, done.stdout) == (0, "Nothing is inconsistent.\n")
+
+
+@running
+def test_audit_finds_what_a_deleted_stack_has_left_behind(platform):
+    """A service that no stack has, in the nodes' cluster."""
+    ecs = platform.aws.client("ecs")
+    (cluster,) = ecs.list_clusters()["clusterArns"]
+    container = {"name": "node", "image": "none", "memory": 1}
+    ecs.register_task_definition(family="left", containerDefinitions=[container])
+    name = f"artificien-node-n{'0' * 20}-1-ServiceD69D759B-519QED1H73KX"
+    service = ecs.create_service(cluster=cluster, serviceName=name, taskDefinition="left", desiredCount=0)
+    done = artificien(platform, "audit")
+    ecs.delete_service(cluster=cluster, service=name, force=True)
+
+    arn = service["service"]["serviceArn"]
+    assert done.returncode == 1
+    assert f"resource  {arn}  left behind: its stack is gone" in done.stdout.splitlines()
 
 
 @running

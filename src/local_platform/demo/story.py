@@ -184,7 +184,10 @@ class Story:
         self._heading("3. The data scientist downloads the trained model.")
         link, model = scientist.download(model_id)
         self.files.model.write_bytes(model)
-        self._say("The service has copied the model from the node to the bucket, and offers a download link:")
+        self._say(
+            "The service has copied the model from the node to the bucket, and offers a download link, which "
+            "works until the demo ends:"
+        )
         self.console.print(f"  {link}", soft_wrap=True, highlight=False)
         return safetensors.numpy.load(model), scientist.item(model_id)["history"]
 

@@ -31,7 +31,7 @@ def audit_log(subject: str) -> None:
 )
 @click.pass_context
 def audit(context: click.Context, *, repair: bool) -> None:
-    """Find stacks, records, secrets and databases that disagree; exit status 1 if any remain."""
+    """Find stacks, records, resources, secrets and databases that disagree; exit status 1 if any remain."""
     from orchestration.domain.errors import OrchestrationError
     from orchestration.pygrid_orchestration import Parts
     from orchestration.settings import AuditSettings

@@ -1,10 +1,10 @@
-"""Stacks, secrets and databases that no current generation of a node owns.
+"""Stacks, resources, secrets and databases that no current generation of a node owns.
 
 Those of past generations are *superseded*: their node has a record that says so, and they are deleted.
 *Orphans* have no record at all, so only an operator can decide whether to delete them: they are reported.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -21,6 +21,7 @@ from orchestration.domain.ports import (
     Datasets,
     Deletion,
     NodeDatabases,
+    NodeResources,
     Nodes,
     NodeSecrets,
     NodeStacks,
@@ -161,6 +162,7 @@ class Inspection:
     nodes: Nodes
     datasets: Datasets
     stacks: NodeStacks
+    resources: NodeResources
     node_databases: NodeDatabases
     lifecycle: Lifecycle
     superseded: SupersededStacks
@@ -173,14 +175,24 @@ class Inspection:
         yield from self._databases()
 
     def _stacks_and_records(self) -> Iterator[Finding]:
+        resources, stacks = self.resources.all(), []  # a stack that is created after this has others
         missing = {(node.node_id, node.generation) for node in self.nodes.all() if node.status in WITH_STACK}
         for listed in self.stacks.all():
             missing.discard((listed.node_id, listed.generation))
+            stacks.append(listed)
             yield from self._about_stack(listed)
+        yield from self._left_behind(resources, stacks)
         for node_id, generation in sorted(missing):
             node = self.nodes.get(node_id)
             if node is not None and node.generation == generation and node.status in WITH_STACK:
                 yield from self._about_record(node)
+
+    def _left_behind(self, resources: Iterable[str], stacks: Iterable[ListedStack]) -> Iterator[Finding]:
+        """Find resources that were retained, or left by a deletion by force, when their stack was deleted."""
+        if outside := self.resources.outside(resources, stacks):
+            still_there = self.resources.all()  # others went with their stack, after they were listed
+            for arn in sorted(arn for arn in outside if arn in still_there):
+                yield Finding("resource", arn, "left behind: its stack is gone")
 
     def _about_stack(self, listed: ListedStack) -> Iterator[Finding]:
         node = self.nodes.get(listed.node_id)

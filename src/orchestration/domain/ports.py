@@ -394,6 +394,16 @@ class NodeStacks(Protocol):
         """Continue the rollback of an update that failed."""
 
 
+class NodeResources(Protocol):
+    """What node stacks consist of and what costs money, found without CloudFormation."""
+
+    def all(self) -> Collection[str]:
+        """Return the ARNs of all resources that are named like those of a node."""
+
+    def outside(self, arns: Iterable[str], stacks: Iterable[ListedStack]) -> Collection[str]:
+        """Return those of these ARNs that belong to none of these stacks. Calls nothing."""
+
+
 class NodeServer(Protocol):
     """HTTP client for PyGrid nodes.
 

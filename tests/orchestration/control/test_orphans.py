@@ -23,8 +23,28 @@ def ready(world):
     return world
 
 
+class Resources:
+    """Resources are named like their stack. `left` are those of stacks that are gone, one list per call."""
+
+    def __init__(self, stacks):
+        self._stacks = stacks
+        self.left = []
+
+    def all(self):
+        standing = {f"{listed.node_id}/{listed.generation}" for listed in self._stacks.all()}
+        return standing | set(self.left.pop(0) if self.left else ())
+
+    def outside(self, arns, stacks):
+        return set(arns) - {f"{listed.node_id}/{listed.generation}" for listed in stacks}
+
+
 @pytest.fixture
-def inspect(ready):
+def resources(ready):
+    return Resources(ready.stacks)
+
+
+@pytest.fixture
+def inspect(ready, resources):
     """Return a function that maps each finding's kind and problem to whether it can be repaired.
 
     With `repair`, the function also carries out the repairs.
@@ -39,6 +59,7 @@ def inspect(ready):
             nodes=ready.nodes,
             datasets=ready.datasets,
             stacks=ready.stacks,
+            resources=resources,
             node_databases=ready.node_databases,
             lifecycle=lifecycle,
             superseded=superseded,
@@ -55,6 +76,20 @@ def inspect(ready):
 
 def test_consistent_node_has_no_findings(inspect):
     """Stack, record, secret and database of a ready node are consistent."""
+    assert inspect() == {}
+
+
+def test_resource_that_cloudformation_has_left_behind_is_found(inspect, resources):
+    """Its stack is gone, so nothing else names it. Whether it may be deleted is an operator's decision."""
+    resources.left = [["n1/1"], ["n1/1"]]
+
+    assert inspect() == {("resource", "left behind: its stack is gone"): False}
+
+
+def test_resource_that_goes_with_its_stack_is_not_found(inspect, resources):
+    """The stack's deletion ended between two lists."""
+    resources.left = [["n1/1"], []]
+
     assert inspect() == {}
 
 

@@ -94,7 +94,7 @@ class Curl:
 
 
 def curls(token_command: str) -> tuple[Curl, ...]:
-    """Return a command for each route and kind of caller, in the order in which a user would try them.
+    """Return a command for each route, in the order in which a user would try them.
 
     `token_command` prints an access token.
     """

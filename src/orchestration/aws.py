@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from botocore.parsers import ResponseParserError
 
-from orchestration.domain.errors import StackFailed, Upstream
+from orchestration.domain.errors import StackFailed, Unavailable, Upstream
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -38,6 +38,17 @@ CLOUDFORMATION_REFUSALS = frozenset(
 )
 """Codes after which the same call fails again. Throttling, server errors, expired credentials may pass."""
 
+PERMANENT = CLOUDFORMATION_REFUSALS | {
+    "AccessDeniedException",
+    "InvalidParameterException",
+    "InvalidRequestException",
+    "NoSuchBucket",
+    "ResourceNotFoundException",
+    "SerializationException",
+    "ValidationException",
+}
+"""Codes of mistakes in this service, or in how it is deployed. All other errors of AWS may pass."""
+
 
 def cloudformation_client(region: str) -> "CloudFormationClient":
     """Return a client for the command line, which has no composition root."""
@@ -48,21 +59,23 @@ def cloudformation_client(region: str) -> "CloudFormationClient":
 def upstream_errors(system: str, action: str = "", *, refusals: Collection[str] = ()) -> Iterator[None]:
     """Raise Upstream for every error that botocore raises inside; StackFailed for the codes in `refusals`.
 
-    The message names the system and AWS's error code. It repeats AWS's own message, which may contain
-    anything, only if `action` says what was attempted: "create a-stack".
+    It is Unavailable if the same call may succeed later. The message names the system and AWS's error code.
+    It repeats AWS's own message, which may contain anything, only if `action` says what was attempted:
+    "create a-stack".
     """
     try:
         yield
     except ClientError as error:
         code = error_code(error)
-        kind = StackFailed if code in refusals else Upstream
+        kind = StackFailed if code in refusals else Upstream if code in PERMANENT else Unavailable
         if action:
             raise kind(f"{system} would not {action}: {code}: {error_message(error)}") from error
         raise kind(f"{system} refused a call: {code}.") from error
     except (BotoCoreError, ResponseParserError) as error:
+        kind = Upstream if isinstance(error, ParamValidationError) else Unavailable
         if action:
-            raise Upstream(f"{system} could not {action}: {_reason(error)}") from error
-        raise Upstream(f"{system} did not answer.") from error
+            raise kind(f"{system} could not {action}: {_reason(error)}") from error
+        raise kind(f"{system} did not answer.") from error
 
 
 def error_code(error: ClientError) -> str:

@@ -2,9 +2,9 @@
 
 import copy
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
 from types import SimpleNamespace
@@ -12,6 +12,7 @@ from typing import Any
 
 from boto3.dynamodb.conditions import ConditionBase, ConditionExpressionBuilder
 from boto3.dynamodb.transform import TransformationInjector
+from botocore.exceptions import EndpointConnectionError
 from botocore.model import Shape
 
 from orchestration.provisioning.synthesizer import TemplateName, load_template
@@ -44,6 +45,10 @@ EXPRESSIONS = (
 NAMED = {"TableName", "ExpressionAttributeNames", "ExpressionAttributeValues"}
 CHANGE = {"Key", "ConditionExpression", "UpdateExpression"}
 READ = {"IndexName", "FilterExpression", "ProjectionExpression", "ExclusiveStartKey", "ConsistentRead"}
+READS = ("get_item", "query", "scan")
+WRITES = ("put_item", "update_item", "delete_item")
+TRANSACTION = "transact_write_items"
+LASTING = 10**9
 CONDITION_FAILED = "ConditionalCheckFailedException"
 
 Key = tuple[Any, ...]
@@ -147,6 +152,58 @@ class _Table:
             rows.put(key, old, new)
 
 
+Error = Callable[["FakeDynamoDB", str, int], Exception]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A failure of DynamoDB; `error(client, operation, updates)` is what boto3 raises after its retries."""
+
+    error: Error
+    operations: frozenset[str] = frozenset({*READS, *WRITES, TRANSACTION})
+
+
+def _refused(code: str) -> Error:
+    return lambda client, operation, _updates: client.error(code, "Try again.", operation)
+
+
+def _cancelled(reason: str) -> Error:
+    def error(client: "FakeDynamoDB", operation: str, updates: int) -> Exception:
+        cancelled = client.error("TransactionCanceledException", "Transaction cancelled", operation)
+        codes = ["None"] * (updates - 1) + [reason]
+        cancelled.response["CancellationReasons"] = [{"Code": code} for code in codes]
+        return cancelled
+
+    return error
+
+
+FAULTS: Mapping[str, Fault] = {
+    "throttled": Fault(_refused("ThrottlingException")),
+    "over its capacity": Fault(_refused("ProvisionedThroughputExceededException")),
+    "failing": Fault(_refused("InternalServerError")),
+    "credentials expired": Fault(_refused("ExpiredTokenException")),
+    "unreachable": Fault(lambda *_: EndpointConnectionError(endpoint_url="https://dynamodb.test/")),
+    "conflict": Fault(_refused("TransactionConflictException"), frozenset(WRITES)),
+    "cancelled by a conflict": Fault(_cancelled("TransactionConflict"), frozenset({TRANSACTION})),
+    "cancelled by throttling": Fault(_cancelled("ThrottlingError"), frozenset({TRANSACTION})),
+}
+
+
+@dataclass
+class _Faults:
+    fault: Fault
+    failing: range
+    table: str
+    calls: int = 0
+
+    def befall(self, operation: str, tables: list[str]) -> bool:
+        """Count a call to these tables, and return whether it fails."""
+        if operation not in self.fault.operations or (self.table and self.table not in tables):
+            return False
+        self.calls += 1
+        return self.calls in self.failing
+
+
 class FakeDynamoDB(FakeAwsClient):
     """DynamoDB in memory. Queries and scans read pages of `page` items."""
 
@@ -159,6 +216,7 @@ class FakeDynamoDB(FakeAwsClient):
         self.page = page
         self.tables = {name: _Table(definition) for name, definition in table_definitions().items()}
         self._lock = threading.RLock()
+        self._faults: list[_Faults] = []
 
     def items(self, table: str) -> list[Item]:
         """Return copies of all items, in the order in which they were first written."""
@@ -172,6 +230,27 @@ class FakeDynamoDB(FakeAwsClient):
         yield
         for table in self.tables.values():
             table.stale = None
+
+    @contextmanager
+    def failing(self, fault: str, first: int = 1, times: int = LASTING, table: str = "") -> Iterator[None]:
+        """Let the calls fail that follow within the context, from the `first`, `times` in a row.
+
+        `fault` is one of FAULTS; only the calls that it can befall are counted, and with `table` only those
+        on this table.
+        """
+        faults = _Faults(FAULTS[fault], range(first, first + times), table)
+        self._faults.append(faults)
+        yield
+        self._faults.remove(faults)
+
+    def received(self, operation: str, params: Answer) -> None:
+        """Count a call. Raises if its parameters are invalid, it is throttled, or it is to fail."""
+        super().received(operation, params)
+        parts = [part["Update"] for part in params.get("TransactItems", ())]
+        tables = [part["TableName"] for part in parts or [params]]
+        for faults in self._faults:
+            if faults.befall(operation, tables):
+                raise faults.fault.error(self, operation, len(parts))
 
     @operation
     def get_item(self, **params: Any) -> Answer:

@@ -84,6 +84,11 @@ class Rivals(Wire):
                 self._world.models.close_cycle(model, progress, self._world.clock())
 
 
+def _table(client: Any, name: str) -> Table:
+    """Return a table that does not sleep between two attempts."""
+    return Table(client, name, sleep=lambda _seconds: None)
+
+
 Entity = Dataset | Model | Node | User
 ITEMS: dict[type, tuple[str, Callable[[Any], Item]]] = {
     Dataset: ("dataset_table", dataset_item),
@@ -116,13 +121,13 @@ class World:
         self._open_tables(self.dynamodb)
 
     def _open_tables(self, client: Any) -> None:
-        self.datasets = DynamoDatasets(Table(client, "dataset_table"))
-        self.users = DynamoUsers(Table(client, "user_table"))
-        self.keys = DynamoApiKeys(Table(client, "key_table"))
-        items = ModelItems(Table(client, "model_table"))
-        self.models = DynamoModels(Table(client, "training_table"), items)
-        self.nodes = DynamoNodes(Table(client, "node_table"))
-        self.audit = DynamoAuditLog(Table(client, "audit_table"), self.clock, days=1)
+        self.datasets = DynamoDatasets(_table(client, "dataset_table"))
+        self.users = DynamoUsers(_table(client, "user_table"))
+        self.keys = DynamoApiKeys(_table(client, "key_table"))
+        items = ModelItems(_table(client, "model_table"))
+        self.models = DynamoModels(_table(client, "training_table"), items)
+        self.nodes = DynamoNodes(_table(client, "node_table"))
+        self.audit = DynamoAuditLog(_table(client, "audit_table"), self.clock, days=1)
 
     def through(self, wire: Wire) -> "World":
         """Return this world for a process whose calls to DynamoDB and the other ports are recorded."""

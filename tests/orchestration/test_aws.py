@@ -1,18 +1,27 @@
 """The configuration of botocore, and the translation of its errors."""
 
 import pytest
-from botocore.exceptions import ClientError, ConnectTimeoutError
+from botocore.exceptions import ClientError, ConnectTimeoutError, NoCredentialsError, ParamValidationError
 from botocore.parsers import ResponseParserError
 
 from orchestration import aws
-from orchestration.aws import CLOUDFORMATION_REFUSALS, is_absent_stack, upstream_errors
-from orchestration.domain.errors import StackFailed, Upstream
+from orchestration.aws import CLOUDFORMATION_REFUSALS, PERMANENT, is_absent_stack, upstream_errors
+from orchestration.domain.errors import StackFailed, Unavailable, Upstream
 
 
 def an_error(code="AccessDenied", **more):
     return ClientError({"Error": {"Code": code, **more}}, "AnyOperation")
 
 
+PASSING = (
+    "ExpiredTokenException",
+    "InternalServerError",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "ServiceUnavailable",
+    "ThrottlingException",
+    "TransactionConflictException",
+)
 UNREADABLE = ResponseParserError("Unable to parse response: <!doctype html>")
 TIMED_OUT = ConnectTimeoutError(endpoint_url="https://s3.test")
 
@@ -54,12 +63,32 @@ def test_message_with_an_action_says_why_it_failed(error, message):
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [*((code, StackFailed) for code in sorted(CLOUDFORMATION_REFUSALS)), ("Throttling", Upstream)],
+    [*((code, StackFailed) for code in sorted(CLOUDFORMATION_REFUSALS)), ("Throttling", Unavailable)],
 )
 def test_refusal_is_a_failed_stack(code, kind):
     """Repeating the call does not help; after throttling, it does."""
     with pytest.raises(Upstream) as caught, upstream_errors("CFN", "act", refusals=CLOUDFORMATION_REFUSALS):
         raise an_error(code)
+
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        *((an_error(code), Upstream) for code in sorted(PERMANENT)),
+        (ParamValidationError(report="Missing required parameter"), Upstream),
+        *((an_error(code), Unavailable) for code in PASSING),
+        (TIMED_OUT, Unavailable),
+        (UNREADABLE, Unavailable),
+        (NoCredentialsError(), Unavailable),
+    ],
+    ids=str,
+)
+def test_failure_that_may_pass_is_unavailable(error, kind):
+    """A mistake of this service or of its deployment fails again."""
+    with pytest.raises(Upstream) as caught, upstream_errors("DynamoDB"):
+        raise error
 
     assert type(caught.value) is kind
 

@@ -19,7 +19,7 @@ from jose.backends.base import Key
 from jose.exceptions import JOSEError
 from jose.utils import base64url_decode
 
-from orchestration.domain.errors import Unauthenticated, Upstream
+from orchestration.domain.errors import Unauthenticated, Unavailable, Upstream
 
 log = structlog.get_logger(__name__)
 
@@ -117,7 +117,7 @@ class KeySet:
     ) -> None:
         """Use the keys of the key set that `fetch` returns, except those with the fingerprints `untrusted`.
 
-        `fetch` raises Upstream if Cognito can't be reached.
+        `fetch` raises Unavailable if Cognito can't be reached.
         """
         self._fetch = fetch
         self.untrusted = untrusted
@@ -127,11 +127,11 @@ class KeySet:
         self._fetched_at = -_REFETCH_AFTER
 
     def key(self, kid: str) -> Key:
-        """Return the key. Raises Unauthenticated for an unknown `kid`, Upstream while no key is known."""
+        """Return the key. Raises Unauthenticated for an unknown `kid`, Unavailable while no key is known."""
         if kid not in self._keys:
             self._refresh(kid)
         if not self._keys:
-            raise Upstream("The user pool's key set can't be fetched.")
+            raise Unavailable("The user pool's key set can't be fetched.")
         if kid not in self._keys:
             raise Unauthenticated("The token is signed with a key that the user pool doesn't have.")
         return self._keys[kid]
@@ -171,7 +171,7 @@ def _built(key: Jwk) -> Key | None:
 
 
 def fetcher(url: str, timeout: tuple[float, float] = _TIMEOUT) -> Callable[[], Jwk]:
-    """Return a function that fetches the key set at `url`, or raises Upstream.
+    """Return a function that fetches the key set at `url`, or raises Unavailable.
 
     `timeout` is the seconds to connect and the seconds between two reads.
     """
@@ -182,7 +182,7 @@ def fetcher(url: str, timeout: tuple[float, float] = _TIMEOUT) -> Callable[[], J
             answer.raise_for_status()
             key_set = answer.json()
         except (requests.RequestException, ValueError) as error:
-            raise Upstream("The user pool's key set can't be fetched.") from error
+            raise Unavailable("The user pool's key set can't be fetched.") from error
         return key_set if isinstance(key_set, dict) else {}
 
     return fetch

@@ -22,6 +22,7 @@ from orchestration.domain.errors import (
     QuotaExceeded,
     StackFailed,
     Unauthenticated,
+    Unavailable,
     UnusableModel,
     Upstream,
 )
@@ -37,6 +38,7 @@ STATUS: dict[type[OrchestrationError], HTTPStatus] = {
     QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     Overtaken: HTTPStatus.SERVICE_UNAVAILABLE,
     Upstream: HTTPStatus.BAD_GATEWAY,
+    Unavailable: HTTPStatus.BAD_GATEWAY,
     DatabaseWaking: HTTPStatus.SERVICE_UNAVAILABLE,
     StackFailed: HTTPStatus.BAD_GATEWAY,
     NodeFailed: HTTPStatus.BAD_GATEWAY,

@@ -1,13 +1,22 @@
 """Every route of the service: parse the request, call one use case, render the result."""
 
+from functools import wraps
 from http import HTTPStatus
 from typing import Any
 
+import structlog
 from flask import Blueprint, g, jsonify, redirect, request
 from flask.typing import ResponseReturnValue
 from werkzeug.routing import PathConverter
 
-from orchestration.api.auth import API_KEY_HEADER, device_required, node_required, public, user_required
+from orchestration.api.auth import (
+    API_KEY_HEADER,
+    View,
+    device_required,
+    node_required,
+    public,
+    user_required,
+)
 from orchestration.api.context import audited, services
 from orchestration.api.payloads import (
     CreatePayload,
@@ -23,10 +32,12 @@ from orchestration.api.payloads import (
 )
 from orchestration.domain.cycle import Progress
 from orchestration.domain.entities import Model
+from orchestration.domain.errors import Overtaken, Unavailable
 from orchestration.domain.ports import AuditEntry
 from orchestration.domain.uploads import Upload
 
 bp = Blueprint("routes", __name__)
+log = structlog.get_logger(__name__)
 
 NOTHING_PURCHASED = "no purchased datasets available"
 
@@ -45,7 +56,25 @@ def running() -> ResponseReturnValue:
     return "Running", {"Content-Type": "text/plain; charset=utf-8"}
 
 
+def waiting_for_aws(view: View) -> View:
+    """Answer 202 while a failure of AWS that may pass, or a lost race, keeps a request from being served.
+
+    artificienlib ends at an answer with `error`. At 202 it sends the same request again, 30 seconds later.
+    """
+
+    @wraps(view)
+    def patient(**arguments: object) -> ResponseReturnValue:
+        try:
+            return view(**arguments)
+        except (Unavailable, Overtaken) as error:
+            log.warning("request.postponed", error=str(error), cause=str(error.__cause__))
+            return _deploying(f"The request can't be served yet, and may be repeated: {error}")
+
+    return patient
+
+
 @bp.post("/create")
+@waiting_for_aws
 @user_required
 def create_node() -> ResponseReturnValue:
     """Request the node of a dataset, to train a model of the caller on it."""
@@ -64,7 +93,11 @@ def create_node() -> ResponseReturnValue:
         reason = {"reason": answer.reason} if answer.reason else {}
         ready = {"status": "ready", "nodeURL": answer.address, "upload_token": answer.upload_token}
         return jsonify(ready | reason)
-    return jsonify(status="deploying", reason=answer.reason), HTTPStatus.ACCEPTED
+    return _deploying(answer.reason)
+
+
+def _deploying(reason: str) -> ResponseReturnValue:
+    return jsonify(status="deploying", reason=reason), HTTPStatus.ACCEPTED
 
 
 @bp.post("/delete")

@@ -43,6 +43,10 @@ class Upstream(OrchestrationError):
     """AWS or a node did not answer, or its answer can't be used."""
 
 
+class Unavailable(Upstream):
+    """AWS is throttling or failing, or doesn't answer. The same call may succeed later."""
+
+
 class DatabaseWaking(Upstream):
     """The nodes' database cluster was paused and is resuming, which takes about half a minute."""
 

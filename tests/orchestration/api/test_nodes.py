@@ -116,15 +116,6 @@ def test_withdrawn_model_is_a_conflict(create, world):
     assert "new name" in answer.json["error"]
 
 
-def test_failure_of_dynamodb_is_a_502(create, world):
-    """The response is JSON with the key `error`."""
-    world.dynamodb.throttle = 1.0
-    answer = create()
-
-    assert answer.status_code == 502
-    assert answer.json == {"error": "DynamoDB refused a call: ThrottlingException."}
-
-
 def test_failure_of_cloudformation_does_not_affect_a_request(create, world):
     """The web process never calls CloudFormation."""
     world.stacks.away = True

@@ -1,13 +1,16 @@
 """One DynamoDB table: get, put, conditional update, query and scan. Nothing is read, changed and put back."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
 from boto3.dynamodb.conditions import ConditionBase, ConditionExpressionBuilder
+from botocore.exceptions import ClientError
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from orchestration.aws import upstream_errors
+from orchestration.aws import error_code, upstream_errors
 from orchestration.domain.errors import OrchestrationError
 
 if TYPE_CHECKING:
@@ -18,6 +21,13 @@ Item = dict[str, Any]
 
 LONGEST_KEY = 2048
 """Bytes that DynamoDB takes in a partition key."""
+
+MOST_ATTEMPTS = 5
+WAIT = wait_random_exponential(multiplier=0.05, max=0.5)
+"""Seconds between two attempts, with jitter: a conflicting transaction ends within some milliseconds."""
+
+CONFLICTS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+"""Reasons why DynamoDB cancels a transaction that may succeed at the next attempt."""
 
 
 class ConditionFailed(OrchestrationError):
@@ -37,10 +47,15 @@ class TransactionFailed(OrchestrationError):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table by its name. `client` is the client of boto3's resource: it takes and returns Python values."""
+    """A table by its name. `client` is the client of boto3's resource: it takes and returns Python values.
+
+    Every method raises Upstream. A write that conflicts with a transaction is repeated, after a pause for
+    which `sleep` is called: botocore doesn't repeat it.
+    """
 
     client: "DynamoDBClient"
     name: str
+    sleep: Callable[[float], None] = time.sleep
 
     def get(self, **key: str) -> Item | None:
         """Return the item with this key, read consistently, or None.
@@ -56,7 +71,9 @@ class Table:
         """Write a whole item; attributes that are None are left out."""
         kept = {name: stored(value) for name, value in item.items() if value is not None}
         with upstream_errors("DynamoDB"):
-            self.client.put_item(TableName=self.name, Item=kept)
+            for attempt in self._attempts():
+                with attempt:
+                    self.client.put_item(TableName=self.name, Item=kept)
 
     def update(self, key: Mapping[str, str], *, quietly: bool = False, **change: Any) -> Item:
         """Change single attributes and return the item after the change. Raises ConditionFailed.
@@ -64,11 +81,14 @@ class Table:
         `change` takes the fields of `Change`. With `quietly`, an empty dict is returned, which saves sending
         an item with a long history.
         """
+        request = self.update_request(key, **change)
         with upstream_errors("DynamoDB"):
             try:
-                answer = self.client.update_item(
-                    **self.update_request(key, **change), ReturnValues="NONE" if quietly else "ALL_NEW"
-                )
+                for attempt in self._attempts():
+                    with attempt:
+                        answer = self.client.update_item(
+                            **request, ReturnValues="NONE" if quietly else "ALL_NEW"
+                        )
             except self.client.exceptions.ConditionalCheckFailedException as error:
                 raise ConditionFailed("A condition does not hold.") from error
         return answer.get("Attributes", {})
@@ -82,12 +102,25 @@ class Table:
         """Make all of these updates or none. Raises TransactionFailed."""
         with upstream_errors("DynamoDB"):
             try:
-                self.client.transact_write_items(TransactItems=[{"Update": update} for update in updates])
+                for attempt in self._attempts():
+                    with attempt:
+                        self.client.transact_write_items(
+                            TransactItems=[{"Update": update} for update in updates]
+                        )
             except self.client.exceptions.TransactionCanceledException as error:
-                codes = [reason.get("Code") for reason in error.response.get("CancellationReasons", ())]
+                codes = _reasons(error)
                 if "ConditionalCheckFailed" in codes:
                     raise TransactionFailed(codes.index("ConditionalCheckFailed")) from error
                 raise
+
+    def _attempts(self) -> Retrying:
+        return Retrying(
+            retry=retry_if_exception(_is_conflict),
+            wait=WAIT,
+            stop=stop_after_attempt(MOST_ATTEMPTS),
+            sleep=self.sleep,
+            reraise=True,
+        )
 
     def query(self, index: str | None, key: ConditionBase, **options: Any) -> Iterator[Item]:
         """Yield the items of a partition of an index, or of the table, eventually consistent."""
@@ -100,6 +133,20 @@ class Table:
         options |= {"TableName": self.name}
         options |= {"IndexName": index} if index else {"ConsistentRead": True}
         return _items(lambda start: self.client.scan(**options, **start))
+
+
+def _is_conflict(error: BaseException) -> bool:
+    """Return whether another transaction was writing the same item, or a transaction was throttled."""
+    if not isinstance(error, ClientError):
+        return False
+    if error_code(error) == "TransactionCanceledException":
+        return {"None"} < {*_reasons(error), "None"} <= CONFLICTS | {"None"}
+    return error_code(error) == "TransactionConflictException"
+
+
+def _reasons(cancelled: ClientError) -> list[Any]:
+    """Return the code for each update of a cancelled transaction, "None" where it was not the reason."""
+    return [reason.get("Code") for reason in cancelled.response.get("CancellationReasons", ())]
 
 
 def _items(page_from: Callable[[Mapping[str, Any]], Any]) -> Iterator[Item]:

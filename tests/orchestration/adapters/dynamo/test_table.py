@@ -7,8 +7,14 @@ from boto3.dynamodb.conditions import Attr, Key
 from botocore.config import Config
 from botocore.stub import Stubber
 
-from orchestration.adapters.dynamo.table import ConditionFailed, Table, TransactionFailed, stored
-from orchestration.domain.errors import Upstream
+from orchestration.adapters.dynamo.table import (
+    MOST_ATTEMPTS,
+    ConditionFailed,
+    Table,
+    TransactionFailed,
+    stored,
+)
+from orchestration.domain.errors import Unavailable, Upstream
 from tests.fakes import FakeClock, FakeDynamoDB
 
 KEY = {"node_id": "n1"}
@@ -119,7 +125,7 @@ class TestTable:
     def test_reads_are_consistent(self):
         """Indexes and eventually consistent reads may lag behind."""
         client = FakeDynamoDB(FakeClock())
-        table = Table(client, "node_table")
+        table = Table(client, "node_table", sleep=lambda _: None)
         with client.lagging():
             table.put(KEY)
 
@@ -169,13 +175,14 @@ def test_scan_of_an_index_is_eventually_consistent(session, index, more):
 
 
 def cancelled_transaction(session, *reasons):
-    """Run a transaction of two updates that DynamoDB cancels for these reasons."""
+    """Run a transaction of two updates that DynamoDB cancels for these reasons, as often as it is tried."""
     client = session.resource("dynamodb").meta.client
-    table = Table(client, "node_table")
+    table = Table(client, "node_table", sleep=lambda _: None)
     fields = {"CancellationReasons": [{"Code": reason} for reason in reasons]} if reasons else {}
     with Stubber(client) as stubber:
         code = "TransactionCanceledException"
-        stubber.add_client_error("transact_write_items", code, modeled_fields=fields)
+        for _ in range(MOST_ATTEMPTS):
+            stubber.add_client_error("transact_write_items", code, modeled_fields=fields)
         table.transact(table.update_request(KEY, put={"a": 1}), table.update_request(KEY, put={"a": 2}))
 
 
@@ -195,6 +202,42 @@ def test_conflict_of_transactions_is_upstream(session, reasons):
     """No condition failed, so a retry may succeed."""
     with pytest.raises(Upstream, match="TransactionCanceledException"):
         cancelled_transaction(session, *reasons)
+
+
+@pytest.mark.parametrize(
+    ("fault", "write"),
+    [
+        ("conflict", lambda table: table.update(KEY, put={"a": 1})),
+        ("conflict", lambda table: table.put({**KEY, "a": 1})),
+        ("cancelled by a conflict", lambda table: table.transact(table.update_request(KEY, put={"a": 1}))),
+        ("cancelled by throttling", lambda table: table.transact(table.update_request(KEY, put={"a": 1}))),
+    ],
+)
+class TestConflict:
+    """A write conflicts with another process's transaction."""
+
+    @pytest.fixture
+    def client(self):
+        return FakeDynamoDB(FakeClock())
+
+    def test_write_is_repeated(self, client, fault, write):
+        """After pauses of random lengths: two processes that conflict don't meet again."""
+        pauses: list[float] = []
+        with client.failing(fault, times=MOST_ATTEMPTS - 1):
+            write(Table(client, "node_table", sleep=pauses.append))
+
+        assert client.items("node_table") == [{**KEY, "a": 1}]
+        assert len({*pauses}) == MOST_ATTEMPTS - 1
+        assert all(0 <= pause <= 0.5 for pause in pauses)
+
+    def test_lasting_conflict_is_unavailable(self, client, fault, write):
+        """No request waits for more than a second."""
+        pauses: list[float] = []
+        with client.failing(fault, times=MOST_ATTEMPTS), pytest.raises(Unavailable):
+            write(Table(client, "node_table", sleep=pauses.append))
+
+        assert client.items("node_table") == []
+        assert sum(pauses) <= 1
 
 
 @pytest.mark.moto

@@ -1,10 +1,10 @@
 """Datasets, models and users of the marketplace, as frozen values."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestration.domain.cycle import COMPLETE, NO_REPORTS, ClosedCycle, SealedCycle, Totals
-from orchestration.domain.errors import AccessDenied
+from orchestration.domain.errors import AccessDenied, Conflict
 
 MOST_FAILURES = 10
 """Failed retrievals after which a model no longer keeps its node running.
@@ -89,6 +89,27 @@ class Model:
         if self.owner != caller.username:
             raise AccessDenied("This model belongs to another user.")
 
+    def must_train(self) -> None:
+        """Raise Conflict if the model is complete or was withdrawn."""
+        if not self.is_active:
+            state = "is already trained" if self.percent_complete >= COMPLETE else "was withdrawn"
+            raise Conflict(f"Model {self.model_id!r} {state}. Send it under a new name or version.")
+
+    def must_be_as(self, features: Sequence[str], labels: Sequence[str], hosted_as: str | None) -> None:
+        """Raise Conflict if a node hosts the model with other columns, or under another name."""
+        if not self.is_hosted:
+            return
+        if hosted_as != self.hosted_as:
+            raise Conflict(
+                f"Model {self.model_id!r} is hosted as {self.name_on_node!r}. "
+                "Send it under a new name or version."
+            )
+        if (tuple(features), tuple(labels)) != (self.features, self.labels):
+            raise Conflict(
+                f"Model {self.model_id!r} trains already, on the features {_listed(self.features)} and the "
+                f"labels {_listed(self.labels)}. Send it under a new name or version."
+            )
+
     @property
     def is_accepted(self) -> bool:
         """Whether `/create` has accepted the model, which artificienlib submits before."""
@@ -120,3 +141,7 @@ class Model:
     def name_on_node(self) -> str:
         """The model's name on the node."""
         return self.hosted_as or self.model_id
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(map(repr, columns))

@@ -159,8 +159,9 @@ class Models(Protocol):
 
         `network` is where the request comes from, if that is known. `hosted_as` is the node's name for the
         model, if it differs from the id. Restores the submitted item where it doesn't show the record.
-        Raises Conflict if another model has the name in any spelling, or the model has completed or was
-        withdrawn.
+        Raises Conflict if another model has the name in any spelling, the model has completed or was
+        withdrawn, or it is hosted with other columns or under another name: devices may have been given them.
+        Raises Overtaken.
         """
 
     def show(self, model: Model) -> None:

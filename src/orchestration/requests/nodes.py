@@ -85,6 +85,9 @@ class NodeService:
         """Return the model if the caller owns it, has bought the dataset, and may train on it."""
         model = self.models.get(model_id)
         model.must_belong_to(caller)
+        if not model.is_active or model.dataset_id != dataset_id:
+            self.models.show(model)  # the library has sent its item again
+        model.must_train()
         if model.dataset_id != dataset_id:
             raise InvalidRequest(f"Model {model.model_id!r} was submitted for another dataset.")
         self.datasets.get(dataset_id)
@@ -93,11 +96,6 @@ class NodeService:
             raise AccessDenied("There is no account for this login on the marketplace.")
         if not any(dataset_id in row.purchased for row in rows):
             raise AccessDenied(f"You have not purchased dataset {dataset_id!r}.")
-        if not model.is_active:
-            self.models.show(model)
-            raise Conflict(
-                f"Model {model.model_id!r} is complete or withdrawn. Send it under a new name or version."
-            )
         return model
 
     def _check_quota(self, dataset_id: str, caller: Caller, now: float) -> None:

@@ -64,7 +64,7 @@ def test_refusal_is_recorded_with_its_reason(recorded):
 
 def test_polling_is_not_recorded(recorded, world):
     """The library calls /create every 30 seconds; only the launch is recorded, once."""
-    body = {"dataset_id": DATASET, "model_id": MODEL, "features": ["age"], "labels": ["y"]}
+    body = {"dataset_id": DATASET, "model_id": MODEL, "features": ["age", "bmi"], "labels": ["progression"]}
     for _ in range(3):
         recorded("/create", body)
     reconcile(world, passes=4)

@@ -14,7 +14,10 @@ from tests.web import API_KEY, basic, bearer
 
 NODE = basic(a_node().node_id)
 ROUTES = {
-    "/create": (bearer(), {"dataset_id": DATASET, "model_id": MODEL, "features": ["a"], "labels": ["b"]}),
+    "/create": (
+        bearer(),
+        {"dataset_id": DATASET, "model_id": MODEL, "features": ["age", "bmi"], "labels": ["progression"]},
+    ),
     "/delete": (bearer("devi"), {"dataset_id": DATASET}),
     "/info": (API_KEY, {"dataset_id": DATASET}),
     "/model_loss": ({}, {"model_id": MODEL, "loss": 0.5, "acc": -1}),

@@ -275,7 +275,7 @@ REFUSED = {
         "not purchased",
     ),
     "a login without an account": ({"model_id": "ghostly"}, STRANGER, AccessDenied, "no account"),
-    "a withdrawn model": ({"model_id": "withdrawn"}, SCIENTIST, Conflict, "complete or withdrawn"),
+    "a withdrawn model": ({"model_id": "withdrawn"}, SCIENTIST, Conflict, "was withdrawn"),
 }
 
 

@@ -100,16 +100,25 @@ class DynamoModels:
         columns = {"features": list(features), "labels": list(labels), "hosted_as": hosted_as}
         if not model.is_accepted:
             model = self._claim(model, columns, {network: now} if network else {}, now)
+        self._check(model, columns)
         changes: dict[str, Any] = {}
-        written = (list(model.features), list(model.labels), model.hosted_as)
-        if written != tuple(columns.values()) or now - model.progress_at >= REQUEST_INTERVAL:
+        if not _has(model, columns) or now - model.progress_at >= REQUEST_INTERVAL:
             changes = {"put": {**columns, "progress_at": now}, "add": SHOWN}
         if network and now - model.networks.get(network, 0.0) >= NETWORK_INTERVAL:
             changes |= _with_network(model.networks, network, now, changes.get("put", {}))
         if changes:
-            model = self._renew(model, hosted_as, changes)
+            model = self._renew(model, columns, changes)
         self.show(model)
         return model
+
+    def _check(self, model: Model, columns: dict[str, Any]) -> None:
+        """Raise Conflict if the model doesn't train, or devices may have been given other columns."""
+        try:
+            model.must_train()
+            model.must_be_as(**columns)
+        except Conflict:
+            self.show(model)
+            raise
 
     def _claim(self, model: Model, columns: dict[str, Any], networks: dict[str, float], now: float) -> Model:
         """Create the record, or return the one that another request of the owner has created."""
@@ -135,17 +144,15 @@ class DynamoModels:
             return claimed.entity()
         return _row(item).entity()
 
-    def _renew(self, model: Model, hosted_as: str | None, changes: dict[str, Any]) -> Model:
+    def _renew(self, model: Model, columns: dict[str, Any], changes: dict[str, Any]) -> Model:
         when: ConditionBase = TRAINS
-        if hosted_as != model.hosted_as:
-            when &= Attr("hosted_at").not_exists()  # the node keeps the name of the upload
+        if not _has(model, columns):
+            when &= Attr("hosted_at").not_exists()
         try:
             return _row(self._update(model, when, **changes)).entity()
         except ConditionFailed as error:
-            raise Conflict(
-                f"Model {model.model_id!r} is complete, withdrawn, or hosted as {model.name_on_node!r}. "
-                "Send it under a new name or version."
-            ) from error
+            self._check(self._existing(model).entity(), columns)
+            raise Overtaken from error
 
     def show(self, model: Model) -> None:
         """Show the record in an item that doesn't show it."""
@@ -346,6 +353,14 @@ def _row(item: Item) -> ModelRow:
         return ModelRow.model_validate(item)
     except ValidationError as error:
         raise Conflict(f"The record of model {item['name']!r} is malformed: {faults_of(error)}.") from error
+
+
+def _has(model: Model, columns: dict[str, Any]) -> bool:
+    return columns == {
+        "features": list(model.features),
+        "labels": list(model.labels),
+        "hosted_as": model.hosted_as,
+    }
 
 
 def _with_network(

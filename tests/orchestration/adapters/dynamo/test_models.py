@@ -29,6 +29,7 @@ ADDRESS = "node.test"
 DONE = {"is_active": False, "percent_complete": 100, "retrieval_due": True}
 COLUMNS = {"features": ("age",), "labels": ("y",), "hosted_as": None}
 """Arguments that /create passes for a model."""
+OF_THE_MODEL = {"features": ["age", "bmi"], "labels": ["progression"], "hosted_as": None}
 
 
 @pytest.fixture
@@ -239,7 +240,7 @@ class TestAccept:
 
     def test_model_that_was_withdrawn_since_it_was_read_is_a_conflict(self, put, models):
         """Its columns are not written any more."""
-        put(a_model())
+        put(a_model(hosted_at=0.0))
         seen = models.get(MODEL)
         models.withdraw(seen, NOON)
 
@@ -279,10 +280,10 @@ class TestAccept:
         models.publish_node(models.get(MODEL), ADDRESS)
         report(models, 0.5)
         models.close_cycle(models.get(MODEL), Progress(10), NOON)
-        models.accept(models.get(MODEL), **COLUMNS, now=NOON)
+        models.accept(models.get(MODEL), **OF_THE_MODEL, now=NOON)
         before = table.get(model_id=MODEL)
         table.put(submitted_item())
-        models.accept(models.get(MODEL), **COLUMNS, now=NOON)
+        models.accept(models.get(MODEL), **OF_THE_MODEL, now=NOON)
 
         assert table.get(model_id=MODEL) == before
         assert {"features", "labels", "history", "node_URL"} <= before.keys()
@@ -771,7 +772,7 @@ class TestItems:
         "slow",
         [
             lambda models: models.reject(a_model()),
-            lambda models: models.accept(a_model(), **COLUMNS, now=NOON),
+            lambda models: models.accept(a_model(), **OF_THE_MODEL, now=NOON + 3600),
             lambda models: models.count(a_model(), Report.of(0.5, 0.5)),
         ],
         ids=["a rejected report", "a request", "a report"],

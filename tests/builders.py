@@ -147,6 +147,7 @@ def model_item(model: Model | None = None, **changes: Any) -> dict[str, Any]:
         "labels": list(model.labels),
         "hosted_as": model.hosted_as,
         "hosted_at": model.hosted_at or None,
+        "released_at": model.released_at or None,
         "networks": dict(model.networks),
         "upload_failure": model.upload_failure or None,
         "trains_on": model.dataset_id if model.is_active else None,

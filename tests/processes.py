@@ -166,6 +166,7 @@ def a_reconciler(world: World, terms: Terms = USUAL) -> Reconciler:
             server=world.server,
             secrets=world.secrets,
             progress=a_progress_service(world),
+            audit=world.audit,
             clock=world.clock,
             silent_after=SILENT_AFTER,
         ),

@@ -168,6 +168,7 @@ class Parts:
                 server=self.server,
                 secrets=self.secrets,
                 progress=self.progress,
+                audit=self.audit,
                 clock=time.time,
                 silent_after=settings.model_silent_after,
             ),

@@ -26,6 +26,11 @@ from orchestration.domain.schedule import Schedule
 
 log = structlog.get_logger(__name__)
 
+MISSED = (
+    "The model was not on its node within an hour, so the node no longer runs for it. "
+    "A call of /create starts another hour."
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrieval:
@@ -113,6 +118,7 @@ class Resync:
     server: NodeServer
     secrets: NodeSecrets
     progress: ProgressService
+    audit: AuditLog
     clock: Clock
     silent_after: float
     schedule: Schedule = field(default_factory=Schedule)
@@ -121,22 +127,29 @@ class Resync:
         """Correct the progress of every silent model of a node that answers, and look for uploaded ones."""
         now = self.clock()
         for model in self.models.on_dataset(node.dataset_id):
-            if not model.is_training or not self.schedule.is_due(model.model_id, now):
+            is_overdue = model.is_overdue(now, node.ready_at)
+            if not model.is_training or not (is_overdue or self.schedule.is_due(model.model_id, now)):
                 continue
             if not model.is_hosted:
-                self._look_for(model, node, address)
+                self._look_for(model, node, address, is_overdue=is_overdue)
             elif now - model.progress_at > self.silent_after:
                 self.schedule.set(model.model_id, now + self.silent_after)
                 self._resync(model.model_id, node, address)
 
-    def _look_for(self, model: Model, node: Node, address: str) -> None:
-        """Record that the node hosts the model, if it does; else look again after a pause."""
+    def _look_for(self, model: Model, node: Node, address: str, *, is_overdue: bool) -> None:
+        """Record that the node hosts the model, if it does; else look again after a pause.
+
+        A node no longer runs for a model that is overdue, once it has answered that it doesn't host it.
+        """
         try:
             if self.server.hosts(address, model, self.secrets.credential(node)):
                 self.models.record_hosted(model, self.clock())
                 self.schedule.remove(model.model_id)
                 log.info("model.hosted", model_id=model.model_id, node_id=node.node_id)
                 return
+            if is_overdue and self.models.release(model, MISSED, self.clock()):
+                log.info("model.released", model_id=model.model_id, node_id=node.node_id)
+                self.audit.record(AuditEntry("service", "model.upload", f"model:{model.model_id}", MISSED))
         except OrchestrationError as error:
             log.warning("model.not_looked_for", model_id=model.model_id, error=str(error))
         self.schedule.back_off(model.model_id, self.clock())

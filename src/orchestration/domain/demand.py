@@ -87,8 +87,8 @@ class IdleTimeout:
             log.info("node.let_go", node_id=node.node_id, dataset_id=node.dataset_id)
 
     def _is_needed(self, dataset_id: str, now: float) -> bool:
-        """Return whether a model trains and is not stale, or is complete and awaits its retrieval."""
+        """Return whether a model needs the node and is not stale, or is complete and awaits its retrieval."""
         models = self.models.on_dataset(dataset_id)
-        if any(model.is_training and not model.is_stale(now, self.stale_after) for model in models):
+        if any(model.needs_node and not model.is_stale(now, self.stale_after) for model in models):
             return True
         return any(model.awaits_retrieval for model in self.models.to_retrieve(dataset_id))

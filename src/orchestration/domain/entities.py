@@ -13,6 +13,12 @@ They take three hours with the pauses of `Schedule`: longer than most outages. A
 more likely to be the reason, and a node that waited for it would run, and cost money, for ever.
 """
 
+UPLOAD_WITHIN = 3600.0
+"""Seconds after `/create`, and after its node was ready, for which an accepted model waits for its upload.
+
+artificienlib connects three minutes after `ready`, and an upload takes some minutes.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -60,10 +66,12 @@ class Model:
     """The model's name on the node, if `/create` spelled it differently."""
     hosted_at: float = 0.0
     """When the node was first known to host the model; 0 before its upload."""
+    released_at: float = 0.0
+    """When the model stopped keeping its node running, because it was not uploaded in time; 0 for never."""
     networks: Mapping[str, float] = field(default_factory=dict, compare=False)
     """The networks from which its owner has called `/create`, with the time to ten minutes."""
     upload_failure: str = ""
-    """Why an upload was refused since the last one that was stored."""
+    """Why an upload was refused, or is missing, since the last one that was stored."""
     retrieval_due: bool = False
     retrieval_failures: int = 0
     """Retrievals that have failed since the model was complete."""
@@ -73,7 +81,8 @@ class Model:
     ended_at: float = 0.0
     """When the model was complete or withdrawn, in seconds since the epoch; 0 while it trains."""
     progress_at: float = 0.0
-    """When its owner last requested its node, to the hour, or its node closed a cycle."""
+    """When its owner last requested its node, to the hour (before the upload, to ten minutes), or its node
+    closed a cycle."""
     cycles: int | None = None
     """How many cycles the model has in all, once its node has said so; the original node does not."""
     totals: Totals = NO_REPORTS
@@ -122,8 +131,18 @@ class Model:
 
     @property
     def is_training(self) -> bool:
-        """Whether the model trains once it is uploaded; it keeps its node running."""
+        """Whether the model trains once it is uploaded."""
         return self.is_active and self.is_accepted and self.percent_complete < COMPLETE
+
+    @property
+    def needs_node(self) -> bool:
+        """Whether the model trains, and its upload is not overdue; it keeps its node running until stale."""
+        return self.is_training and not self.released_at
+
+    def is_overdue(self, now: float, ready_at: float) -> bool:
+        """Whether the upload should have come by now, on a node that was ready at `ready_at`."""
+        waits = self.needs_node and not self.is_hosted
+        return waits and now >= max(self.progress_at, ready_at) + UPLOAD_WITHIN
 
     @property
     def awaits_retrieval(self) -> bool:

@@ -168,7 +168,13 @@ class Models(Protocol):
         """Restore the submitted item where it doesn't show the record, as after it was sent again."""
 
     def record_hosted(self, model: Model, now: float) -> None:
-        """Record that the node hosts the model, and forget refused uploads. Idempotent."""
+        """Record that the node hosts the model, and forget refused and missing uploads. Idempotent."""
+
+    def release(self, model: Model, reason: str, now: float) -> bool:
+        """Record that a model that is not uploaded no longer keeps its node running, and tell its owner.
+
+        Return False if it was uploaded, requested or released since `model` was read.
+        """
 
     def upload_failed(self, model: Model, failure: str, now: float) -> bool:
         """Record why an upload was refused; return False if one was recorded within a minute."""

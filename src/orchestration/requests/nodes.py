@@ -30,7 +30,7 @@ class NodeAnswer:
 
     address: str | None
     reason: str = ""
-    """Why the node is not ready; when it is ready, why an upload of the model was refused."""
+    """Why the node is not ready, and why an upload of the model was refused or is missing."""
     upload_token: str = ""
 
 
@@ -75,7 +75,7 @@ class NodeService:
                 f"Ask again in {self.budget.cool_down / 60:.0f} minutes."
             )
         if node.status is not NodeStatus.READY or node.address is None:
-            return NodeAnswer(None, _why_not_ready(node))
+            return NodeAnswer(None, f"{_why_not_ready(node)} {model.upload_failure}".strip())
         if model.node_address != node.address:
             self.publication.publish(node, [model])
         token = self.upload_tokens.token(node.node_id, model.name_on_node, model.version)
@@ -135,7 +135,7 @@ class NodeService:
         return True
 
     def _check_unneeded(self, dataset_id: str) -> None:
-        training = [model for model in self.models.on_dataset(dataset_id) if model.is_training]
+        training = [model for model in self.models.on_dataset(dataset_id) if model.needs_node]
         awaited = [model for model in self.models.to_retrieve(dataset_id) if model.awaits_retrieval]
         if unfinished := [*training, *awaited]:
             names = ", ".join(sorted(repr(model.model_id) for model in unfinished))

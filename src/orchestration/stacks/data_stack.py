@@ -24,6 +24,7 @@ _LISTED = (
     "labels",
     "hosted_as",
     "hosted_at",
+    "released_at",
     "node_URL",
     "progress_at",
     "download_key",

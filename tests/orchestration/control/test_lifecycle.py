@@ -52,7 +52,9 @@ def a_world_with_a_ready_node() -> World:
     """As `a_world`, with the node ready and the model published on it."""
     world = a_world()
     request_node(a_node_service(world))
-    return reconcile(world, passes=4)
+    reconcile(world, passes=4)
+    world.models.record_hosted(world.models.get(MODEL), world.clock())
+    return world
 
 
 def a_world_with_failing_stacks() -> World:

@@ -49,6 +49,7 @@ def ready(world):
     request_node(a_node_service(world))
     reconcile(world, passes=4)
     assert world.nodes.get(NODE).status is NodeStatus.READY
+    world.models.record_hosted(world.models.get(MODEL), world.clock())
     return world
 
 
@@ -146,8 +147,7 @@ class TestModelThatCanNotBeRetrieved:
 
     def test_operators_are_told_once(self, ready, reconciler, logs):
         """Later failures are recorded for the owner only."""
-        ready.put(a_submission(model_id="another"))
-        request_node(a_node_service(ready), model_id="another")
+        ready.put(a_model(model_id="another"))
         ready.put(a_model(**DONE))
         ready.server.troubles[MODEL] = [NodeUnreachable("It did not answer.")] * (MOST_FAILURES + 5)
         while ready.server.troubles[MODEL]:

@@ -7,12 +7,32 @@ from boto3.dynamodb.conditions import Attr
 from pydantic import ValidationError
 
 from orchestration.adapters.dynamo.models import FIRST_CYCLE
-from orchestration.adapters.dynamo.rows import ModelRow, faults_of
+from orchestration.adapters.dynamo.rows import Finite, ModelRow, faults_of
 from orchestration.adapters.dynamo.table import ConditionFailed, Item, Table
+from orchestration.domain.cycle import UNMEASURED
 from orchestration.domain.ports import Clock, Users
 
-LATER = {"hosted_at", "networks", "upload_failure", "retrieval_failures", "revision"}
+LATER = {"hosted_at", "networks", "released_at", "retrieval_failures", "revision", "upload_failure"}
 """Attributes of a record that no earlier version has written."""
+
+MEANS = {"loss_this_cycle", "acc_this_cycle"}
+
+
+class FormerRow(ModelRow):
+    """An item of the model table as an earlier version has left it."""
+
+    loss_this_cycle: Finite = UNMEASURED
+    acc_this_cycle: Finite = UNMEASURED
+
+    def sums(self) -> Item:
+        """Return the sums of a running cycle of which the first version has kept the means only."""
+        devices = self.devices_trained_this_cycle
+        if "loss_sum" in self.model_fields_set or not devices:
+            return {}
+        sums: Item = {"loss_sum": self.loss_this_cycle * devices}
+        if self.acc_this_cycle != UNMEASURED:
+            sums |= {"acc_sum": self.acc_this_cycle * devices, "acc_devices": devices}
+        return sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +58,7 @@ class Migration:
 
     def _migrated(self, item: Item) -> str:
         try:
-            row = ModelRow.model_validate({name: item[name] for name in item.keys() - LATER})
+            row = FormerRow.model_validate({name: item[name] for name in item.keys() - LATER})
         except ValidationError as error:
             return f"malformed: {faults_of(error)}"
         name = row.model_id.lower()
@@ -53,14 +73,14 @@ class Migration:
             return "" if record.get("model_id") == row.model_id else "another model has the name"
         return ""
 
-    def _is_bought(self, row: ModelRow) -> bool:
+    def _is_bought(self, row: FormerRow) -> bool:
         return any(row.dataset in user.purchased for user in self.users.named(row.owner_name))
 
-    def _record(self, row: ModelRow) -> Item:
+    def _record(self, row: FormerRow) -> Item:
         """Return the record. A model that has trained is hosted; others are looked for on their nodes."""
         has_trained = row.percent_complete > 0 or row.closed_cycles > 0 or row.devices_trained_this_cycle > 0
-        written = row.model_dump(exclude=LATER, exclude_unset=True)
-        return FIRST_CYCLE | written | {
+        written = row.model_dump(exclude=LATER | MEANS, exclude_unset=True)
+        return FIRST_CYCLE | written | row.sums() | {
             "trains_on": row.dataset if row.active_status == 1 else None,
             "retrieval_due": row.dataset if row.retrieval_due else None,
             "shown_on": row.dataset if row.node_URL else None,

@@ -36,10 +36,10 @@ from orchestration.domain.errors import Conflict, NotFound, Overtaken
 log = structlog.get_logger(__name__)
 
 REQUEST_INTERVAL = 3600.0
-"""Seconds between two writes of the time at which the owner requested the model."""
+"""Seconds between two writes of the time at which the owner requested a hosted model."""
 
 NETWORK_INTERVAL = 600.0
-"""Seconds between two writes of the time at which a network was seen."""
+"""Seconds between two writes of the time at which a network was seen, or an unhosted model requested."""
 MOST_NETWORKS = 16
 FAILURE_INTERVAL = 60.0
 """Seconds between two records of refused uploads."""
@@ -102,8 +102,9 @@ class DynamoModels:
             model = self._claim(model, columns, {network: now} if network else {}, now)
         self._check(model, columns)
         changes: dict[str, Any] = {}
-        if not _has(model, columns) or now - model.progress_at >= REQUEST_INTERVAL:
-            changes = {"put": {**columns, "progress_at": now}, "add": SHOWN}
+        interval = REQUEST_INTERVAL if model.is_hosted else NETWORK_INTERVAL
+        if not _has(model, columns) or now - model.progress_at >= interval or model.released_at:
+            changes = {"put": {**columns, "progress_at": now, "released_at": None}, "add": SHOWN}
         if network and now - model.networks.get(network, 0.0) >= NETWORK_INTERVAL:
             changes |= _with_network(model.networks, network, now, changes.get("put", {}))
         if changes:
@@ -173,7 +174,22 @@ class DynamoModels:
     def record_hosted(self, model: Model, now: float) -> None:
         """Set `hosted_at`, unless it is set, and remove `upload_failure`, but not its time."""
         if not model.is_hosted or model.upload_failure:
-            self._update(model, default={"hosted_at": now}, remove=("upload_failure",), quietly=True)
+            missed = ("upload_failure", "released_at")
+            self._update(model, default={"hosted_at": now}, remove=missed, quietly=True)
+
+    def release(self, model: Model, reason: str, now: float) -> bool:
+        """Set `released_at`, and add the reason to `upload_failure`."""
+        failure = self._existing(model).upload_failure
+        if reason not in failure:
+            failure = f"{failure} {reason}".strip()
+        waiting = TRAINS & Attr("hosted_at").not_exists() & Attr("released_at").not_exists()
+        unrequested = Attr("progress_at").eq(stored(model.progress_at))
+        try:
+            changes = {"released_at": now, "upload_failure": failure}
+            self._update(model, waiting & unrequested, put=changes, quietly=True)
+        except ConditionFailed:
+            return False
+        return True
 
     def upload_failed(self, model: Model, failure: str, now: float) -> bool:
         """Set `upload_failure` and its time."""

@@ -50,6 +50,7 @@ class ModelRow(SubmissionRow):
     labels: Columns
     hosted_as: Name | None = None
     hosted_at: Finite = 0.0
+    released_at: Finite = 0.0
     networks: dict[str, Finite] = {}
     upload_failure: str = ""
     retrieval_due: Name | None = None
@@ -116,6 +117,7 @@ class ModelRow(SubmissionRow):
             labels=self.labels,
             hosted_as=self.hosted_as,
             hosted_at=self.hosted_at,
+            released_at=self.released_at,
             networks=self.networks,
             upload_failure=self.upload_failure,
             retrieval_due=self.retrieval_due is not None,

@@ -4,6 +4,7 @@ import hmac
 import secrets
 import zlib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 
 PREFIX = "art_"
@@ -52,13 +53,17 @@ def _checksum(body: str) -> str:
     return f"{zlib.crc32(body.encode()):08x}"
 
 
-def hint_of(key: str) -> str:
-    """Return a hint of a key for the profile page: enough to recognize it, too little to use it."""
-    return f"{key[: len(PREFIX) + 4]}{ELLIPSIS}{key[-4:]}"
+def hint_of(key: str, created_at: float) -> str:
+    """Return a sentence about a key for the profile page, which shows it in place of the key.
+
+    `created_at` is in seconds since the epoch.
+    """
+    day = datetime.fromtimestamp(created_at, UTC).date().isoformat()
+    return f"created {day}, ends in {ELLIPSIS}{key[-4:]}; generate a new one to see it"
 
 
 def is_hint(value: str) -> bool:
-    """Whether a value is a hint rather than a key."""
+    """Whether a value is a hint rather than a key; earlier versions have written `art_1a2b…3c4d`."""
     return ELLIPSIS in value
 
 

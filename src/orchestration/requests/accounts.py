@@ -38,7 +38,7 @@ class AccountService:
         key = new_key()
         self.keys.put(StoredKey(hash_of(key), caller.username, created_at=now))
         for row in rows:
-            self.users.mask_legacy_key(row, hint_of(key))
+            self.users.mask_legacy_key(row, hint_of(key, now))
         return key
 
     def purchases(self, user_id: str, *, caller: Caller) -> Sequence[str]:

@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from orchestration.domain.credentials import ELLIPSIS, StoredKey, hash_of, hint_of, is_hint, new_key
+from orchestration.domain.credentials import PREFIX, StoredKey, hash_of, hint_of, is_hint, new_key
 from tests.builders import LEGACY_KEY, NOON
 
 
@@ -23,24 +23,26 @@ def test_keys_are_unique():
     assert len({new_key() for _ in range(200)}) == 200
 
 
-@pytest.mark.parametrize("key", ["art_abcdefgh", LEGACY_KEY, "x"])
-def test_hint_shows_the_start_and_the_end_of_a_key(key):
-    """A hint shows at most 12 characters of a key, and can be told apart from a key."""
-    hint = hint_of(key)
-
-    assert is_hint(hint)
-    assert not is_hint(key)
-    assert len(hint.replace(ELLIPSIS, "")) <= 12
-    assert hint.startswith(key[:8])
-    assert hint.endswith(key[-4:])
-
-
-def test_hint_hides_most_of_a_key():
-    """A hint contains too little of the key to derive its hash."""
+def test_hint_is_a_sentence():
+    """It names the day and the end of the key, and can't be taken for a key."""
     key = new_key()
+    hint = hint_of(key, NOON)
 
-    assert len(hint_of(key)) == 13
-    assert hash_of(hint_of(key)) != hash_of(key)
+    assert hint == f"created 2023-11-14, ends in …{key[-4:]}; generate a new one to see it"
+    assert not any(part in hint for part in (PREFIX, key[len(PREFIX) : len(PREFIX) + 4]))
+    assert hash_of(hint) != hash_of(key)
+
+
+@pytest.mark.parametrize("hint", [hint_of("art_abcdefgh", NOON), "art_abcd…efgh", "0123abcd…-key"])
+def test_hint_is_recognized(hint):
+    """Also one that an earlier version has written."""
+    assert is_hint(hint)
+
+
+@pytest.mark.parametrize("key", [new_key(), LEGACY_KEY, "x"])
+def test_key_is_no_hint(key):
+    """A key has no ellipsis."""
+    assert not is_hint(key)
 
 
 def test_hash_is_sha256():

@@ -71,7 +71,7 @@ def test_hint_in_the_user_row_is_not_a_key(accounts, generate, world):
     key = generate()
     hint = world.item("user_table", OWN_ROW)["api_key"]
 
-    assert hint == hint_of(key)
+    assert hint == hint_of(key, world.clock())
     assert not is_valid(accounts, hint)
     assert [row.legacy_api_key for row in world.users.named(DEVELOPER.username)] == [None]
 

@@ -91,6 +91,37 @@ def test_migration_changes_no_record(migrate, put_former, world):
     assert world.item("training_table", MODEL) == before
 
 
+@pytest.mark.parametrize(
+    ("acc", "acc_sum", "acc_devices", "mean"), [(-1, 0, 0, -1), (0.5, 1.5, 3, 0.625)], ids=["no", "with"]
+)
+def test_cycle_of_the_first_version_goes_on(migrate, world, acc, acc_sum, acc_devices, mean):
+    """It has kept means and the number of devices, and no sums."""
+    means = {"devices_trained_this_cycle": 3, "loss_this_cycle": 0.2, "acc_this_cycle": acc}
+    item = submitted_item(features=["age"], labels=["y"], percent_complete=10, **means)
+    world.dynamodb.put_item(TableName="model_table", Item=item)
+    migrate()
+    before = world.models.get(MODEL).totals
+    world.models.count(world.models.get(MODEL), Report.of(0.6, 1.0 if acc_devices else -1))
+    shown = world.item("model_table", MODEL)
+
+    assert (before.devices, before.loss, before.acc_sum, before.acc_devices) == (
+        3,
+        pytest.approx(0.2),
+        acc_sum,
+        acc_devices,
+    )
+    assert float(shown["loss_this_cycle"]) == pytest.approx(0.3)
+    assert float(shown["acc_this_cycle"]) == mean
+
+
+def test_sums_are_kept(migrate, put_former, world):
+    """A later version has written them; the shown mean may be of the cycle before."""
+    put_former(a_model(totals=some_totals(devices=3, loss_sum=1.5)), loss_this_cycle=7)
+    migrate()
+
+    assert world.models.get(MODEL).totals.loss == 0.5
+
+
 def test_submitted_model_gets_no_record(migrate, world):
     """`/create` has not accepted it."""
     world.dynamodb.put_item(TableName="model_table", Item=submitted_item())
@@ -107,6 +138,7 @@ def test_submitted_model_gets_no_record(migrate, world):
         ({"hosted_as": "heart-1-ada"}, "hosted under the name of another model"),
         ({"percent_complete": 150}, "malformed: percent_complete"),
         ({"version": 1}, "malformed: version"),
+        ({"loss_this_cycle": "x"}, "malformed: loss_this_cycle"),
     ],
 )
 def test_doubtful_model_is_left_to_the_operator(migrate, put_former, world, changes, reason):

@@ -39,7 +39,7 @@ def test_hint_is_recognized(hint):
     assert is_hint(hint)
 
 
-@pytest.mark.parametrize("key", [new_key(), LEGACY_KEY, "x"])
+@pytest.mark.parametrize("key", [new_key(), LEGACY_KEY, "x"], ids=["new", "of the sign-up", "short"])
 def test_key_is_no_hint(key):
     """A key has no ellipsis."""
     assert not is_hint(key)

@@ -12,7 +12,7 @@ from orchestration.adapters.dynamo.table import ConditionFailed, Item, Table
 from orchestration.domain.cycle import UNMEASURED
 from orchestration.domain.ports import Clock, Users
 
-LATER = {"hosted_at", "networks", "released_at", "retrieval_failures", "revision", "upload_failure"}
+LATER = {"cycles", "hosted_at", "networks", "released_at", "retrieval_failures", "revision", "upload_failure"}
 """Attributes of a record that no earlier version has written."""
 
 MEANS = {"loss_this_cycle", "acc_this_cycle"}

@@ -368,4 +368,4 @@ def test_second_row_with_the_same_username_locks_nobody_out(accounts, edit, worl
     assert is_valid(accounts, LEGACY_KEY)
     assert is_valid(accounts, key)
     assert accounts.purchases("ada@example.org", caller=SCIENTIST) == [DATASET]
-    assert world.item("user_table", OWN_ROW)["api_key"] == hint_of(key)
+    assert world.item("user_table", OWN_ROW)["api_key"] == hint_of(key, world.clock())

@@ -8,7 +8,7 @@ from boto3.dynamodb.conditions import Key
 
 from orchestration.adapters.dynamo import DynamoModels, ModelItems, Table
 from orchestration.adapters.dynamo.model_items import HISTORY_LENGTH
-from orchestration.adapters.dynamo.models import REQUEST_INTERVAL
+from orchestration.adapters.dynamo.models import NETWORK_INTERVAL, REQUEST_INTERVAL
 from orchestration.domain.cycle import LOSS_BOUND, Progress, Report
 from orchestration.domain.errors import Conflict, NotFound, Overtaken, Upstream
 from tests.builders import (
@@ -203,11 +203,22 @@ class TestAccept:
         assert spelled.name_on_node == "NET-1-ada"
         assert plain.name_on_node == models.get(MODEL).name_on_node == MODEL
 
-    def test_unchanged_columns_are_not_written_again_within_an_hour(self, put, models):
+    @pytest.mark.parametrize(("hosted_at", "interval"), [(0, NETWORK_INTERVAL), (NOON, REQUEST_INTERVAL)])
+    def test_time_of_a_request_is_rarely_written(self, put, models, hosted_at, interval):
+        """Before the upload more often than later: each request starts another hour for the upload."""
+        put(a_model(hosted_at=hosted_at))
+        times = []
+        for later in (interval - 1, interval):
+            models.accept(models.get(MODEL), **OF_THE_MODEL, now=NOON + later)
+            times.append(models.get(MODEL).progress_at)
+
+        assert times == [NOON, NOON + interval]
+
+    def test_unchanged_columns_are_not_written_again_within_ten_minutes(self, put, models):
         """The library calls /create every 30 seconds."""
         put(a_submission())
         accepted = models.accept(a_submission(), **COLUMNS, now=NOON)
-        again = models.accept(accepted, **COLUMNS, now=NOON + REQUEST_INTERVAL - 1)
+        again = models.accept(accepted, **COLUMNS, now=NOON + NETWORK_INTERVAL - 1)
 
         assert again is accepted
         assert models.get(MODEL).progress_at == NOON
@@ -740,11 +751,11 @@ class TestItems:
         assert HISTORY_LENGTH * size < 300_000
 
     def test_columns_are_written_once(self, put, table, models):
-        """Within an hour, a request of the library causes no write."""
+        """Within ten minutes, a request of the library causes no write."""
         put(a_submission())
         accepted = models.accept(a_submission(), **COLUMNS, now=NOON)
         wire = Wire()
-        seen_through(wire, table).accept(accepted, **COLUMNS, now=NOON + REQUEST_INTERVAL - 1)
+        seen_through(wire, table).accept(accepted, **COLUMNS, now=NOON + NETWORK_INTERVAL - 1)
 
         assert wire.calls == ["dynamodb.get_item model_table"]
 

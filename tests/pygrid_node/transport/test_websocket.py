@@ -102,6 +102,14 @@ def test_messages_of_all_sizes_are_answered_in_order(node):
     assert answers[1::2] == [{"error": repr(str(number))} for number in range(6)]
 
 
+@pytest.mark.parametrize("kind", [["get-id"], {"type": "get-id"}, 5, None, True])
+def test_type_that_is_no_text_is_unknown(node, kind):
+    """The connection stays open."""
+    answers = node.frames({"type": kind}, {"type": "socket-ping"})
+
+    assert answers == [{"error": repr(kind)}, {"alive": "True"}]
+
+
 @pytest.mark.parametrize("request_id", ["7", "é" * 128, 7, -1.5, 0, ""])
 def test_request_id_is_echoed(node, request_id):
     """Newer clients find the message of an answer by it."""

@@ -155,6 +155,19 @@ def test_body_that_ends_in_the_middle_is_refused(node, parts, half_closed):
     assert (at_once, later, headers["Connection"], answer) == (400, 400, "close", BODY_ENDS)
 
 
+@pytest.mark.parametrize("half_closed", [False, True], ids=["then garbage", "then nothing"])
+def test_sample_of_a_speed_test_that_ends_in_the_middle_is_refused(node, recorded, half_closed):
+    """It is discarded while it arrives, by a handler of its own."""
+    node.upload(recorded(server_config__minimum_upload_speed=1))
+    worker = node.worker("fixture-linear")
+    path = f"/model-centric/speed-test?worker_id={worker.id}&random=1"
+    parts = [wire.head("POST", path, "Transfer-Encoding: chunked"), wire.chunk(b"x" * 1000)]
+    parts += [] if half_closed else [b"ZZ\r\n"]
+    status, headers, answer = node.run(answer_to(node.address, *parts, half_closed=half_closed))
+
+    assert (status, headers["Connection"], answer) == (400, "close", BODY_ENDS)
+
+
 def test_complete_request_of_a_client_that_sends_nothing_more_is_answered(node):
     """It may close its side of the connection before it reads."""
     _, _, answer = node.run(answer_to(node.address, posted(OBJECT), half_closed=True))

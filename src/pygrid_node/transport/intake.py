@@ -57,6 +57,10 @@ class Progress:
         self._pace = pace
         self._start_step()
 
+    def waited(self, seconds: float) -> None:
+        """Leave out a time in which the client could not send."""
+        self._deadline += seconds
+
     def _start_step(self) -> None:
         self._left = self._pace.step
         self._deadline = asyncio.get_running_loop().time() + self._pace.seconds
@@ -130,9 +134,14 @@ class Incoming:
         self._expected = len(self.body) + count
         if self._expected > self._refusal.limit:
             raise self._refusal
+        time = asyncio.get_running_loop().time
+        before = time()
         if self._expected > SMALL:
             await self._large.grow(PER_BYTE * self._expected)
-        self._progress = self._intake.pace.start()
+        if self._progress is None:
+            self._progress = self._intake.pace.start()
+        else:  # a further part does not start a new step: it may be a single byte
+            self._progress.waited(time() - before)
 
     async def add(self, data: Bytes) -> None:
         """Add bytes that have been received, expected or not. Raises `MessageTooLarge`, `NodeBusy`."""

@@ -1,6 +1,7 @@
 """What messages and downloads hold of the budget, over real sockets and with a budget of a megabyte."""
 
 import asyncio
+import contextlib
 import json
 
 import aiohttp
@@ -175,6 +176,33 @@ def test_client_that_sends_too_slowly_holds_nothing(serve, connect, data):
     expected = 408 if connect is wire.connected else 1008
 
     assert asyncio.run(story()) == (expected, "The message arrived too slowly.")
+
+
+TRICKLES = {
+    "chunks": (wire.connected, POST_CHUNKS + b"186a0\r\n" + b"x" * 100_000 + b"\r\n", b"1\r\nx\r\n"),
+    "frames": (wire.websocket, wire.frame(b"x" * 100_000, last=False), wire.frame(b"x", 0, last=False)),
+    "empty frames": (wire.websocket, wire.frame(b"x" * 100_000, last=False), wire.frame(b"", 0, last=False)),
+}
+
+
+@pytest.mark.parametrize(("connect", "data", "part"), TRICKLES.values(), ids=TRICKLES)
+def test_small_parts_are_no_progress(serve, connect, data, part):
+    """Else a client could hold most of the budget with one byte in ten seconds."""
+
+    async def story():
+        async with (
+            serve(used := intake(pace=Pace(seconds=0.2, step=1_000_000))) as client,
+            connect(address(client), data) as (_, writer),
+        ):
+            await until(lambda: used.large.used)
+            with contextlib.suppress(ConnectionError):  # the node has disconnected
+                async with asyncio.timeout(20):
+                    while used.large.used:
+                        writer.write(part)
+                        await writer.drain()
+                        await asyncio.sleep(0.01)
+
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"x" * LONG, report(), b'{"refuse": "a reason"}'])

@@ -176,8 +176,11 @@ class Models(Protocol):
         Return False if it was uploaded, requested or released since `model` was read.
         """
 
-    def upload_failed(self, model: Model, failure: str, now: float) -> bool:
-        """Record why an upload was refused; return False if one was recorded within a minute."""
+    def upload_failed(self, model: Model, failure: str, now: float, *, is_new: bool = False) -> bool:
+        """Record why an upload was refused; return False if one was recorded within a minute.
+
+        With `is_new`, return False only if the same failure was recorded last.
+        """
 
     def on_dataset(self, dataset_id: str) -> Sequence[Model]:
         """Return the records of a dataset's active models, without counters and histories.

@@ -56,7 +56,8 @@ class UploadService:
         model = self._hosted(upload, node)
         if not model.is_hosted:
             self.models.record_hosted(model, self.clock())
-        self._failed(model, EXISTS, node)
+        # A stranger's refused uploads, one a minute, must not hide this one.
+        self._failed(model, EXISTS, node, is_new=True)
 
     def _hosted(self, upload: Upload, node: Node) -> Model:
         return self.progress.hosted(upload.model_id, upload.version, node=node)
@@ -90,8 +91,8 @@ class UploadService:
             )
         return ""
 
-    def _failed(self, model: Model, failure: str, node: Node) -> None:
+    def _failed(self, model: Model, failure: str, node: Node, *, is_new: bool = False) -> None:
         """Tell the owner, once a minute at most: anybody may upload, as often as they like."""
-        if self.models.upload_failed(model, failure, self.clock()):
+        if self.models.upload_failed(model, failure, self.clock(), is_new=is_new):
             entry = AuditEntry(node.node_id, "model.upload", f"model:{model.model_id}", failure)
             self.audit.record(entry)

@@ -191,13 +191,15 @@ class DynamoModels:
             return False
         return True
 
-    def upload_failed(self, model: Model, failure: str, now: float) -> bool:
+    def upload_failed(self, model: Model, failure: str, now: float, *, is_new: bool = False) -> bool:
         """Set `upload_failure` and its time."""
-        before = Attr("upload_failed_at")
-        rarely = before.not_exists() | before.lte(stored(now - FAILURE_INTERVAL))
+        before, last = Attr("upload_failed_at"), Attr("upload_failure")
+        when: ConditionBase = before.not_exists() | before.lte(stored(now - FAILURE_INTERVAL))
+        if is_new:
+            when = when | last.not_exists() | last.ne(failure)
         try:
             changes = {"upload_failure": failure, "upload_failed_at": now}
-            self._update(model, rarely, put=changes, quietly=True)
+            self._update(model, when, put=changes, quietly=True)
         except ConditionFailed:
             return False
         return True

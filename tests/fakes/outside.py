@@ -7,7 +7,7 @@ from orchestration.domain.credentials import hash_of
 from orchestration.domain.entities import Caller, Model
 from orchestration.domain.errors import Unauthenticated, Upstream
 from orchestration.domain.node import Node
-from orchestration.domain.ports import NodeCredential, NodeSecret, State
+from orchestration.domain.ports import ModelForm, NodeCredential, NodeSecret, State
 
 
 class FakeTokens:
@@ -87,5 +87,5 @@ class FakeBucket:
             raise Upstream("S3 did not answer.")
         self.files[model.model_id] = bytes(state)
 
-    def fresh_url(self, model_id: str) -> str:
-        return f"https://bucket.test/{quote(model_id, safe='')}?presigned"
+    def fresh_url(self, model_id: str, form: ModelForm) -> str:
+        return f"https://bucket.test/{quote(model_id, safe='')}/{form}?presigned"

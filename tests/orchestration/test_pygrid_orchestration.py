@@ -11,6 +11,7 @@ from orchestration.adapters.jws import PUBLISHED_KEYS
 from orchestration.control.reconciler import Intervals
 from orchestration.domain.decision import Budget, Rules
 from orchestration.domain.node import Quota
+from orchestration.domain.ports import ModelForm
 from orchestration.pygrid_orchestration import Parts, create_app, create_reconciler
 from tests.builders import (
     DATASET,
@@ -79,7 +80,7 @@ def test_parts_of_a_process_share_their_records(parts):
 
 def test_download_url_has_a_version_4_signature(parts):
     """Buckets created since 2020 accept no other version. The URL expires after five minutes."""
-    query = parse_qs(urlsplit(parts.bucket.fresh_url(MODEL)).query)
+    query = parse_qs(urlsplit(parts.bucket.fresh_url(MODEL, ModelForm.SAFETENSORS)).query)
 
     assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
     assert query["X-Amz-Expires"] == ["300"]

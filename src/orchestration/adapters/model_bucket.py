@@ -10,7 +10,7 @@ from itsdangerous import BadSignature, Signer
 from orchestration.aws import upstream_errors
 from orchestration.domain.entities import Model
 from orchestration.domain.errors import NotFound
-from orchestration.domain.ports import State
+from orchestration.domain.ports import ModelForm, State
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -22,6 +22,9 @@ _LONGEST_NAME = 240  # bytes of a file's name before its extension; file systems
 _URL_LIFETIME = 300  # seconds to start a download; following the download link again gives a new URL
 
 
+_ENDINGS = {ModelForm.SAFETENSORS: "safetensors", ModelForm.STATE: "state.pb", ModelForm.PKL: "pkl"}
+
+
 @dataclass(frozen=True, slots=True)
 class S3ModelBucket:
     """Implements the port `ModelBucket`."""
@@ -30,42 +33,43 @@ class S3ModelBucket:
     bucket: str
 
     def store(self, model: Model, state: State) -> None:
-        """Store both forms; the one that download links lead to last, so that no link finds half a model."""
+        """Store each form; the one that download links lead to last, so that no link finds half a model."""
         # Imported here because only the reconciler calls this: web workers do without NumPy.
-        from orchestration.adapters.model_file import safetensors_file, state_file
+        from orchestration.adapters.model_file import pkl_file, safetensors_file, state_file
 
         tensors = safetensors_file(state, model)
         with upstream_errors("S3"):
-            self._put(_key(model.model_id, "state.pb"), state_file(state), "application/x-protobuf")
-            self._put(_key(model.model_id, "safetensors"), tensors, "application/octet-stream")
+            self._put(model, ModelForm.STATE, state_file(state))
+            self._put(model, ModelForm.PKL, pkl_file(state))
+            self._put(model, ModelForm.SAFETENSORS, tensors)
 
-    def _put(self, key: str, file: "StreamedFile", content_type: str) -> None:
+    def _put(self, model: Model, form: ModelForm, file: "StreamedFile") -> None:
         self.client.put_object(
             Bucket=self.bucket,
-            Key=key,
+            Key=_key(model.model_id, form),
             Body=cast("BinaryIO", file),
             ContentLength=file.size,
-            ContentType=content_type,
+            ContentType="application/x-protobuf" if form is ModelForm.STATE else "application/octet-stream",
         )
 
-    def fresh_url(self, model_id: str) -> str:
-        """Return a presigned URL; a browser saves its content as `<start of the model id>.safetensors`."""
+    def fresh_url(self, model_id: str, form: ModelForm) -> str:
+        """Return a presigned URL; a browser saves its content as `<start of the model id>.<ending>`."""
         start = model_id.encode()[:_LONGEST_NAME].decode(errors="ignore")
-        file_name = quote(f"{start}.safetensors", safe="")
+        file_name = quote(f"{start}.{_ENDINGS[form]}", safe="")
         with upstream_errors("S3"):
             return self.client.generate_presigned_url(
                 "get_object",
                 Params={
                     "Bucket": self.bucket,
-                    "Key": _key(model_id, "safetensors"),
+                    "Key": _key(model_id, form),
                     "ResponseContentDisposition": f"attachment; filename*=UTF-8''{file_name}",
                 },
                 ExpiresIn=_URL_LIFETIME,
             )
 
 
-def _key(model_id: str, form: str) -> str:
-    """Return `models/<id>/model.<form>`.
+def _key(model_id: str, form: ModelForm) -> str:
+    """Return `models/<id>/model.<ending>`.
 
     An id is free text: percent-encoded, it can't climb into another model's folder. If that is too long for a
     key, the folder is the id's hash, whose name is no encoded id, because it contains a colon.
@@ -73,7 +77,7 @@ def _key(model_id: str, form: str) -> str:
     folder = quote(model_id, safe="")
     if len(folder) > _LONGEST_FOLDER:
         folder = f"sha256:{hashlib.sha256(model_id.encode()).hexdigest()}"
-    return f"models/{folder}/model.{form}"
+    return f"models/{folder}/model.{_ENDINGS[form]}"
 
 
 class DownloadLinks:

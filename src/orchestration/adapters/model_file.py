@@ -1,10 +1,11 @@
-"""A trained model as a safetensors file that is decoded while it is read: it is never in memory as a whole.
+"""A trained model as files that are made while they are read: they are never in memory as a whole.
 
-The library `safetensors` writes complete files only. The tests compare these files with its own.
+The libraries `safetensors` and `pickle` write complete files only. The tests compare these files with theirs.
 """
 
 import io
 import json
+import pickle
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
@@ -26,6 +27,7 @@ _DTYPES = {  # the order of tensors in a file
     "bool": "BOOL",
 }
 _ORDER = list(_DTYPES)
+_PIECE = 256 * 1024  # bytes
 
 
 class StreamedFile(io.RawIOBase):
@@ -82,6 +84,32 @@ def _from(position: int, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
 def state_file(state: State) -> StreamedFile:
     """Return the state as a file that does not copy it, as `io.BytesIO` would."""
     return StreamedFile(len(state), lambda: [memoryview(state)])
+
+
+def pkl_file(state: State) -> StreamedFile:
+    """Return the state as `torch.save(bytes)` of torch 1.4 writes it; later versions read it, too.
+
+    It is a row of pickles: a magic number, the version of the format, the sizes of C's types, the bytes
+    themselves, and the keys of the storages, of which there are none. Pickle's protocol 2 has no bytes: they
+    are text in Latin-1 that is encoded again.
+    """
+    sizes = {"short": 2, "int": 4, "long": 4}
+    system = {"protocol_version": 1001, "little_endian": True, "type_sizes": sizes}
+    head = b"".join(pickle.dumps(value, protocol=2) for value in (0x1950A86A20F9469CFC6C, 1001, system))
+    length = sum(len(piece) for piece in _in_latin_1(state))
+    start = head + b"\x80\x02c_codecs\nencode\nX" + length.to_bytes(4, "little")
+    end = b"X\x06\x00\x00\x00latin1\x86R." + pickle.dumps([], protocol=2)
+    return StreamedFile(
+        len(start) + length + len(end),
+        lambda: chain([memoryview(start)], _in_latin_1(state), [memoryview(end)]),
+    )
+
+
+def _in_latin_1(state: State) -> Iterator[memoryview]:
+    """Yield the bytes as UTF-8 of the text that they are in Latin-1."""
+    for position in range(0, len(state), _PIECE):
+        piece = bytes(memoryview(state)[position : position + _PIECE])
+        yield memoryview(piece.decode("latin-1").encode())
 
 
 def safetensors_file(state: State, model: Model) -> StreamedFile:

@@ -218,6 +218,7 @@ def rotate_link() -> ResponseReturnValue:
 @public
 def download(model_id: str) -> ResponseReturnValue:
     """Redirect to the trained model. A browser opens the link without a token: its signature authorizes."""
-    response = redirect(services().models.download_url(model_id, request.args.get("key", "")))
+    form = request.args.get("form", "safetensors")
+    response = redirect(services().models.download_url(model_id, request.args.get("key", ""), form))
     response.headers["Cache-Control"] = "no-store"
     return response

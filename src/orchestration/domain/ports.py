@@ -440,11 +440,19 @@ class NodeServer(Protocol):
         """
 
 
+class ModelForm(StrEnum):
+    """The forms in which a trained model can be downloaded."""
+
+    SAFETENSORS = "safetensors"
+    STATE = "state"  # the protobuf `State` of PyGrid, as the node sends it
+    PKL = "pkl"  # the same bytes, as `torch.save` writes them: the file of the original service
+
+
 class ModelBucket(Protocol):
     """The private bucket of trained models."""
 
     def store(self, model: Model, state: State) -> None:
-        """Store the protobuf and its safetensors form. Idempotent. Raises UnusableModel, Upstream."""
+        """Store the model in each form. Idempotent. Raises UnusableModel, Upstream."""
 
-    def fresh_url(self, model_id: str) -> str:
-        """Return a presigned URL of the safetensors file, valid for a few minutes."""
+    def fresh_url(self, model_id: str, form: ModelForm) -> str:
+        """Return a presigned URL of one form, valid for a few minutes."""

@@ -1,6 +1,7 @@
 """The safetensors file of a trained model, which is decoded while it is read."""
 
 import io
+import pickle
 import tracemalloc
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from orchestration.adapters.model_file import StreamedFile, safetensors_file, state_file
+from orchestration.adapters.model_file import StreamedFile, pkl_file, safetensors_file, state_file
 from orchestration.domain.errors import UnusableModel
 from pygrid_wire import Tensor, encode_state, encode_tensors
 from pygrid_wire import syft_pb2 as pb
@@ -27,6 +28,21 @@ def written(state, model):
     content = file.read()
     assert len(content) == file.size
     return content
+
+
+@pytest.mark.parametrize("state", [STATE, bytes(range(256)) * 3000, b"\xff" * 600_001], ids=len)
+def test_pkl_is_a_row_of_pickles_as_torch_saves_bytes(state):
+    """`torch.load` reads magic number, version, sizes, object and keys of storages, in this order."""
+    file = pkl_file(memoryview(state))
+    content = file.read()
+    reader = io.BytesIO(content)
+    magic, version, system, loaded, storages = (pickle.load(reader) for _ in range(5))  # noqa: S301 - our own
+
+    assert len(content) == file.size == reader.tell()
+    assert (magic, version) == (0x1950A86A20F9469CFC6C, 1001)
+    assert system["little_endian"] is True
+    assert (loaded, storages) == (state, [])
+    assert pickle.dumps(state, protocol=2)[2:14] in content
 
 
 def test_parameters_keep_their_order_shape_and_type(tmp_path):

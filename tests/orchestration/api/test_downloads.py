@@ -1,5 +1,7 @@
 """GET /download and POST /rotate_link: download links need no token."""
 
+from urllib.parse import quote
+
 import pytest
 
 from tests.builders import MODEL, a_model
@@ -24,8 +26,27 @@ def test_valid_link_redirects_to_the_file(client, link):
     answers = [client.get(link) for _ in range(2)]
 
     assert [answer.status_code for answer in answers] == [302, 302]
-    assert answers[0].location == f"https://bucket.test/{MODEL}?presigned"
+    assert answers[0].location == f"https://bucket.test/{MODEL}/safetensors?presigned"
     assert answers[0].headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("form", ["safetensors", "state", "pkl"])
+def test_holder_of_the_link_chooses_the_form(client, link, form):
+    """The link in the marketplace leads to safetensors."""
+    answer = client.get(f"{link}&form={form}")
+
+    assert (answer.status_code, answer.location) == (302, f"https://bucket.test/{MODEL}/{form}?presigned")
+
+
+@pytest.mark.parametrize("form", ["", "h5", "SAFETENSORS", "../state", "\x00"])
+def test_other_forms_are_refused(client, link, form):
+    """Only to a holder of the link, who reads which forms there are."""
+    answer = client.get(f"{link}&form={quote(form)}")
+    forged = client.get(f"/download/{MODEL}?key=forged&form={quote(form)}")
+
+    assert answer.status_code == 400
+    assert answer.json == {"error": "form must be one of safetensors, state, pkl."}
+    assert forged.status_code == 404
 
 
 FORGED = {

@@ -76,7 +76,7 @@ class TestDownload:
 
     def test_holder_of_the_link_gets_a_url_of_the_file(self, models, trained):
         """The service presigns a new URL for each request."""
-        assert models.download_url(MODEL, trained) == f"https://bucket.test/{MODEL}?presigned"
+        assert models.download_url(MODEL, trained, "state") == f"https://bucket.test/{MODEL}/state?presigned"
 
     @pytest.mark.parametrize("key", ["", "the key", "the key.forged"])
     @pytest.mark.usefixtures("trained")

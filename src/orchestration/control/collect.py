@@ -26,6 +26,9 @@ from orchestration.domain.schedule import Schedule
 
 log = structlog.get_logger(__name__)
 
+LOOK_INTERVAL = 30.0
+"""Seconds between two looks for a model that was accepted and not yet uploaded: devices wait for it."""
+
 MISSED = (
     "The model was not on its node within an hour, so the node no longer runs for it. "
     "A call of /create starts another hour."
@@ -137,7 +140,7 @@ class Resync:
                 self._resync(model.model_id, node, address)
 
     def _look_for(self, model: Model, node: Node, address: str, *, is_overdue: bool) -> None:
-        """Record that the node hosts the model, if it does; else look again after a pause.
+        """Record that the node hosts the model, if it does; else look again soon, or later if it is overdue.
 
         A node no longer runs for a model that is overdue, once it has answered that it doesn't host it.
         """
@@ -152,7 +155,11 @@ class Resync:
                 self.audit.record(AuditEntry("service", "model.upload", f"model:{model.model_id}", MISSED))
         except OrchestrationError as error:
             log.warning("model.not_looked_for", model_id=model.model_id, error=str(error))
-        self.schedule.back_off(model.model_id, self.clock())
+        now = self.clock()
+        if is_overdue:
+            self.schedule.back_off(model.model_id, now)
+        else:
+            self.schedule.set(model.model_id, now + LOOK_INTERVAL)
 
     def _resync(self, model_id: str, node: Node, address: str) -> None:
         try:

@@ -19,8 +19,8 @@ def ready(world):
     return reconcile(world, passes=4)
 
 
-def run_for(world, seconds):
-    reconciler = a_reconciler(world)
+def run_for(world, seconds, reconciler=None):
+    reconciler = reconciler or a_reconciler(world)
     end = world.clock() + seconds
     while world.clock() < end:
         reconciler.run_pass()
@@ -112,8 +112,19 @@ def test_hour_starts_when_the_node_is_ready(world):
     assert world.models.get(MODEL).released_at > at + HOUR - PASS
 
 
+@pytest.mark.parametrize("minutes", [4, 30, 55])
+def test_model_on_an_original_node_is_found_soon(ready, minutes):
+    """Such a node doesn't tell of an upload, and devices are not sent to it before."""
+    reconciler = a_reconciler(ready)
+    run_for(ready, minutes * 60, reconciler)
+    ready.server.uploaded.add(MODEL)
+    run_for(ready, 90, reconciler)
+
+    assert ready.models.get(MODEL).is_hosted
+
+
 def test_hosted_model_is_found_before_its_node_is_let_go(ready):
-    """The original node doesn't tell of an upload, and is asked rarely by then."""
+    """The original node doesn't tell of an upload."""
     run_for(ready, HOUR - 4 * PASS)
     ready.server.uploaded.add(MODEL)
     run_for(ready, 2 * HOUR)

@@ -112,6 +112,7 @@ class Scenario:
 
     def begin(self, *, validate: bool = False) -> Cloud:
         world = a_cloud(*self.fates, validate=validate)
+        world.server.uploaded.add(MODEL)  # as soon as the node is ready; without it, the node is let go
         for step in self.preparation:
             step(world)
         return world

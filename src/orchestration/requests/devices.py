@@ -112,8 +112,6 @@ class DeviceService:
         except NotFound:
             model = None
         dataset_id = model.dataset_id if model else model_id
-        if model is not None and not model.is_hosted:
-            model = None  # no device has trained it: `_training` does not list it
         if self.rules.key_required:
             self._opened(dataset_id, api_key)
         elif not self._has_seen_key(dataset_id):

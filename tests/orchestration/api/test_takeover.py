@@ -163,7 +163,6 @@ class TestLibraryRights:
 
     def test_no_attribute_decides_anything_after_create(self, post, world, overwrite, says):
         """Reports are counted and cycles close as if nothing had been written."""
-        says("/model_upload", model_id=MODEL, version="1", result="stored")
         overwrite(
             MODEL,
             active_status=0,
@@ -190,7 +189,6 @@ class TestLibraryRights:
 
     def test_item_of_another_spelling_captures_neither_loss_nor_progress(self, post, world, write, says):
         """The service looks an id up as it is sent, then in lower case; only one record has the name."""
-        says("/model_upload", model_id=MODEL, version="1", result="stored")
         write(model_id=RETYPED, owner_name=STRANGER.username, features=["age"], labels=["y"])
         refused = [
             post("/model_loss", {"model_id": RETYPED, "loss": 0.5, "acc": -1}),
@@ -413,18 +411,6 @@ class TestFirstUpload:
         assert create()["reason"] == told()[0].result
         assert "hosts this model already" in told()[0].result
         assert listed() == [LISTED]
-
-    def test_loss_is_refused_before_the_upload(self, create, upload, post):
-        """No device has trained the model, and its name is a secret."""
-        create()
-        report = {"model_id": MODEL, "loss": 0.5, "acc": -1}
-        unknown = post("/model_loss", report | {"model_id": "unknown"})
-        early = post("/model_loss", report)
-        upload(result="stored")
-
-        assert early.status_code == unknown.status_code == 404
-        assert early.json["error"].replace(MODEL, "unknown") == unknown.json["error"]
-        assert post("/model_loss", report).status_code == 200
 
     def test_junk_does_not_hide_a_second_upload(self, create, upload, told):
         """Junk from elsewhere takes the one message of a minute."""

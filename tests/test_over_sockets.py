@@ -17,7 +17,7 @@ from rich.console import Console
 
 from local_platform import seeds
 from local_platform.cli import demo
-from local_platform.demo.story import Story
+from local_platform.demo.story import Files, Story
 from local_platform.platform import Options, Platform
 from orchestration.domain.node import node_id_of
 
@@ -143,7 +143,7 @@ def test_logs_of_all_processes_contain_no_secret(platform: Platform, generated: 
         requests.post(f"{platform.url}/{path}", json={"dataset_id": "x"}, headers=wrong, timeout=30)
     with ThreadPoolExecutor(1) as pool:
         kept = pool.submit(stored_passwords, platform)
-        Story(platform, Console(file=io.StringIO()), tmp_path / "loss.png").play()
+        Story(platform, Console(file=io.StringIO()), Files(tmp_path)).play()
     logs = {path.stem: path.read_text() for path in platform.home.logs.iterdir()}
     known = [*generated, token, *wrong.values(), platform.environment["API_KEY"], *kept.result()]
 

@@ -106,7 +106,7 @@ def test_header_with_underscore_is_accepted_from_any_address(platform: Platform)
     answer = info(platform, "127.0.0.9")
 
     assert answer.status_code == 200
-    assert len(answer.json()) == 1
+    assert answer.json().keys() in ({"wait"}, {"success"}, {"models", "nodeURL"})
 
 
 def test_other_forwarded_headers_are_ignored(platform: Platform):

@@ -147,7 +147,7 @@ EXPECTED = {
     "stacks": [],
     "most at once": 1,
     "secrets": [],
-    "files": 2,
+    "files": 3,
     "cycles": (1, 1),
     "link": True,
     "due": None,

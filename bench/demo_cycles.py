@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 
@@ -143,7 +144,7 @@ def train(
     phones = [kind(shard, platform.url, key, seeds.DATASET_ID) for shard in study.shards(records)]
     phones[0].info()  # the first call ever marks the dataset as set up, and lists no model
     with ThreadPoolExecutor(len(phones)) as pool:
-        list(pool.map(lambda phone: train_until_done(phone, lambda: None), phones))
+        list(pool.map(lambda phone: train_until_done(phone, lambda: None, Event()), phones))
     return scientist.item(model_id)["history"]
 
 
